@@ -1,0 +1,1 @@
+"""ragkit: retrieval-augmented question answering with citations a machine can re-check."""

@@ -1,0 +1,360 @@
+"""The vocabulary: what flows through ragkit, and what each part promises the next.
+
+Data are frozen dataclasses. Parts are Protocols: any object with these methods will do, and
+`ragkit.testing` checks that it keeps the promises. Batch in, batch out; inputs are never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Where = Mapping[str, Any]
+"""A filter in JSON form, see `ragkit.store.filters`."""
+
+Vectors = NDArray[np.float32]
+Scores = NDArray[np.float32]
+Rows = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One source text. Offsets everywhere count code points of `text`."""
+
+    id: str
+    text: str
+    title: str = ""
+    source: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A passage: `document.text[start:end] == chunk.text`.
+
+    `metadata` holds the document's fields, the chunk's own (page, headers), and, as every hit of a
+    collection, `title` and `source`.
+    """
+
+    id: str
+    doc_id: str
+    text: str
+    start: int
+    end: int
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Something that was cut, capped, dropped or skipped.
+
+    Attributes:
+        stage: The part that lost it: "documents", "chunking", "embedding", "reading", …
+        what: Which item: a path, a document id, a chunk id, the question.
+        lost: How much went, with its unit: "412 tokens", "the file".
+        kept: How much stayed, with its unit.
+        why: The cause, and where there is one, the remedy.
+    """
+
+    stage: str
+    what: str
+    lost: str
+    kept: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One contribution to a hit's score.
+
+    Attributes:
+        stage: The retriever or reranker it comes from.
+        name: "score" for a plain score, else what the stage calls it ("rrf").
+        score: The contribution before its weight.
+        rank: The hit's rank in that stage, from 1.
+        weight: Its weight in the sum.
+        detail: What explains it: BM25 terms, n-grams, the raw score.
+    """
+
+    stage: str
+    name: str
+    score: float
+    rank: int
+    weight: float = 1.0
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk and its score; higher is better.
+
+    The parts of the last stage explain the score: `sum(p.weight * p.score)` over the parts whose
+    stage is `parts[-1].stage`, to 1e-6. Earlier stages' parts come first.
+    """
+
+    chunk: Chunk
+    score: float
+    parts: tuple[Part, ...] = ()
+
+    def _repr_html_(self) -> str:
+        from ragkit.display import hit_html
+
+        return hit_html(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A span of a stored document: `document.text[start:end] == quote`.
+
+    `digest` is the digest of the whole document text, so a later check can tell a broken citation
+    from one whose document has changed since.
+    """
+
+    doc_id: str
+    chunk_id: str
+    start: int
+    end: int
+    quote: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """`answer.text[start:end]`, the numbers (from 1) of its citations, and whether it is supported."""
+
+    start: int
+    end: int
+    citations: tuple[int, ...]
+    supported: bool
+
+
+RefusalReason = Literal["no_hits", "no_evidence", "unsupported", "model_refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why there is no answer, and the ids of the nearest chunks, best first."""
+
+    reason: RefusalReason
+    nearest: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that went into a model and came out of it."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an answer came from: enough to check it again."""
+
+    collection: str | None = None
+    generation: int | None = None
+    embedder: str | None = None
+    llm: str | None = None
+    prompts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer with its evidence, or a refusal with its reason.
+
+    `text` carries the citation marks ("[1]"); `sentences` tie its parts to `citations`.
+    """
+
+    question: str
+    text: str
+    sentences: tuple[Sentence, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    hits: tuple[Hit, ...] = ()
+    refusal: Refusal | None = None
+    losses: tuple[Loss, ...] = ()
+    usage: Usage = Usage()
+    source: Source = Source()
+
+    def _repr_html_(self) -> str:
+        from ragkit.display import answer_html
+
+        return answer_html(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One step of a streamed answer.
+
+    Attributes:
+        kind: "sentence" (checked, ready to show), "removed" (unsupported, not part of the answer),
+            "loss", or "answer", which comes last and once.
+        text: The sentence with its citation marks; empty for "loss" and "answer".
+        answer: The whole answer, for "answer".
+        loss: The loss, for "loss".
+    """
+
+    kind: Literal["sentence", "removed", "loss", "answer"]
+    text: str = ""
+    answer: Answer | None = None
+    loss: Loss | None = None
+
+
+# --- language models ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOptions:
+    """How to generate. Temperature 0 is greedy, hence the same text every time."""
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model said, why it stopped ("stop" or "length"), and what it used."""
+
+    text: str
+    finish_reason: Literal["stop", "length"]
+    usage: Usage = Usage()
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+class Tokenizer(Protocol):
+    """Counts in the units a model sees."""
+
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Each text's tokens as (start, end) code point offsets, special tokens left out."""
+
+
+class Segmenter(Protocol):
+    """Splits text into sentences."""
+
+    def sentences(self, text: str) -> list[tuple[int, int]]:
+        """Ascending (start, end) spans that do not overlap and leave out only white space."""
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Texts to unit vectors. A text's vector does not depend on its neighbours."""
+
+    name: str
+    dim: int
+    fingerprint: str
+    max_tokens: int
+    tokenizer: Tokenizer
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """float32 (len(texts), dim), rows of length 1."""
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """float32 (len(texts), dim), rows of length 1."""
+
+
+class VectorIndex(Protocol):
+    """Nearest rows by inner product. Built once, never changed."""
+
+    def search(self, vectors: Vectors, k: int, *, allowed: Mask | None = None) -> tuple[Scores, Rows]:
+        """The k best allowed rows for each query.
+
+        Args:
+            vectors: float32 (q, dim).
+            k: At least 1.
+            allowed: bool (rows,); None allows all.
+
+        Returns:
+            Scores float32 (q, k), descending, rounded to 6 decimals, ties broken by lower row; and
+            rows int64 (q, k). Missing places hold -inf and -1.
+        """
+
+
+class TermIndex(Protocol):
+    """Best rows by a lexical score over terms."""
+
+    def search(
+        self, term_lists: Sequence[Sequence[str]], k: int, *, allowed: Mask | None = None
+    ) -> tuple[Scores, Rows]:
+        """As `VectorIndex.search`; rows that share no term with the query are no hits."""
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """Queries to hits."""
+
+    def retrieve(
+        self, queries: Sequence[str], k: int = 10, *, where: Where | None = None
+    ) -> list[list[Hit]]:
+        """At most k hits a query, best first; k of them whenever k exist."""
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """Hits to better ordered hits."""
+
+    def rerank(
+        self, queries: Sequence[str], runs: Sequence[Sequence[Hit]], k: int
+    ) -> list[list[Hit]]:
+        """At most k hits a query, best first by the reranker's own score."""
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A question and its hits to a cited answer. `read` exhausts `stream` for each question."""
+
+    def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[Event]:
+        """Checked sentences as they come, then one "answer" event."""
+
+    def read(self, questions: Sequence[str], runs: Sequence[Sequence[Hit]]) -> list[Answer]:
+        """One answer a question."""
+
+
+@runtime_checkable
+class LLM(Protocol):
+    """A model that continues conversations."""
+
+    name: str
+    context_window: int
+
+    def count_tokens(self, conversation: Sequence[Message]) -> int:
+        """Tokens of the rendered conversation; exact for local models, an upper bound else."""
+
+    def chat(
+        self, conversations: Sequence[Sequence[Message]], options: ChatOptions = ChatOptions()
+    ) -> list[Reply]:
+        """One reply a conversation."""
+
+    def stream(
+        self, conversation: Sequence[Message], options: ChatOptions = ChatOptions()
+    ) -> Iterator[str]:
+        """The reply's text in pieces; joined they are what `chat` returns."""
+
+
+@runtime_checkable
+class ScoringLLM(LLM, Protocol):
+    """A local model whose probabilities can be read."""
+
+    def logprobs(
+        self, prompts: Sequence[str], continuations: Sequence[str]
+    ) -> list[NDArray[np.float32]]:
+        """Natural-log probability of each continuation token, float32 (tokens,) each."""
