@@ -6,7 +6,7 @@ Data are frozen dataclasses. Parts are Protocols: any object with these methods 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -128,7 +128,7 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """`answer.text[start:end]`, the numbers (from 1) of its citations, and whether it is supported."""
+    """`answer.text[start:end]`, its citation numbers (from 1), and whether it is supported."""
 
     start: int
     end: int
@@ -263,7 +263,10 @@ class Embedder(Protocol):
     dim: int
     fingerprint: str
     max_tokens: int
-    tokenizer: Tokenizer
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Counts as the model does, so that chunks fit its window."""
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """float32 (len(texts), dim), rows of length 1."""
@@ -275,7 +278,9 @@ class Embedder(Protocol):
 class VectorIndex(Protocol):
     """Nearest rows by inner product. Built once, never changed."""
 
-    def search(self, vectors: Vectors, k: int, *, allowed: Mask | None = None) -> tuple[Scores, Rows]:
+    def search(
+        self, vectors: Vectors, k: int, *, allowed: Mask | None = None
+    ) -> tuple[Scores, Rows]:
         """The k best allowed rows for each query.
 
         Args:
@@ -346,8 +351,8 @@ class LLM(Protocol):
 
     def stream(
         self, conversation: Sequence[Message], options: ChatOptions = ChatOptions()
-    ) -> Iterator[str]:
-        """The reply's text in pieces; joined they are what `chat` returns."""
+    ) -> Generator[str, None, Reply]:
+        """The reply's text in pieces; the generator returns the whole `Reply`."""
 
 
 @runtime_checkable

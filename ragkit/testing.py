@@ -1,0 +1,280 @@
+"""Fakes for what is random or remote, and the contract tests every implementation passes.
+
+`check_*` functions raise AssertionError with what was expected. They compare ids and scores with a
+reference: NumPy for vectors, a loop over the formula for terms.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+
+import numpy as np
+
+from ragkit.types import (
+    Answer,
+    ChatOptions,
+    Chunk,
+    Embedder,
+    Hit,
+    Message,
+    Reader,
+    Reply,
+    Retriever,
+    TermIndex,
+    Tokenizer,
+    Usage,
+    VectorIndex,
+    Vectors,
+)
+
+__all__ = [
+    "HashEmbedder",
+    "ScriptedLLM",
+    "check_embedder",
+    "check_reader",
+    "check_retriever",
+    "check_term_index",
+    "check_vector_index",
+    "unit_vectors",
+]
+
+
+class ScriptedLLM:
+    """A language model that says what it was told to.
+
+    Args:
+        replies: A list, said one after the other (the last one for ever), or a mapping from a
+            substring of the conversation to the reply; the first that occurs wins.
+        context_window: In words, which are its tokens.
+
+    >>> ScriptedLLM(["Paris [1]."]).chat([[Message("user", "Where?")]])[0].text
+    'Paris [1].'
+    """
+
+    name = "scripted"
+
+    def __init__(
+        self, replies: Sequence[str] | Mapping[str, str], *, context_window: int = 4096
+    ) -> None:
+        self.replies = replies
+        self.context_window = context_window
+        self.conversations: list[Sequence[Message]] = []
+
+    def count_tokens(self, conversation: Sequence[Message]) -> int:
+        """Words of all messages."""
+        return sum(len(message.content.split()) for message in conversation)
+
+    def chat(
+        self, conversations: Sequence[Sequence[Message]], options: ChatOptions = ChatOptions()
+    ) -> list[Reply]:
+        """The next scripted reply for each conversation."""
+        return [self._reply(conversation, options) for conversation in conversations]
+
+    def stream(
+        self, conversation: Sequence[Message], options: ChatOptions = ChatOptions()
+    ) -> Generator[str, None, Reply]:
+        """The next scripted reply in pieces of five characters."""
+        reply = self._reply(conversation, options)
+        for start in range(0, len(reply.text), 5):
+            yield reply.text[start : start + 5]
+        return reply
+
+    def _reply(self, conversation: Sequence[Message], options: ChatOptions) -> Reply:
+        n_before = len(self.conversations)
+        self.conversations.append(tuple(conversation))
+        words = self._script(conversation, n_before).split(" ")
+        cut = words[: options.max_tokens]
+        usage = Usage(self.count_tokens(conversation), len(cut))
+        return Reply(" ".join(cut), "stop" if len(cut) == len(words) else "length", usage)
+
+    def _script(self, conversation: Sequence[Message], n_before: int) -> str:
+        if isinstance(self.replies, Mapping):
+            whole = "\n".join(message.content for message in conversation)
+            for part, reply in self.replies.items():
+                if part in whole:
+                    return reply
+            raise KeyError(f"no scripted reply: none of {list(self.replies)} in {whole!r}")
+        return self.replies[min(n_before, len(self.replies) - 1)]
+
+
+class HashEmbedder:
+    """Unit vectors from hashed words: no model, the same everywhere, near texts share words."""
+
+    def __init__(self, dim: int = 64, *, max_tokens: int = 256) -> None:
+        from ragkit.chunking import WordTokenizer
+
+        self.name = f"hash-{dim}"
+        self.dim = dim
+        self.max_tokens = max_tokens
+        self.tokenizer: Tokenizer = WordTokenizer()
+        self.fingerprint = hashlib.blake2b(self.name.encode(), digest_size=16).hexdigest()
+        self.n_embedded = 0
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """float32 (len(texts), dim), rows of length 1."""
+        rows = np.zeros((len(texts), self.dim), dtype=np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            row[0] = 1e-3  # a text without words has a direction too
+            for word in text.lower().split():
+                digest = hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).digest()
+                value = int.from_bytes(digest, "little")
+                row[value % self.dim] += 1.0 if value >> 63 else -1.0
+        unit: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return unit
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """float32 (len(texts), dim), rows of length 1; counts what it embeds."""
+        self.n_embedded += len(texts)
+        return self.embed_queries(texts)
+
+
+def unit_vectors(n: int, dim: int, *, seed: int) -> Vectors:
+    """float32 (n, dim): random directions."""
+    rows = np.random.default_rng(seed).standard_normal((n, dim), dtype=np.float32)
+    unit: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
+
+
+# --- contracts ------------------------------------------------------------------------------------
+
+
+def check_vector_index(build: Callable[[Vectors], VectorIndex]) -> None:
+    """Check a vector index against NumPy, on ids and scores, with ties, filters and bad input."""
+    vectors = unit_vectors(200, 16, seed=0)
+    vectors[100:110] = vectors[90:100]  # ties
+    queries = np.concatenate([unit_vectors(8, 16, seed=1), vectors[90:92]])
+    index = build(vectors)
+    generator = np.random.default_rng(2)
+    for k in (1, 10, 300):
+        for allowed in (
+            None,
+            generator.random(200) < 0.5,
+            np.arange(200) == 3,
+            np.zeros(200, bool),
+        ):
+            scores, rows = index.search(queries, k, allowed=allowed)
+            assert scores.shape == rows.shape == (len(queries), k), (scores.shape, rows.shape)
+            assert scores.dtype == np.float32, scores.dtype
+            assert rows.dtype == np.int64, rows.dtype
+            for query, got_scores, got_rows in zip(queries, scores, rows, strict=True):
+                exact = np.round(vectors.astype(np.float64) @ query.astype(np.float64), 6)
+                order = [
+                    int(r)
+                    for r in np.lexsort((np.arange(200), -exact))
+                    if allowed is None or allowed[r]
+                ][:k]
+                missing = k - len(order)
+                assert got_rows.tolist() == order + [-1] * missing, (k, got_rows, order)
+                expected = [*exact[order], *[-np.inf] * missing]
+                np.testing.assert_allclose(got_scores, expected, atol=1e-6)
+    for bad in (0, -1):
+        _must_raise(lambda k=bad: index.search(queries, k))  # type: ignore[misc]
+    _must_raise(lambda: index.search(queries, 1, allowed=np.ones(3, dtype=bool)))
+
+
+def check_term_index(build: Callable[[Sequence[Sequence[str]]], TermIndex]) -> None:
+    """Check a BM25 index (k1 = 0.9, b = 0.4) against a loop over the formula."""
+    rows = [["gap", "band", "gap"], [], ["band"], ["oxide", "band", "gap"], ["gap", "band", "gap"]]
+    index = build(rows)
+    mean = sum(map(len, rows)) / len(rows)
+    for query in (["gap"], ["gap", "oxide", "gap"], ["absent"], []):
+        expected = [0.0] * len(rows)
+        for term in query:
+            df = sum(term in row for row in rows)
+            idf = math.log(1 + (len(rows) - df + 0.5) / (df + 0.5))
+            for i, row in enumerate(rows):
+                tf = row.count(term)
+                expected[i] += idf * tf / (tf + 0.9 * (0.6 + 0.4 * len(row) / mean)) if tf else 0.0
+        for allowed in (None, np.array([True, True, True, False, False])):
+            scores, found = index.search([query], 10, allowed=allowed)
+            usable = [i for i in range(len(rows)) if allowed is None or allowed[i]]
+            order = sorted(
+                (i for i in usable if expected[i] > 0), key=lambda i: (-round(expected[i], 6), i)
+            )
+            assert found[0].tolist() == order + [-1] * (10 - len(order)), (query, found, order)
+            np.testing.assert_allclose(
+                scores[0][: len(order)], [expected[i] for i in order], atol=1e-6
+            )
+    _must_raise(lambda: index.search([["gap"]], 0))
+
+
+def check_embedder(embedder: Embedder, *, tolerance: float = 0.0) -> None:
+    """Check shapes, unit length, and that neighbours do not matter.
+
+    Args:
+        embedder: The embedder.
+        tolerance: The largest difference allowed between a text's vector alone and in a batch; 0
+            asks for equal bits.
+    """
+    texts = ["Gallium arsenide", "", "a " * 40, "Ünïcödé 鋼鉄 ✓", "Gallium arsenide", "x" * 300]
+    for embed in (embedder.embed_queries, embedder.embed_passages):
+        rows = embed(texts)
+        assert rows.dtype == np.float32, rows.dtype
+        assert rows.shape == (len(texts), embedder.dim), rows.shape
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-5)
+        for i, text in enumerate(texts):
+            difference = np.abs(embed([text])[0] - rows[i]).max()
+            assert difference <= tolerance, (text, difference)
+        assert embed([]).shape == (0, embedder.dim)
+    assert len(embedder.fingerprint) >= 16
+    spans = embedder.tokenizer.spans(texts)
+    for text, tokens in zip(texts, spans, strict=True):
+        assert all(0 <= start <= end <= len(text) for start, end in tokens)
+
+
+def check_retriever(retriever: Retriever, queries: Sequence[str]) -> None:
+    """Check order, counts, parts that add up, and determinism, on a retriever that has content."""
+    runs = retriever.retrieve(queries, 5)
+    assert len(runs) == len(queries)
+    for query, hits in zip(queries, runs, strict=True):
+        assert len(hits) <= 5
+        keys = [(-hit.score, hit.chunk.id) for hit in hits]
+        assert keys == sorted(keys), keys
+        assert len({hit.chunk.id for hit in hits}) == len(hits)
+        for hit in hits:
+            assert hit.score == round(hit.score, 6)
+            last = [part for part in hit.parts if part.stage == hit.parts[-1].stage]
+            total = sum(part.weight * part.score for part in last)
+            assert abs(total - hit.score) <= 1e-6 * max(1.0, abs(total)) + 1e-6, (total, hit)
+        assert retriever.retrieve([query], 5)[0] == hits, "alone and in a batch differ"
+        assert retriever.retrieve([query], 2)[0] == hits[:2], "a smaller k must be a prefix"
+    assert retriever.retrieve([], 5) == []
+    for bad in (0, -3):
+        _must_raise(lambda k=bad: retriever.retrieve(queries, k))  # type: ignore[misc]
+    _must_raise(lambda: retriever.retrieve([""], 5))
+
+
+def check_reader(reader: Reader, question: str, hits: Sequence[Hit]) -> Answer:
+    """Check that the answer's parts tie up with each other and with the hits; returns it."""
+    events = list(reader.stream(question, hits))
+    assert [event.kind for event in events].count("answer") == 1
+    assert events[-1].kind == "answer"
+    answer = events[-1].answer
+    assert answer is not None
+    assert answer == reader.read([question], [hits])[0], "read and stream differ"
+    shown = [event.text for event in events if event.kind == "sentence"]
+    assert [answer.text[s.start : s.end] for s in answer.sentences] == shown
+    chunks: dict[str, Chunk] = {hit.chunk.id: hit.chunk for hit in hits}
+    for citation in answer.citations:
+        chunk = chunks[citation.chunk_id]
+        assert chunk.start <= citation.start <= citation.end <= chunk.end
+        local = chunk.text[citation.start - chunk.start : citation.end - chunk.start]
+        assert local == citation.quote
+    for sentence in answer.sentences:
+        assert all(1 <= n <= len(answer.citations) for n in sentence.citations)
+        assert bool(sentence.citations) or not sentence.supported
+    assert (answer.refusal is None) == bool(answer.sentences)
+    none = reader.read([question], [[]])[0]
+    assert none.refusal is not None
+    assert none.refusal.reason == "no_hits"
+    return answer
+
+
+def _must_raise(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except ValueError:
+        return
+    raise AssertionError("expected a ValueError")
