@@ -1,0 +1,225 @@
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragkit.chunking import Chunker, WordTokenizer
+from ragkit.types import Chunk, Document
+
+PIECES = st.sampled_from(
+    [*' \n.!?,;)"-|a漢3é\x00', "\n\n", "# ", "\n## A\n", "\n#\n", "The ", "so ", "longer ", "e.g. "]
+)
+TEXTS = st.lists(PIECES, max_size=80).map("".join) | st.text(max_size=80)
+
+
+class FirstWordTokenizer:
+    """Splits the first word of a text into single characters, as no other word: like real
+    tokenizers, it finds more tokens in a slice than in its context."""
+
+    def spans(self, texts):
+        return [
+            [
+                span
+                for number, match in enumerate(re.finditer(r"\S+", text))
+                for span in (
+                    [match.span()]
+                    if number
+                    else [(place, place + 1) for place in range(match.start(), match.end())]
+                )
+            ]
+            for text in texts
+        ]
+
+
+class CountingTokenizer(WordTokenizer):
+    """Remembers how often it was called."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def spans(self, texts):
+        self.calls += 1
+        return super().spans(texts)
+
+
+class WholeText:
+    """Knows no sentences: everything is one, even across headers."""
+
+    def sentences(self, text):
+        bare = text.strip()
+        start = text.find(bare)
+        return [(start, start + len(bare))] if bare else []
+
+
+def texts(text, metadata=None, **options):
+    document = Document("d", text, metadata=metadata or {})
+    return [chunk.text for chunk in Chunker(WordTokenizer(), **options).chunk(document)]
+
+
+def headers(text):
+    document = Document("d", text, metadata={"format": "markdown"})
+    chunks = Chunker(WordTokenizer()).chunk(document)
+    return [(chunk.text, chunk.metadata.get("headers")) for chunk in chunks]
+
+
+def test_chunk_when_sentences_fit_then_packed_greedily():
+    assert texts("One two. Three. Four five six. Seven.", max_tokens=5) == [
+        "One two. Three.",
+        "Four five six.",
+        "Seven.",
+    ]
+
+
+def test_chunk_when_packed_then_ids_offsets_and_metadata_are_whole():
+    document = Document("a/b", "It is. So.", metadata={"year": 2020, "pages": [0, 7]})
+    assert Chunker(WordTokenizer(), max_tokens=3).chunk(document) == [
+        Chunk("a/b:0-6", "a/b", "It is.", 0, 6, {"year": 2020, "page": 1}),
+        Chunk("a/b:7-10", "a/b", "So.", 7, 10, {"year": 2020, "page": 2}),
+    ]
+    assert document.metadata == {"year": 2020, "pages": [0, 7]}
+
+
+def test_chunk_when_overlap_then_trailing_sentences_are_repeated():
+    text = "At it. So. Do be. Fly up on."
+    assert texts(text, max_tokens=7, overlap=0) == ["At it. So.", "Do be. Fly up on."]
+    assert texts(text, max_tokens=8, overlap=3) == ["At it. So. Do be.", "Do be. Fly up on."]
+    assert texts(text, max_tokens=5, overlap=2) == ["At it. So.", "So. Do be.", "Fly up on."]
+    assert texts(text, max_tokens=5, overlap=4) == ["At it. So.", "So. Do be.", "Fly up on."]
+
+
+def test_chunk_when_sentence_is_too_long_then_split_at_clause_mark_or_space_or_token():
+    assert texts("one two three four five six, seven eight nine.", max_tokens=8) == [
+        "one two three four five six,",
+        "seven eight nine.",
+    ]
+    assert texts("a b c d e f", max_tokens=4) == ["a b c d", "e f"]
+    assert texts("+-+-+-+", max_tokens=3) == ["+-+", "-+-", "+"]
+
+
+def test_chunk_when_long_sentence_is_split_then_its_pieces_are_not_repeated():
+    assert texts("a b c d e f.", max_tokens=4, overlap=3) == ["a b c d", "e f."]
+
+
+def test_chunk_when_only_white_space_then_none():
+    assert texts(" \n\t ") == []
+
+
+def test_chunk_when_markdown_then_headers_start_chunks_and_nest():
+    text = "Intro.\n# One #\nText.\n### Deep\nMore.\n## Two\n# Three\nEnd."
+    assert headers(text) == [
+        ("Intro.", None),
+        ("# One #\nText.", ["One"]),
+        ("### Deep\nMore.", ["One", "Deep"]),
+        ("## Two", ["One", "Two"]),
+        ("# Three\nEnd.", ["Three"]),
+    ]
+
+
+def test_chunk_when_hashes_in_fence_or_word_then_no_header():
+    text = "# A\n```sh\n# no\n~~~\n# no\n````\n# B\n#tag\n    # code\n~~~\n# open"
+    assert [found for _, found in headers(text)] == [["A"], ["B"]]
+
+
+def test_chunk_when_not_markdown_then_hashes_mean_nothing():
+    assert texts("# A\nb.\n# C\nd.") == ["# A\nb.\n# C\nd."]
+
+
+def test_chunk_when_sentence_runs_over_header_then_cut_there():
+    markdown = {"format": "markdown"}
+    assert texts("a\n# B\nc\n# D", markdown, segmenter=WholeText()) == ["a", "# B\nc", "# D"]
+
+
+def test_chunk_when_pages_then_number_of_the_page_it_starts_on():
+    document = Document("d", "A b. C d. E f.", metadata={"pages": [0, 4, 5, 12]})
+    chunks = Chunker(WordTokenizer(), max_tokens=3).chunk(document)
+    assert [chunk.metadata for chunk in chunks] == [{"page": 1}, {"page": 3}, {"page": 3}]
+
+
+def test_chunk_when_long_document_then_tokenizer_is_called_twice():
+    tokenizer = CountingTokenizer()
+    Chunker(tokenizer, max_tokens=9).chunk(Document("d", "It is so. " * 100))
+    assert tokenizer.calls == 2
+
+
+def test_chunk_when_slices_have_more_tokens_than_in_context_then_still_within_budget():
+    document = Document("d", "a b c d e f. Long one. Two it. Longest of all.")
+    chunks = Chunker(FirstWordTokenizer(), max_tokens=6).chunk(document)
+    assert [chunk.text for chunk in chunks] == [
+        "a b c d e f.",
+        "Long one.",
+        "Two it.",
+        "Longes",
+        "t of all.",
+    ]
+
+
+@pytest.mark.parametrize(("max_tokens", "overlap"), [(0, 0), (-1, 0), (10, 10), (10, -1)])
+def test_chunker_when_sizes_are_out_of_range_then_value_error(max_tokens, overlap):
+    with pytest.raises(ValueError, match="expected"):
+        Chunker(WordTokenizer(), max_tokens=max_tokens, overlap=overlap)
+
+
+def test_settings_when_read_then_plain_values():
+    assert Chunker(WordTokenizer()).settings == {
+        "max_tokens": 200,
+        "overlap": 0,
+        "segmenter": "rules-1",
+    }
+    assert Chunker(WordTokenizer(), segmenter=WholeText()).settings["segmenter"] == "WholeText"
+
+
+def test_word_tokenizer_when_marks_and_words_then_one_token_each():
+    text = "T_c = 39 K."
+    [spans] = WordTokenizer().spans([text])
+    assert [text[start:end] for start, end in spans] == ["T_c", "=", "39", "K", "."]
+
+
+@settings(max_examples=250, deadline=None)
+@given(
+    text=TEXTS,
+    max_tokens=st.integers(1, 12),
+    overlap=st.integers(0, 11),
+    tokenizer=st.sampled_from([WordTokenizer(), FirstWordTokenizer()]),
+    metadata=st.sampled_from([{}, {"format": "markdown"}]),
+    segmenter=st.sampled_from([None, WholeText()]),
+)
+def test_chunk_when_any_text_then_the_invariants_hold(
+    text, max_tokens, overlap, tokenizer, metadata, segmenter
+):
+    overlap = min(overlap, max_tokens - 1)
+    chunker = Chunker(tokenizer, max_tokens=max_tokens, overlap=overlap, segmenter=segmenter)
+    chunks = chunker.chunk(Document("d", text, metadata=metadata))
+    assert chunks == chunker.chunk(Document("d", text, metadata=metadata))
+    assert len({chunk.id for chunk in chunks}) == len(chunks)
+    covered = 0
+    for chunk in chunks:
+        assert text[chunk.start : chunk.end] == chunk.text == chunk.text.strip() != ""
+        assert chunk.id == f"d:{chunk.start}-{chunk.end}"
+        assert not text[covered : chunk.start].strip()
+        if isinstance(tokenizer, WordTokenizer):
+            repeated = text[chunk.start : max(covered, chunk.start)]
+            assert len(WordTokenizer().spans([repeated])[0]) <= overlap
+        covered = chunk.end
+    assert not text[covered:].strip()
+    counts = [len(spans) for spans in tokenizer.spans([chunk.text for chunk in chunks])]
+    assert max(counts, default=0) <= max_tokens
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=TEXTS, max_tokens=st.integers(2, 30))
+def test_chunk_when_markdown_then_headers_stand_only_at_the_start_of_chunks(text, max_tokens):
+    document = Document(
+        "d", text.replace("`", "").replace("~", ""), metadata={"format": "markdown"}
+    )
+    for chunk in Chunker(WordTokenizer(), max_tokens=max_tokens).chunk(document):
+        for line in chunk.text.split("\n")[1:]:
+            assert not re.match(r" {0,3}#{1,6}(\s|$)", line)
+
+
+@pytest.mark.parametrize("piece", ["a ", ".", "a", "a, ", "\n# a", "```\n", "\x00. "])
+def test_chunk_when_200_kilobytes_of_one_piece_then_all_is_kept(piece):
+    text = piece * (200_000 // len(piece))
+    document = Document("d", text, metadata={"format": "markdown"})
+    chunks = Chunker(WordTokenizer()).chunk(document)
+    assert "".join("".join(chunk.text.split()) for chunk in chunks) == "".join(text.split())
