@@ -1,0 +1,334 @@
+"""PDF, office files, e-mail: small ones written here, and the shared sample of 55."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ragkit.documents import Limits, SourceFile, find_files, load_file, sandbox
+from ragkit.documents.pdf import read_pdf
+from ragkit.errors import DocumentError
+
+DATA = Path(os.environ.get("RAGKIT_DATA", Path(__file__).parents[2] / "shared" / "data"))
+SAMPLES = DATA / "office_docs"
+needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"{SAMPLES} is absent")
+
+
+def _load(folder: Path, name: str, data: bytes, limits: Limits | None = None):
+    path = folder / name
+    path.write_bytes(data)
+    return load_file(SourceFile(name, path, folder), limits=limits)
+
+
+def _pdf(pages, title="A report"):
+    from reportlab.pdfgen.canvas import Canvas
+
+    buffer = io.BytesIO()
+    canvas = Canvas(buffer)
+    canvas.setTitle(title)
+    for lines in pages:
+        for number, line in enumerate(lines):
+            canvas.drawString(72, 720 - 14 * number, line)
+        canvas.showPage()
+    canvas.save()
+    return buffer.getvalue()
+
+
+# --- PDF ---
+
+
+def test_pdf_when_loaded_then_pages_are_found_by_their_offsets(tmp_path):
+    pages = [["First page", "of hyphen-", "ation"], [], ["Third page"]]
+    (document,) = _load(tmp_path, "a.pdf", _pdf(pages)).documents
+    assert document.title == "A report"
+    assert document.text == "First page\nof hyphen-\nation\n\n\n\nThird page"
+    assert document.metadata == {"format": "pdf", "n_pages": 3, "pages": [0, 29, 31]}
+    assert document.text[31:] == "Third page"
+
+
+@pytest.mark.parametrize("title", ["Microsoft Word - thesis final", "paper.dvi", "(anonymous)"])
+def test_pdf_title_when_a_program_wrote_it_then_ignored(title):
+    assert read_pdf(_pdf([["x"]], title), "a.pdf").title == ""
+
+
+def test_pdf_when_without_text_layer_then_refused(tmp_path):
+    with pytest.raises(DocumentError, match=r"^a\.pdf: no text layer: 2 pages"):
+        _load(tmp_path, "a.pdf", _pdf([[], []]))
+
+
+def test_pdf_when_a_page_is_a_scan_then_loss(tmp_path):
+    from reportlab.lib.utils import ImageReader
+    from reportlab.pdfgen.canvas import Canvas
+
+    image = pytest.importorskip("PIL.Image").new("RGB", (8, 8))
+    buffer = io.BytesIO()
+    canvas = Canvas(buffer)
+    canvas.drawString(72, 720, "text")
+    canvas.showPage()
+    canvas.drawImage(ImageReader(image), 0, 0, 100, 100)
+    canvas.showPage()
+    canvas.save()
+    (loss,) = _load(tmp_path, "a.pdf", buffer.getvalue()).losses
+    assert (loss.lost, loss.kept) == ("1 pages", "1 pages")
+    assert "page 2" in loss.why
+
+
+def _encrypted(password):
+    from pypdf import PdfReader, PdfWriter
+
+    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(_pdf([["secret text"]]))))
+    writer.encrypt(password, owner_password="owner", algorithm="RC4-128")
+    buffer = io.BytesIO()
+    writer.write(buffer)
+    return buffer.getvalue()
+
+
+def test_pdf_when_encrypted_then_only_an_empty_password_opens_it(tmp_path):
+    assert _load(tmp_path, "a.pdf", _encrypted("")).documents[0].text == "secret text"
+    with pytest.raises(DocumentError, match=r"^b\.pdf: encrypted: it needs a password"):
+        _load(tmp_path, "b.pdf", _encrypted("s3cret"))
+
+
+def test_pdf_when_pages_exceed_the_cap_then_loss(monkeypatch):
+    monkeypatch.setattr("ragkit.documents.pdf.MAX_PAGES", 2)
+    extract = read_pdf(_pdf([["a"], ["b"], ["c"]]), "a.pdf")
+    assert (extract.text, extract.metadata["n_pages"]) == ("a\n\nb", 3)
+    assert [(loss.lost, loss.kept) for loss in extract.losses] == [("1 pages", "2 pages")]
+
+
+# --- office ---
+
+
+def _docx() -> bytes:
+    """The least that is a Word file: python-docx is no part of the extra."""
+    space = "http://schemas.openxmlformats.org"
+    kinds = "application/vnd.openxmlformats-officedocument.wordprocessingml"
+    relations = "application/vnd.openxmlformats-package.relationships+xml"
+    words = f"{space}/wordprocessingml/2006/main"
+    heading = '<w:pPr><w:pStyle w:val="Heading1"/></w:pPr>'
+    body = f"<w:p>{heading}<w:r><w:t>A head</w:t></w:r></w:p>"
+    body += "<w:p><w:r><w:rPr><w:b/></w:rPr><w:t>snake_case</w:t></w:r>"
+    body += "<w:r><w:t>, a*b</w:t></w:r></w:p>"
+    style = '<w:style w:type="paragraph" w:styleId="Heading1"><w:name w:val="heading 1"/></w:style>'
+    files = {
+        "[Content_Types].xml": f'<Types xmlns="{space}/package/2006/content-types">'
+        f'<Default Extension="rels" ContentType="{relations}"/>'
+        f'<Override PartName="/word/document.xml" ContentType="{kinds}.document.main+xml"/>'
+        f'<Override PartName="/word/styles.xml" ContentType="{kinds}.styles+xml"/></Types>',
+        "_rels/.rels": f'<Relationships xmlns="{space}/package/2006/relationships">'
+        f'<Relationship Id="r1" Type="{space}/officeDocument/2006/relationships/officeDocument" '
+        'Target="word/document.xml"/></Relationships>',
+        "word/_rels/document.xml.rels": "<Relationships "
+        f'xmlns="{space}/package/2006/relationships"><Relationship Id="r1" '
+        f'Type="{space}/officeDocument/2006/relationships/styles" Target="styles.xml"/>'
+        "</Relationships>",
+        "word/document.xml": f'<w:document xmlns:w="{words}"><w:body>{body}</w:body></w:document>',
+        "word/styles.xml": f'<w:styles xmlns:w="{words}">{style}</w:styles>',
+    }
+    return _zip(files)
+
+
+def _zip(files) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def test_docx_when_loaded_then_markdown_without_escapes(tmp_path):
+    pytest.importorskip("mammoth")
+    (document,) = _load(tmp_path, "a.docx", _docx()).documents
+    assert document.text == "# A head\n\nsnake_case, a*b"
+    assert (document.title, document.metadata) == ("A head", {"format": "markdown"})
+
+
+def test_pptx_when_loaded_then_slides_with_headings_and_notes(tmp_path):
+    pptx = pytest.importorskip("pptx")
+    deck = pptx.Presentation()
+    slide = deck.slides.add_slide(deck.slide_layouts[1])
+    slide.shapes.title.text = "The title"
+    slide.placeholders[1].text = "A point"
+    slide.notes_slide.notes_text_frame.text = "Said aside"
+    buffer = io.BytesIO()
+    deck.save(buffer)
+    (document,) = _load(tmp_path, "a.pptx", buffer.getvalue()).documents
+    assert document.title == "The title"
+    assert "# The title\nA point" in document.text
+    assert document.text.endswith("Said aside")
+
+
+def test_xlsx_when_loaded_then_sheets_with_rows(tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.title = "Metals"
+    for row in (["name", None, "n"], ["iron", None, 26], [], [None, "x"]):
+        book.active.append(row)
+    book.create_sheet("Empty")
+    buffer = io.BytesIO()
+    book.save(buffer)
+    (document,) = _load(tmp_path, "a.xlsx", buffer.getvalue()).documents
+    assert document.text == "## Metals\n\nname |  | n\niron |  | 26\n | x"
+
+
+def test_office_when_its_extra_is_missing_then_the_pip_line_is_named(tmp_path, monkeypatch):
+    missing = "raise ModuleNotFoundError('no', name='markitdown')"
+    (tmp_path / "markitdown.py").write_text(missing)
+    pool = sandbox._pool(os.getpid())
+    pool.close()  # only a fresh worker looks here
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(
+        DocumentError, match=r"^a\.docx: .*pip install 'ragkit-framework\[office\]'"
+    ):
+        _load(tmp_path, "a.docx", _docx())
+    pool.close()
+
+
+def test_archive_when_it_is_a_bomb_then_refused_before_unpacking(tmp_path):
+    bomb = _zip({"word/document.xml": b"\0" * 50_000_000})
+    with pytest.raises(DocumentError, match=r"^a\.docx: too big when unpacked: 50000000 bytes"):
+        _load(tmp_path, "a.docx", bomb)
+    with pytest.raises(DocumentError, match="too big when unpacked"):
+        _load(tmp_path, "b.docx", _docx(), Limits(unpacked_bytes=100))
+
+
+def test_archive_when_its_directory_lies_then_no_more_is_unpacked(tmp_path):
+    bomb = _zip({"word/document.xml": b" " * 50_000_000})
+    honest = (50_000_000).to_bytes(4, "little")
+    assert bomb.count(honest) == 2
+    with pytest.raises(DocumentError, match=r"^a\.docx: broken"):
+        _load(tmp_path, "a.docx", bomb.replace(honest, (1000).to_bytes(4, "little")))
+
+
+def test_archive_when_entities_multiply_then_only_that_file_is_lost(tmp_path):
+    pytest.importorskip("mammoth")
+    entities = '<!ENTITY a0 "lol">' + "".join(
+        f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 12)
+    )
+    document = f"<!DOCTYPE x [{entities}]><x>&a11;</x>"
+    with zipfile.ZipFile(io.BytesIO(_docx())) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with pytest.raises(DocumentError, match=r"^a\.docx: (broken|too big|empty)"):
+        _load(tmp_path, "a.docx", _zip({**files, "word/document.xml": document}))
+    assert _load(tmp_path, "b.docx", _docx()).documents[0].title == "A head"
+
+
+def test_office_when_encrypted_then_refused(tmp_path):
+    with pytest.raises(DocumentError, match=r"^a\.docx: encrypted"):
+        _load(tmp_path, "a.docx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600)
+    locked = bytearray(_docx())
+    for match in re.finditer(b"PK\x01\x02", bytes(locked)):
+        locked[match.start() + 8] |= 1
+    with pytest.raises(DocumentError, match=r"^b\.docx: encrypted"):
+        _load(tmp_path, "b.docx", bytes(locked))
+
+
+def test_mail_when_loaded_then_body_headers_and_attachment_losses(tmp_path):
+    from email.message import EmailMessage
+
+    message = EmailMessage()
+    message["Subject"], message["From"], message["To"] = "Größe", "a@b.c", "d@e.f"
+    message.set_content("Plain body\n")
+    message.add_alternative("<p>HTML body</p>", subtype="html")
+    message.add_attachment(b"data", maintype="image", subtype="png", filename="x.png")
+    result = _load(tmp_path, "a.eml", message.as_bytes())
+    (document,) = result.documents
+    assert (document.title, document.text) == ("Größe", "Plain body\n")
+    assert document.metadata == {"format": "eml", "from": "a@b.c", "to": "d@e.f"}
+    assert [loss.what for loss in result.losses] == ["a.eml: x.png"]
+
+
+# --- the sample ---
+
+REFUSED = {
+    "markitdown/test.xls": "unsupported type .xls",
+    "markitdown/test_outlook_msg.msg": "unsupported type .msg",
+    "markitdown/test_rss.xml": "unsupported type .xml",
+    "unstructured/eng_spa_mult.rtf": "unsupported type .rtf",
+    "unstructured/fake-email.msg": "unsupported type .msg",
+    "unstructured/fake.odt": "unsupported type .odt",
+}
+
+
+@pytest.fixture(scope="module")
+def sample():
+    pytest.importorskip("markitdown")
+    files, losses = find_files([SAMPLES])
+    assert losses == []
+    loaded, refused = {}, {}
+    for file in files:
+        try:
+            loaded[file.id] = load_file(file)
+        except DocumentError as error:
+            refused[file.id] = str(error)
+    return loaded, refused
+
+
+@needs_samples
+def test_sample_when_loaded_then_exactly_the_unsupported_are_refused(sample):
+    loaded, refused = sample
+    assert refused.keys() == REFUSED.keys()
+    assert all(refused[name].startswith(f"{name}: {why}") for name, why in REFUSED.items())
+    assert len(loaded) + len(refused) == 56  # the 55 and their NOTICE.md
+
+
+@needs_samples
+def test_sample_when_loaded_then_texts_are_clean_and_pages_fit(sample):
+    for result in sample[0].values():
+        for document in result.documents:
+            assert document.text.strip()
+            assert not re.search("[\0\r\ud800-\udfff]", document.text)
+            for start in document.metadata.get("pages", ()):
+                assert start == 0 or document.text[start - 2 : start] == "\n\n"
+
+
+# A PDF's words come in our reader's order, so words are compared, not lines.
+@needs_samples
+@pytest.mark.parametrize(
+    ("source", "expected", "share"),
+    [
+        ("test.pdf", "test.md", 0.9),
+        ("movie-theater-booking-2024.pdf", "movie-theater-booking-2024.md", 0.95),
+        ("RECEIPT-2024-TXN-98765_retail_purchase.pdf", "", 0.95),
+        ("SPARSE-2024-INV-1234_borderless_table.pdf", "", 0.95),
+        ("REPAIR-2022-INV-001_multipage.pdf", "", 0.95),
+    ],
+)
+def test_sample_pdf_when_compared_with_markitdown_then_the_words_agree(
+    sample, source, expected, share
+):
+    expected = expected or source.replace(".pdf", ".md")
+    ours = _words(sample[0][f"markitdown/{source}"].documents[0].text)
+    theirs = _words((SAMPLES / "markitdown" / "expected_outputs" / expected).read_text())
+    assert len(ours & theirs) >= share * len(theirs)
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
+
+
+@needs_samples
+@pytest.mark.parametrize(
+    ("name", "phrase"),
+    [
+        ("markitdown/test.docx", "# Abstract\n\nAutoGen is an open-source framework"),
+        ("markitdown/test.pptx", "# AutoGen: Enabling Next-Gen LLM Applications"),
+        ("markitdown/test.xlsx", "Alpha | Beta | Gamma | Delta\n89 | 82 | 100 | 12"),
+        ("markitdown/test.epub", "# Chapter 2: More Content"),
+        ("markitdown/equations.docx", "For $m=1$"),
+        ("markitdown/test_mskanji.csv", "名前: 佐藤太郎\n年齢: 30\n住所: 東京"),
+        ("markitdown/test_wikipedia.html", "# Microsoft\n"),
+        ("markitdown/test_blog.html", "# Does Model and Inference Parameter Matter"),
+        ("docling/word_sample.docx", "## Let\u2019s eat\n"),
+        ("unstructured/stanley-cups.xlsx", "Blues | STL | 1"),
+        ("unstructured/fake-email-attachment.eml", "Here's the attachments!"),
+        ("unstructured/winter-sports.epub", "Winter Sports in Switzerland"),
+    ],
+)
+def test_sample_when_loaded_then_its_key_phrase_is_there(sample, name, phrase):
+    assert phrase in sample[0][name].documents[0].text
