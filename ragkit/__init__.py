@@ -1,1 +1,87 @@
-"""ragkit: retrieval-augmented question answering with citations a machine can re-check."""
+"""ragkit: retrieval-augmented question answering with citations a machine can re-check.
+
+import ragkit
+
+notes = ragkit.Collection("notes.rag")
+notes.add("papers/")
+qa = notes.retriever("hybrid") >> ragkit.ExtractiveReader(notes.embedder)
+print(qa.ask("What is the band gap of GaAs?").text)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ragkit.collection import Collection, Settings
+    from ragkit.embedders import load_embedder
+    from ragkit.errors import RagkitError
+    from ragkit.llms import load_llm
+    from ragkit.losses import collect as collect_losses
+    from ragkit.pipeline import QA, Reranked
+    from ragkit.readers import ExtractiveReader, LongContextReader
+    from ragkit.recipes import load_recipe
+    from ragkit.retrievers import HybridRetriever
+    from ragkit.types import Answer, Chunk, Citation, Document, Hit, Loss
+    from ragkit.verification import verify_answer
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Answer": "ragkit.types",
+    "Chunk": "ragkit.types",
+    "Citation": "ragkit.types",
+    "Collection": "ragkit.collection",
+    "Document": "ragkit.types",
+    "ExtractiveReader": "ragkit.readers",
+    "Hit": "ragkit.types",
+    "HybridRetriever": "ragkit.retrievers",
+    "LongContextReader": "ragkit.readers",
+    "Loss": "ragkit.types",
+    "QA": "ragkit.pipeline",
+    "RagkitError": "ragkit.errors",
+    "Reranked": "ragkit.pipeline",
+    "Settings": "ragkit.collection",
+    "collect_losses": "ragkit.losses",
+    "load_embedder": "ragkit.embedders",
+    "load_llm": "ragkit.llms",
+    "load_recipe": "ragkit.recipes",
+    "verify_answer": "ragkit.verification",
+}
+_RENAMED = {"collect_losses": "collect"}
+
+__all__ = [
+    "QA",
+    "Answer",
+    "Chunk",
+    "Citation",
+    "Collection",
+    "Document",
+    "ExtractiveReader",
+    "Hit",
+    "HybridRetriever",
+    "LongContextReader",
+    "Loss",
+    "RagkitError",
+    "Reranked",
+    "Settings",
+    "collect_losses",
+    "load_embedder",
+    "load_llm",
+    "load_recipe",
+    "verify_answer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Names are loaded when they are first asked for, so that `import ragkit` costs nothing.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ragkit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), _RENAMED.get(name, name))
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -174,8 +174,10 @@ def check_vector_index(build: Callable[[Vectors], VectorIndex]) -> None:
     _must_raise(lambda: index.search(queries, 1, allowed=np.ones(3, dtype=bool)))
 
 
-def check_term_index(build: Callable[[Sequence[Sequence[str]]], TermIndex]) -> None:
-    """Check a BM25 index (k1 = 0.9, b = 0.4) against a loop over the formula."""
+def check_term_index(
+    build: Callable[[Sequence[Sequence[str]]], TermIndex], *, k1: float = 1.5, b: float = 0.5
+) -> None:
+    """Check a BM25 index against a loop over the formula."""
     rows = [["gap", "band", "gap"], [], ["band"], ["oxide", "band", "gap"], ["gap", "band", "gap"]]
     index = build(rows)
     mean = sum(map(len, rows)) / len(rows)
@@ -186,7 +188,8 @@ def check_term_index(build: Callable[[Sequence[Sequence[str]]], TermIndex]) -> N
             idf = math.log(1 + (len(rows) - df + 0.5) / (df + 0.5))
             for i, row in enumerate(rows):
                 tf = row.count(term)
-                expected[i] += idf * tf / (tf + 0.9 * (0.6 + 0.4 * len(row) / mean)) if tf else 0.0
+                length = 1 - b + b * len(row) / mean
+                expected[i] += idf * tf / (tf + k1 * length) if tf else 0.0
         for allowed in (None, np.array([True, True, True, False, False])):
             scores, found = index.search([query], 10, allowed=allowed)
             usable = [i for i in range(len(rows)) if allowed is None or allowed[i]]

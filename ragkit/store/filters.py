@@ -6,8 +6,8 @@
 
 Operators: == != > >= < <= in nin exists contains. Fields are metadata keys and doc_id, source,
 title. A field that is missing or of another type than the value does not match (also for != and
-nin); numbers are one type, booleans another. `contains` finds a substring in a text or an element in
-a list.
+nin); numbers are one type, booleans another. `contains` finds a substring in a text or an element
+in a list.
 """
 
 from __future__ import annotations
@@ -148,9 +148,10 @@ class _Sql:
         if field in COLUMNS:
             return in_text
         path = self.bind(f'$."{field}"')
+        types = _JSON_TYPES[type_name(value)]
         in_list = (
-            f"({self._type(field)} = 'array' AND EXISTS (SELECT 1 FROM json_each(c.metadata, {path})"
-            f" AS e WHERE e.type IN {_JSON_TYPES[type_name(value)]} AND e.value IS {bound}))"
+            f"({self._type(field)} = 'array' AND EXISTS (SELECT 1 FROM "
+            f"json_each(c.metadata, {path}) AS e WHERE e.type IN {types} AND e.value IS {bound}))"
         )
         return f"({in_text} OR {in_list})"
 
@@ -233,10 +234,7 @@ def _holds(operator: str, value: Any, present: bool, actual: Any) -> bool:
         # json_type of a list is not 'null', so only that comparison holds.
         return operator == "!=" and value is None
     if operator in ("in", "nin"):
-        same = [item for item in value if type_name(item) == type_name(actual)]
-        if operator == "in":
-            return any(_equal(item, actual) for item in same)
-        return actual is not None and bool(same) and not any(_equal(i, actual) for i in same)
+        return _is_member(operator, actual, value)
     if operator == "!=" and value is None:
         return actual is not None
     if type_name(actual) != type_name(value):
@@ -244,6 +242,13 @@ def _holds(operator: str, value: Any, present: bool, actual: Any) -> bool:
     if operator in ("==", "!="):
         return _equal(actual, value) is (operator == "==")
     return _ORDER[operator](actual, value)
+
+
+def _is_member(operator: str, actual: Any, value: Any) -> bool:
+    same = [item for item in value if type_name(item) == type_name(actual)]
+    if operator == "in":
+        return any(_equal(item, actual) for item in same)
+    return actual is not None and bool(same) and not any(_equal(item, actual) for item in same)
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -1,8 +1,8 @@
 """The tables of `store.db`.
 
 A row of `documents` is one version of a document. It is live in generation g when
-`born <= g` and `died` is null or `> g`; until its commit `born` is null and `state` tells how far it
-has come. A chunk lives and dies with its document.
+`born <= g` and `died` is null or `> g`; until its commit `born` is null and `state` tells how far
+it has come. A chunk lives and dies with its document.
 """
 
 from __future__ import annotations

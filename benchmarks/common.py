@@ -1,0 +1,82 @@
+"""What the benchmarks share: where the data are, and the line that says on what they ran."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import platform
+import re
+import string
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ragkit.digests import text_digest
+from ragkit.types import Document
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def data_root() -> Path:
+    """RAGKIT_DATA, else ../shared/data beside the project; ends the program if it is not there."""
+    root = Path(os.environ.get("RAGKIT_DATA", ROOT.parent / "shared" / "data"))
+    if not root.is_dir():
+        sys.exit(f"no data at {root}; set RAGKIT_DATA to the folder with the data sets")
+    return root
+
+
+def machine() -> str:
+    """Processor, cores and the versions that matter."""
+    names = ("numpy", "onnxruntime", "tokenizers", "sqlalchemy")
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        found = re.search(r"model name\s*: (.+)", info.read_text())
+        cpu = found[1] if found else cpu
+    libraries = ", ".join(f"{name} {version(name)}" for name in names)
+    return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, {libraries}"
+
+
+def normalise(text: str) -> str:
+    """SQuAD's normalisation: lower case, no punctuation, no articles, single spaces."""
+    kept = "".join(char for char in text.lower() if char not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
+
+
+def holds(text: str, answers: list[str]) -> bool:
+    """Whether a normalised answer stands in the normalised text ("Lost in the middle")."""
+    return any(normalise(answer) in normalise(text) for answer in answers)
+
+
+def nq_oracle() -> tuple[list[Document], list[dict[str, Any]]]:
+    """NQ with gold passages (litm_oracle_kv): passages, and {question, answers, gold}."""
+    path = data_root() / "litm_oracle_kv" / "nq-open-oracle.jsonl.gz"
+    passages: dict[str, Document] = {}
+    questions = []
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            row = json.loads(line)
+            gold = row["ctxs"][0]
+            doc_id = "nq-" + text_digest(f"{gold['title']}\n{gold['text']}")
+            passages[doc_id] = Document(doc_id, gold["text"], gold["title"])
+            questions.append(
+                {"question": row["question"], "answers": row["answers"], "gold": doc_id}
+            )
+    return list(passages.values()), questions
+
+
+def xquad() -> tuple[list[Document], list[dict[str, Any]]]:
+    """XQuAD English (a part of SQuAD): paragraphs, and {question, answers, gold}."""
+    data = json.loads((data_root() / "xquad" / "xquad.en.json").read_text())["data"]
+    passages, questions = [], []
+    for article in data:
+        for number, paragraph in enumerate(article["paragraphs"]):
+            doc_id = f"{article.get('title', len(passages))}#{number}"
+            title = str(article.get("title", "")).replace("_", " ")
+            passages.append(Document(doc_id, paragraph["context"], title))
+            for row in paragraph["qas"]:
+                answers = [answer["text"] for answer in row["answers"]]
+                questions.append({"question": row["question"], "answers": answers, "gold": doc_id})
+    return passages, questions

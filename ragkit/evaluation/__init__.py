@@ -1,0 +1,1 @@
+"""Measuring: splits, measures, experiments."""

@@ -1,0 +1,181 @@
+"""A segment: an immutable folder with the vectors and postings of some chunks.
+
+    segments/<digest>/
+      manifest.json     format version, counts, and the digest of every other file
+      chunks.npy        int64 (rows,): each row's chunk number; rows are sorted by chunk id
+      vectors.npy       float32 (rows, dim)
+      terms.npy, …      the arrays of `ragkit.indexes.bm25.Postings`
+      index.faiss       only for a factory; opened only where it was written (see `ragkit.trust`)
+
+Its name is the digest of its manifest. It is written to a temporary name, flushed to the disk and
+renamed, so that a folder with a digest for a name is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ragkit import trust
+from ragkit.digests import digest, file_digest
+from ragkit.errors import CorruptCollection
+from ragkit.indexes.bm25 import Postings, map_array
+from ragkit.indexes.exact import ExactIndex
+from ragkit.types import Rows, VectorIndex, Vectors
+
+FORMAT = 1
+_COPY_ROWS = 1 << 12  # vectors copied at once
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSettings:
+    """How a segment's vectors are indexed.
+
+    Attributes:
+        factory: "exact" (NumPy) or a FAISS factory string.
+        device: "cpu" or "gpu", for FAISS.
+        n_probe: Lists searched by IVF factories.
+    """
+
+    factory: str = "exact"
+    device: str = "cpu"
+    n_probe: int = 16
+
+
+class Segment:
+    """A segment opened for reading: arrays are memory-mapped, nothing is copied."""
+
+    def __init__(self, folder: Path, settings: IndexSettings) -> None:
+        self.folder = folder
+        self.manifest = _read_manifest(folder)
+        self.chunks: Rows = map_array(folder / "chunks.npy")  # type: ignore[assignment]
+        self.vectors: Vectors = map_array(folder / "vectors.npy")  # type: ignore[assignment]
+        self.postings = Postings.load(folder)
+        self.index = self._vector_index(settings)
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def _vector_index(self, settings: IndexSettings) -> VectorIndex:
+        if settings.factory == "exact":
+            return ExactIndex(self.vectors)
+        from ragkit.indexes.faiss import FaissIndex
+
+        options = {"device": settings.device, "n_probe": settings.n_probe}
+        file = self.folder / "index.faiss"
+        if file.exists() and trust.is_trusted(file):
+            return FaissIndex.load(self.vectors, file, **options)  # type: ignore[arg-type]
+        return FaissIndex(self.vectors, factory=settings.factory, **options)  # type: ignore[arg-type]
+
+
+def write_segment(
+    parent: Path,
+    chunks: Rows,
+    gather: Callable[[slice], Vectors],
+    postings: Postings,
+    settings: IndexSettings,
+) -> str:
+    """Write a segment and return its digest.
+
+    Args:
+        parent: The folder of all segments.
+        chunks: int64 (rows,): chunk numbers, rows sorted by chunk id; at least one.
+        gather: Gives the vectors of a range of rows: float32 (rows in range, dim).
+        postings: Terms of the same rows.
+        settings: Whether a FAISS index is added.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = parent / f"writing-{os.getpid()}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    np.save(folder / "chunks.npy", chunks, allow_pickle=False)
+    dim = _write_vectors(folder / "vectors.npy", len(chunks), gather)
+    postings.save(folder)
+    if settings.factory != "exact":
+        from ragkit.indexes.faiss import FaissIndex
+
+        vectors: Vectors = map_array(folder / "vectors.npy")  # type: ignore[assignment]
+        FaissIndex(vectors, factory=settings.factory).save(folder / "index.faiss")
+    files = sorted(folder.iterdir())
+    manifest = {
+        "format": FORMAT,
+        "n_rows": len(chunks),
+        "dim": dim,
+        "factory": settings.factory,
+        "files": {file.name: file_digest(file) for file in files},
+    }
+    text = json.dumps(manifest, indent=1, sort_keys=True)
+    (folder / "manifest.json").write_text(text)
+    for file in [*files, folder / "manifest.json", folder]:
+        sync_path(file)
+    name = digest(text.encode())
+    target = parent / name
+    if target.exists():  # the same rows were indexed before, and gc has not come by yet
+        shutil.rmtree(folder)
+    else:
+        os.replace(folder, target)
+    if settings.factory != "exact":
+        trust.sign(target / "index.faiss")
+    sync_path(parent)
+    return name
+
+
+def _write_vectors(file: Path, n_rows: int, gather: Callable[[slice], Vectors]) -> int:
+    dim = int(gather(slice(0, 1)).shape[1])
+    out = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(n_rows, dim))
+    for start in range(0, n_rows, _COPY_ROWS):
+        part = slice(start, min(start + _COPY_ROWS, n_rows))
+        out[part] = gather(part)
+    out.flush()
+    return dim
+
+
+def sync_path(path: Path) -> None:
+    """Flush a file or folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def verify_segment(parent: Path, name: str) -> list[str]:
+    """What is wrong with a segment, one line a fault; reads every byte."""
+    folder = parent / name
+    try:
+        manifest = _read_manifest(folder)
+    except CorruptCollection as error:
+        return [str(error)]
+    faults = []
+    if digest((folder / "manifest.json").read_bytes()) != name:
+        faults.append(f"segment {name}: manifest.json does not match the segment's name")
+    for file, expected in manifest["files"].items():
+        path = folder / Path(file).name
+        if not path.exists():
+            faults.append(f"segment {name}: {file} is missing")
+        elif file_digest(path) != expected:
+            faults.append(f"segment {name}: {file} does not match its digest")
+    return faults
+
+
+def _read_manifest(folder: Path) -> dict[str, dict[str, str]]:
+    file = folder / "manifest.json"
+    try:
+        manifest = json.loads(file.read_text())
+        found = manifest["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptCollection(
+            f"segment {folder.name}: manifest.json cannot be read ({error}); "
+            "`ragkit index repair` rebuilds it"
+        ) from error
+    if found != FORMAT:
+        raise CorruptCollection(
+            f"segment {folder.name} has format {found!r}; this version reads {FORMAT}"
+        )
+    return dict(manifest)

@@ -1,0 +1,262 @@
+"""Compaction, garbage collection, verification and repair of a collection."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from ragkit.errors import CorruptCollection
+from ragkit.indexes.bm25 import Postings, PostingsBuilder
+from ragkit.indexes.segment import verify_segment, write_segment
+from ragkit.ingest import (
+    BATCH_CHUNKS,
+    SEGMENT_CHUNKS,
+    OnProgress,
+    Parts,
+    Progress,
+    ensure_embedded,
+    indexed_text,
+)
+from ragkit.snapshot import Snapshot
+from ragkit.store.ledger import Ledger
+from ragkit.store.store import Store
+from ragkit.types import Rows, Vectors
+
+_T = TypeVar("_T")
+_SEGMENTS_A_TIER = 8
+_SMALLEST_TIER = 64  # rows
+_DEAD_SHARE = 0.5  # a segment with more dead rows is written anew
+_KEPT_GENERATIONS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What `verify` read, and what is wrong: one line a fault, none if all is well."""
+
+    documents: int
+    chunks: int
+    segments: int
+    faults: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.faults
+
+
+def compact(parts: Parts, snapshot: Snapshot, *, full: bool = False) -> bool:
+    """Merge segments where a tier holds more than 8, or where most rows are dead.
+
+    A tier's segments are within a factor of 8 in size, so each row is copied about log8(n) times
+    over a collection's life.
+
+    Args:
+        parts: The collection's parts.
+        snapshot: The current generation.
+        full: Merge all into one.
+
+    Returns:
+        Whether anything was merged.
+    """
+    group = _group(snapshot, full=full)
+    if not group:
+        return False
+    segments = [snapshot.segments[i] for i in group]
+    live = [
+        np.ones(len(segment), dtype=bool) if mask is None else mask
+        for segment, mask in ((snapshot.segments[i], snapshot.live[i]) for i in group)
+    ]
+    of_segment = np.concatenate([np.full(len(s), i) for i, s in enumerate(segments)])
+    of_row = np.concatenate([np.arange(len(segment)) for segment in segments])
+    kept = np.flatnonzero(np.concatenate(live))
+    numbers: Rows = np.concatenate([segment.chunks for segment in segments])
+    ids = parts.store.chunk_ids(numbers[kept].tolist())
+    kept = np.array(sorted(kept.tolist(), key=lambda i: ids[int(numbers[i])]), dtype=np.int64)
+    old = [segment.folder.name for segment in segments]
+    if len(kept) == 0:
+        parts.store.replace_segments(old, [])
+        return True
+
+    def gather(part: slice) -> Vectors:
+        picked = kept[part]
+        out = np.empty((len(picked), segments[0].vectors.shape[1]), dtype=np.float32)
+        for i, segment in enumerate(segments):
+            mine = of_segment[picked] == i
+            out[mine] = segment.vectors[of_row[picked[mine]]]
+        return out
+
+    place = np.full(len(numbers), -1, dtype=np.int64)
+    place[kept] = np.arange(len(kept))
+    targets = np.split(place, np.cumsum([len(segment) for segment in segments])[:-1])
+    postings = Postings.merge([segment.postings for segment in segments], targets)
+    name = write_segment(parts.segments, numbers[kept], gather, postings, parts.index)
+    parts.store.replace_segments([digest for digest in old if digest != name], [(name, len(kept))])
+    return True
+
+
+def _group(snapshot: Snapshot, *, full: bool) -> list[int]:
+    n_live = [
+        len(segment) if live is None else int(live.sum())
+        for segment, live in zip(snapshot.segments, snapshot.live, strict=True)
+    ]
+    dead = [i for i, s in enumerate(snapshot.segments) if n_live[i] < (1 - _DEAD_SHARE) * len(s)]
+    if full:
+        whole = len(n_live) == 1 and n_live[0] == len(snapshot.segments[0])
+        return [] if whole else list(range(len(n_live)))
+    tiers: dict[int, list[int]] = {}
+    for i, n in enumerate(n_live):
+        tier = int(np.log(max(n, 1) / _SMALLEST_TIER) / np.log(_SEGMENTS_A_TIER)) if n else 0
+        tiers.setdefault(max(tier, 0), []).append(i)
+    for tier in sorted(tiers):
+        if len(tiers[tier]) > _SEGMENTS_A_TIER:
+            return tiers[tier]
+    return dead
+
+
+def collect_garbage(parts: Parts) -> int:
+    """Drop segments and texts that the last two generations do not need; returns how many folders.
+
+    Must run under the writer's lock.
+    """
+    keep_from = parts.store.generation() - (_KEPT_GENERATIONS - 1)
+    wanted = set(parts.store.collect_garbage(keep_from))
+    n_removed = 0
+    for folder in _folders(parts.segments):
+        if folder.name not in wanted:
+            shutil.rmtree(folder)
+            n_removed += 1
+    return n_removed
+
+
+def _folders(parent: Path) -> Sequence[Path]:
+    return sorted(parent.iterdir()) if parent.exists() else []
+
+
+def content_digest(store: Store, snapshot: Snapshot) -> str:
+    """A digest of what the collection says: live documents, chunks and vectors, in order of id."""
+    generation = snapshot.generation
+    total = hashlib.blake2b(digest_size=16)
+    for doc_id, text, _ in store.live_documents(generation):
+        total.update(f"{doc_id}\0{text}\0".encode())
+    where = _places(snapshot)
+    for number, chunk_id, start, end in store.live_chunks(generation):
+        total.update(f"{chunk_id}\0{start}\0{end}\0".encode())
+        segment, row = where[number]
+        total.update(snapshot.segments[segment].vectors[row].tobytes())
+    return total.hexdigest()
+
+
+def _places(snapshot: Snapshot) -> dict[int, tuple[int, int]]:
+    places = {}
+    for i, segment in enumerate(snapshot.segments):
+        live = snapshot.live[i]
+        for row, number in enumerate(segment.chunks.tolist()):
+            if live is None or live[row]:
+                places[number] = (i, row)
+    return places
+
+
+def verify(store: Store, segments: Path, ledger: Ledger, snapshot: Snapshot | None) -> VerifyReport:
+    """Re-read every digest: the store, its texts, the ledger, the segments, and how they fit.
+
+    Args:
+        store: The tables.
+        segments: The folder of segments.
+        ledger: The vectors.
+        snapshot: The current generation, None if its segments cannot even be opened.
+    """
+    faults = store.integrity_faults()
+    n_documents = n_chunks = 0
+    names: list[str] = []
+    try:
+        generation = store.generation()
+        names = store.segments(generation)
+        for name in names:
+            faults += verify_segment(segments, name)
+        faults += store.text_faults(generation)
+        bad = ledger.faults()
+        faults += [f"ledger: the vector of text {key.hex()} does not match" for key in bad]
+        if not faults and snapshot is not None:
+            faults += _fit(store, ledger, snapshot)
+        counted = store.counts(generation)
+        n_documents, n_chunks = counted["documents"]["indexed"], counted["chunks"]
+    except CorruptCollection as error:
+        faults.append(str(error))
+    return VerifyReport(n_documents, n_chunks, len(names), tuple(faults))
+
+
+def _fit(store: Store, ledger: Ledger, snapshot: Snapshot) -> Iterator[str]:
+    """Every live chunk is in one segment, with the ledger's vector."""
+    places = _places(snapshot)
+    vectors = ledger.vectors()
+    seen = 0
+    for batch in _batched(store.live_chunk_texts(snapshot.generation), BATCH_CHUNKS):
+        rows = ledger.find([key for *_, key in batch])
+        for number, chunk_id, _, _, key in batch:
+            seen += 1
+            if number not in places:
+                yield f"the chunk {chunk_id!r} is in no segment"
+                continue
+            segment, row = places[number]
+            stored = snapshot.segments[segment].vectors[row]
+            if key in rows and not np.array_equal(stored, vectors[rows[key]]):
+                yield f"the vector of {chunk_id!r} differs from the ledger's"
+    if seen != len(places):
+        yield f"the segments hold {len(places)} live rows, the store {seen} live chunks"
+
+
+def repair(parts: Parts, on_progress: OnProgress | None = None) -> int:
+    """Build all segments anew from the store; embeds again only what the ledger has lost.
+
+    Returns:
+        How many texts were embedded.
+    """
+    store = parts.store
+    bad = parts.ledger.faults()
+    parts.ledger.forget(bad)
+    generation = store.generation()
+    old = store.segments(generation)
+    n_chunks = store.counts(generation)["chunks"]
+    new: list[tuple[str, int]] = []
+    n_embedded = 0
+    for name in old:  # a damaged folder must not be taken for the new one
+        if verify_segment(parts.segments, name):
+            shutil.rmtree(parts.segments / name, ignore_errors=True)
+    for block in _batched(store.live_chunk_texts(generation), SEGMENT_CHUNKS):
+        builder = PostingsBuilder()
+        rows: list[int] = []
+        for batch in _batched(iter(block), BATCH_CHUNKS):
+            texts = {key: indexed_text(title, text) for _, _, title, text, key in batch}
+            found, n_new = ensure_embedded(parts, texts)
+            n_embedded += n_new
+            rows += [found[key] for *_, key in batch]
+            for *_, key in batch:
+                builder.add(parts.analyzer.terms(texts[key]))
+            if on_progress:
+                on_progress(Progress("repairing", len(new) * SEGMENT_CHUNKS + len(rows), n_chunks))
+        numbers = np.array([number for number, *_ in block], dtype=np.int64)
+        at = np.array(rows, dtype=np.int64)
+        vectors = parts.ledger.vectors()
+        name = write_segment(
+            parts.segments, numbers, _rows_of(vectors, at), builder.build(), parts.index
+        )
+        new.append((name, len(numbers)))
+    written = {name for name, _ in new}
+    store.replace_segments([name for name in old if name not in written], new)
+    return n_embedded
+
+
+def _rows_of(vectors: Vectors, rows: Rows) -> Callable[[slice], Vectors]:
+    return lambda part: vectors[rows[part]]
+
+
+def _batched(items: Iterator[_T], size: int) -> Iterator[list[_T]]:
+    while batch := list(islice(items, size)):
+        yield batch

@@ -1,0 +1,137 @@
+"""`>>` and what it makes: reranked retrievers, and question answering.
+
+qa = collection.retriever("hybrid") >> CrossEncoder("…") >> LongContextReader("smollm2")
+answer = qa.ask("Which dopant raises the Curie temperature of Fe3O4?")
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from ragkit.losses import collect
+from ragkit.readers.assemble import last_answer
+from ragkit.retrievers.base import Composable, check_queries
+from ragkit.types import Answer, Event, Hit, Loss, Reader, Reranker, Retriever, Source, Where
+
+RERANK_DEPTH = 50
+
+
+def compose(retriever: Retriever, stage: Reranker | Reader) -> Reranked | QA:
+    """What `retriever >> stage` gives.
+
+    Raises:
+        TypeError: The stage is neither a reranker nor a reader.
+    """
+    if isinstance(stage, Reranker):
+        return Reranked(retriever, stage)
+    if isinstance(stage, Reader):
+        return QA(retriever, stage)
+    raise TypeError(
+        f"cannot put {stage!r} after a retriever; expected a reranker (with `rerank`) or a reader "
+        "(with `read` and `stream`)"
+    )
+
+
+class Reranked(Composable):
+    """A retriever whose hits a reranker orders anew: again a retriever.
+
+    Args:
+        retriever: Gives the candidates.
+        reranker: Orders them.
+        depth: How many candidates (more, if k is larger).
+    """
+
+    def __init__(
+        self, retriever: Retriever, reranker: Reranker, *, depth: int = RERANK_DEPTH
+    ) -> None:
+        self._retriever = retriever
+        self._reranker = reranker
+        self._depth = depth
+
+    @property
+    def source(self) -> Source:
+        """Where the hits come from."""
+        return source_of(self._retriever)
+
+    def retrieve(
+        self, queries: Sequence[str], k: int = 10, *, where: Where | None = None
+    ) -> list[list[Hit]]:
+        """See `ragkit.types.Retriever`."""
+        check_queries(queries, k)
+        runs = self._retriever.retrieve(queries, max(k, self._depth), where=where)
+        return self._reranker.rerank(queries, runs, k)
+
+
+class QA:
+    """Questions to answers with citations that can be checked.
+
+    Args:
+        retriever: Gives the hits.
+        reader: Answers from them.
+        k: How many hits the reader gets.
+        strict: Raise `LossError` at the first loss instead of recording it.
+    """
+
+    def __init__(
+        self, retriever: Retriever, reader: Reader, *, k: int = 8, strict: bool = False
+    ) -> None:
+        self.retriever = retriever
+        self.reader = reader
+        self.k = k
+        self.strict = strict
+
+    def ask(self, question: str, *, where: Where | None = None) -> Answer:
+        """Answer one question."""
+        return last_answer(self.stream(question, where=where))
+
+    def ask_many(self, questions: Sequence[str], *, where: Where | None = None) -> list[Answer]:
+        """Answer several; retrieval is one batch."""
+        runs, losses = self._retrieve(questions, where)
+        return [
+            last_answer(self._read(question, hits, losses))
+            for question, hits in zip(questions, runs, strict=True)
+        ]
+
+    def stream(self, question: str, *, where: Where | None = None) -> Iterator[Event]:
+        """Checked sentences as they come, then the answer."""
+        runs, losses = self._retrieve([question], where)
+        for loss in losses:
+            yield Event("loss", loss=loss)
+        yield from self._read(question, runs[0], losses)
+
+    async def aask(self, question: str, *, where: Where | None = None) -> Answer:
+        """`ask` on a thread, for callers with an event loop."""
+        return await asyncio.to_thread(self.ask, question, where=where)
+
+    def _retrieve(
+        self, questions: Sequence[str], where: Where | None
+    ) -> tuple[list[list[Hit]], list[Loss]]:
+        with collect(strict=self.strict) as losses:
+            runs = self.retriever.retrieve(questions, self.k, where=where)
+        return runs, losses
+
+    def _read(self, question: str, hits: Sequence[Hit], earlier: Sequence[Loss]) -> Iterator[Event]:
+        source = source_of(self.retriever)
+        # A generator shares its caller's context, so losses are collected a step at a time.
+        events = self.reader.stream(question, hits)
+        while True:
+            with collect(strict=self.strict):
+                event = next(events, None)
+            if event is None:
+                return
+            if event.answer is not None:
+                event = replace(event, answer=_complete(event.answer, source, earlier))
+            yield event
+
+
+def source_of(retriever: Retriever) -> Source:
+    """A retriever's own word on where its hits come from, if it has one."""
+    source = getattr(retriever, "source", None)
+    return source if isinstance(source, Source) else Source()
+
+
+def _complete(answer: Answer, source: Source, earlier: Sequence[Loss]) -> Answer:
+    merged = replace(source, llm=answer.source.llm, prompts=answer.source.prompts)
+    return replace(answer, source=merged, losses=(*earlier, *answer.losses))

@@ -1,0 +1,95 @@
+"""Sentences and their evidence to the Answer that every reader returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ragkit.types import (
+    Answer,
+    Citation,
+    Event,
+    Hit,
+    Loss,
+    Refusal,
+    RefusalReason,
+    Sentence,
+    Source,
+    Usage,
+)
+
+_NEAREST = 3
+
+
+class AnswerBuilder:
+    """Collects checked sentences, numbers their citations, and makes the answer.
+
+    Args:
+        question: The question.
+        hits: The hits, best first.
+    """
+
+    def __init__(self, question: str, hits: Sequence[Hit]) -> None:
+        self._question = question
+        self._hits = tuple(hits)
+        self._text = ""
+        self._sentences: list[Sentence] = []
+        self._citations: list[Citation] = []
+        self._losses: list[Loss] = []
+
+    def __len__(self) -> int:
+        return len(self._sentences)
+
+    def add(self, sentence: str, citations: Sequence[Citation], *, supported: bool) -> Event:
+        """Append a sentence with its citations; returns the event that shows it."""
+        numbers = []
+        for citation in citations:
+            if citation not in self._citations:
+                self._citations.append(citation)
+            numbers.append(self._citations.index(citation) + 1)
+        mark = "".join(f" [{number}]" for number in numbers) or " [unsupported]"
+        shown = sentence.strip() + mark
+        start = len(self._text) + bool(self._text)
+        self._text = f"{self._text} {shown}" if self._text else shown
+        end = len(self._text)
+        self._sentences.append(Sentence(start, end, tuple(numbers), supported))
+        return Event("sentence", shown)
+
+    def lose(self, loss: Loss) -> Event:
+        """Record a loss; returns its event."""
+        self._losses.append(loss)
+        return Event("loss", loss=loss)
+
+    def finish(
+        self,
+        *,
+        refusal: RefusalReason | None = None,
+        usage: Usage = Usage(),
+        source: Source = Source(),
+    ) -> Event:
+        """The last event: the answer, or a refusal if there is no sentence."""
+        reason = None
+        if not self._sentences:
+            nearest = tuple(hit.chunk.id for hit in self._hits[:_NEAREST])
+            reason = Refusal(refusal or "no_evidence", nearest)
+        answer = Answer(
+            question=self._question,
+            text=self._text,
+            sentences=tuple(self._sentences),
+            citations=tuple(self._citations),
+            hits=self._hits,
+            refusal=reason,
+            losses=tuple(self._losses),
+            usage=usage,
+            source=source,
+        )
+        return Event("answer", answer=answer)
+
+
+def last_answer(events: Iterator[Event]) -> Answer:
+    """Exhaust a reader's stream; its last event holds the answer."""
+    answer = None
+    for event in events:
+        answer = event.answer or answer
+    if answer is None:
+        raise ValueError("the reader's stream ended without an answer")
+    return answer

@@ -1,0 +1,179 @@
+"""A language model reads the passages and answers; every sentence is checked before it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Literal
+
+from ragkit.losses import report
+from ragkit.prompts import load_prompt
+from ragkit.readers.assemble import AnswerBuilder, last_answer
+from ragkit.readers.citations import SupportChecker, cite, strip_marks
+from ragkit.readers.ordering import order_by_name
+from ragkit.sentences import RuleSegmenter
+from ragkit.types import LLM, Answer, ChatOptions, Event, Hit, Loss, Message, Reply, Source
+
+
+class LongContextReader:
+    """Reads as many passages as fit, in a chosen order.
+
+    The budget is counted by the model's tokenizer on the rendered prompt. Hits that do not fit are
+    dropped from the end, as losses; the order of the rest is changed after that. Passages keep the
+    numbers of their ranks wherever they stand.
+
+    Args:
+        llm: A model, or its name for `ragkit.llms.load_llm`.
+        order: "edges" (best at both ends), "descending" or "ascending".
+        unsupported: What happens to a sentence that no passage supports: "remove" or "mark".
+        answer_tokens: Most tokens of the answer.
+        max_prompt_tokens: Most tokens of the prompt; default: what the window leaves.
+        temperature: 0 is greedy.
+    """
+
+    def __init__(
+        self,
+        llm: LLM | str = "smollm2",
+        *,
+        order: str = "edges",
+        unsupported: Literal["remove", "mark"] = "remove",
+        answer_tokens: int = 160,
+        max_prompt_tokens: int | None = None,
+        temperature: float = 0.0,
+    ) -> None:
+        if unsupported not in ("remove", "mark"):
+            raise ValueError(f"unsupported is {unsupported!r}; expected 'remove' or 'mark'")
+        self._order = order_by_name(order)
+        if isinstance(llm, str):
+            from ragkit.llms import load_llm
+
+            llm = load_llm(llm)
+        room = llm.context_window - answer_tokens
+        self._budget = room if max_prompt_tokens is None else min(room, max_prompt_tokens)
+        if answer_tokens < 1 or self._budget < 1:
+            raise ValueError(
+                f"answer_tokens is {answer_tokens} and max_prompt_tokens {max_prompt_tokens}; the "
+                f"window of {llm.name!r} is {llm.context_window} tokens"
+            )
+        self._llm = llm
+        self._keep_unsupported = unsupported == "mark"
+        self._options = ChatOptions(max_tokens=answer_tokens, temperature=temperature)
+        self._prompt = load_prompt("answer")
+
+    def read(self, questions: Sequence[str], runs: Sequence[Sequence[Hit]]) -> list[Answer]:
+        """One answer a question."""
+        return [
+            last_answer(self.stream(question, hits))
+            for question, hits in zip(questions, runs, strict=True)
+        ]
+
+    def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[Event]:
+        """Sentences as the model finishes them, each checked, then the answer."""
+        builder = AnswerBuilder(question, hits)
+        if not hits:
+            yield builder.finish(refusal="no_hits", source=self._source())
+            return
+        kept, losses = self._fit(question, hits)
+        for loss in losses:
+            report(loss)
+            yield builder.lose(loss)
+        checker = SupportChecker(kept)
+        refused = False
+        reply = Reply("", "stop")
+        stream = self._llm.stream(self.conversation(question, kept), self._options)
+        for item in _by_sentence(stream):
+            if isinstance(item, Reply):
+                reply = item
+                break
+            refused = refused or _says_not_found(item)
+            yield from self._checked(item, kept, checker, builder)
+        if reply.finish_reason == "length":
+            loss = Loss("reading", question[:60], "the end of the answer",
+                        f"{reply.usage.completion_tokens} tokens",
+                        "answer_tokens or the window was reached")  # fmt: skip
+            report(loss)
+            yield builder.lose(loss)
+        yield builder.finish(
+            refusal="model_refused" if refused else "unsupported",
+            usage=reply.usage,
+            source=self._source(),
+        )
+
+    def conversation(self, question: str, hits: Sequence[Hit]) -> list[Message]:
+        """The exact conversation for hits that fit, in this reader's order."""
+        order = self._order(len(hits))
+        passages = "\n\n".join(_passage(rank + 1, hits[rank]) for rank in order)
+        return [Message("user", self._prompt.fill(passages=passages, question=question))]
+
+    def _fit(self, question: str, hits: Sequence[Hit]) -> tuple[list[Hit], list[Loss]]:
+        """The longest prefix of the hits whose prompt is within the budget."""
+        n = _largest(
+            len(hits),
+            lambda n: self._llm.count_tokens(self.conversation(question, hits[:n])) <= self._budget,
+        )
+        if n == 0:
+            tokens = self._llm.count_tokens(self.conversation(question, hits[:1]))
+            raise ValueError(
+                f"the question and one passage take {tokens} tokens, the prompt may have "
+                f"{self._budget}; use smaller chunks, a shorter question or a larger window"
+            )
+        if n == len(hits):
+            return list(hits), []
+        why = f"the prompt may have {self._budget} tokens; retrieve fewer or use a larger window"
+        loss = Loss("reading", question[:60], f"{len(hits) - n} passages", f"{n} passages", why)
+        return list(hits[:n]), [loss]
+
+    def _checked(
+        self, sentence: str, hits: Sequence[Hit], checker: SupportChecker, builder: AnswerBuilder
+    ) -> Iterator[Event]:
+        plain = strip_marks(sentence).strip()
+        evidence = checker.check(plain)
+        if evidence is not None:
+            citation = cite(hits[evidence.hit], evidence.start, evidence.end)
+            yield builder.add(plain, [citation], supported=True)
+        elif self._keep_unsupported and not _says_not_found(plain):
+            yield builder.add(plain, [], supported=False)
+        else:
+            yield Event("removed", plain)
+
+    def _source(self) -> Source:
+        version = f"{self._prompt.version}:{self._prompt.digest}"
+        return Source(llm=self._llm.name, prompts={self._prompt.name: version})
+
+
+def _passage(number: int, hit: Hit) -> str:
+    title = str(hit.chunk.metadata.get("title", ""))
+    # A passage cannot close its own fence.
+    text = hit.chunk.text.replace("</passage", "<\\/passage")
+    safe = title.replace('"', "'").replace("\n", " ")
+    return f'<passage number="{number}" title="{safe}">\n{text}\n</passage>'
+
+
+def _largest(n: int, fits: Callable[[int], bool]) -> int:
+    """The largest m <= n with fits(m), for a predicate that is true up to some m."""
+    low, high = 0, n
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def _says_not_found(sentence: str) -> bool:
+    return sentence.lower().strip(" .:") == "not found"
+
+
+def _by_sentence(pieces: Generator[str, None, Reply]) -> Iterator[str | Reply]:
+    """Whole sentences from pieces of text, then the model's reply."""
+    segmenter = RuleSegmenter()
+    text = ""
+    while True:
+        try:
+            text += next(pieces)
+        except StopIteration as end:
+            reply: Reply = end.value
+            break
+        # The last sentence may go on, and its stop may turn out to be an abbreviation.
+        spans = segmenter.sentences(text)
+        yield from (text[start:end] for start, end in spans[:-1])
+        text = text[spans[-1][0] :] if spans else text
+    yield from (text[start:end] for start, end in segmenter.sentences(text))
+    yield reply

@@ -1,0 +1,66 @@
+"""What retrievers share: the check of their arguments, and `>>`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from ragkit.types import Chunk, Embedder, Hit, Source, Vectors, Where
+
+
+class ChunkIndex(Protocol):
+    """What a collection offers to retrievers."""
+
+    @property
+    def embedder(self) -> Embedder:
+        """The embedder its vectors come from."""
+
+    @property
+    def source(self) -> Source:
+        """Where its chunks are."""
+
+    def search_vectors(
+        self, vectors: Vectors, k: int, where: Where | None
+    ) -> list[list[tuple[Chunk, float]]]:
+        """The k nearest chunks of each query vector."""
+
+    def search_terms(
+        self, queries: Sequence[str], k: int, where: Where | None
+    ) -> list[list[tuple[Chunk, float]]]:
+        """The k best chunks of each query by BM25."""
+
+    def explain_terms(self, query: str, chunk: Chunk) -> dict[str, float]:
+        """What each term adds to a chunk's BM25 score."""
+
+
+class Composable(ABC):
+    """A retriever that can be followed by a reranker or a reader: `retriever >> reader`."""
+
+    @property
+    def source(self) -> Source:
+        """Where the hits come from."""
+        return Source()
+
+    @abstractmethod
+    def retrieve(
+        self, queries: Sequence[str], k: int = 10, *, where: Where | None = None
+    ) -> list[list[Hit]]:
+        """At most k hits a query, best first."""
+
+    def __rshift__(self, stage: Any) -> Any:
+        # `>>` makes the pipeline's objects, which stand on retrievers: hence the late import.
+        from ragkit.pipeline import compose
+
+        return compose(self, stage)
+
+
+def check_queries(queries: Sequence[str], k: int) -> None:
+    """Raise for one string instead of several, an empty query, or k < 1."""
+    if isinstance(queries, str):
+        raise TypeError(f"queries is one string; expected a sequence: [{queries[:40]!r}]")
+    for query in queries:
+        if not query.strip():
+            raise ValueError("the query is empty; expected some words")
+    if k < 1:
+        raise ValueError(f"k is {k}; expected at least 1")

@@ -1,0 +1,126 @@
+"""One generation of a collection, opened for searching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ragkit.indexes.bm25 import BM25Index, Statistics
+from ragkit.indexes.segment import IndexSettings, Segment
+from ragkit.store.store import Store
+from ragkit.types import Mask, Rows, Scores, Vectors, Where
+
+_SearchSegment = Callable[[int, Mask | None], tuple[Scores, Rows]]
+Found = list[list[tuple[int, float]]]
+"""For each query (chunk number, score), best first."""
+
+_KEPT_FILTERS = 32
+
+
+class Snapshot:
+    """The segments of a generation, their live rows, and the statistics over them.
+
+    What is found does not depend on how rows are spread over segments: scores are exact to 6
+    decimals, and ties are broken by chunk id.
+
+    Args:
+        store: The collection's tables.
+        folder: The folder of its segments.
+        generation: Which generation.
+        settings: How vectors are indexed.
+        bm25: k1 and b.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        generation: int,
+        settings: IndexSettings,
+        bm25: tuple[float, float],
+    ) -> None:
+        self.generation = generation
+        self._store = store
+        self.segments = [Segment(folder / name, settings) for name in store.segments(generation)]
+        dead = np.array(store.dead_chunks(generation), dtype=np.int64)
+        self.live = [_live(segment, dead) for segment in self.segments]
+        self.statistics = Statistics(
+            [(s.postings, live) for s, live in zip(self.segments, self.live, strict=True)]
+        )
+        k1, b = bm25
+        self._bm25 = [
+            BM25Index(segment.postings, statistics=self.statistics, k1=k1, b=b)
+            for segment in self.segments
+        ]
+        self._filters: dict[str, list[Mask]] = {}
+
+    def __len__(self) -> int:
+        return self.statistics.n_rows
+
+    def search_vectors(self, vectors: Vectors, k: int, where: Where | None) -> Found:
+        """The k nearest live chunks that pass the filter, by inner product."""
+
+        def search(i: int, allowed: Mask | None) -> tuple[Scores, Rows]:
+            return self.segments[i].index.search(vectors, k, allowed=allowed)
+
+        return self._merge(search, len(vectors), k, where)
+
+    def search_terms(
+        self, term_lists: Sequence[Sequence[str]], k: int, where: Where | None
+    ) -> Found:
+        """The k best live chunks that pass the filter, by BM25."""
+
+        def search(i: int, allowed: Mask | None) -> tuple[Scores, Rows]:
+            return self._bm25[i].search(term_lists, k, allowed=allowed)
+
+        return self._merge(search, len(term_lists), k, where)
+
+    def explain_terms(self, terms: Sequence[str], chunk: int) -> dict[str, float]:
+        """What each term adds to a live chunk's BM25 score."""
+        for segment, live, index in zip(self.segments, self.live, self._bm25, strict=True):
+            for row in np.flatnonzero(segment.chunks == chunk):
+                if live is None or live[row]:
+                    return index.explain(terms, int(row))
+        raise KeyError(f"chunk {chunk} is not live in generation {self.generation}")
+
+    def _merge(self, search: _SearchSegment, n_queries: int, k: int, where: Where | None) -> Found:
+        allowed = self.live if where is None else self._allowed(where)
+        pools: Found = [[] for _ in range(n_queries)]
+        for i, segment in enumerate(self.segments):
+            scores, rows = search(i, allowed[i])
+            for pool, row_scores, row_numbers in zip(pools, scores, rows, strict=True):
+                present = row_numbers >= 0
+                numbers = segment.chunks[row_numbers[present]].tolist()
+                values = row_scores[present].astype(np.float64).round(6).tolist()
+                pool += zip(numbers, values, strict=True)
+        if len(self.segments) == 1:  # rows of a segment are already in order of chunk id
+            return pools
+        return self._ordered(pools, k)
+
+    def _ordered(self, pools: Found, k: int) -> Found:
+        kept = []
+        for pool in pools:
+            cut = sorted((score for _, score in pool), reverse=True)[:k][-1:]
+            kept.append([(chunk, score) for chunk, score in pool if not cut or score >= cut[0]])
+        ids = self._store.chunk_ids(sorted({chunk for pool in kept for chunk, _ in pool}))
+        return [sorted(pool, key=lambda found: (-found[1], ids[found[0]]))[:k] for pool in kept]
+
+    def _allowed(self, where: Where) -> list[Mask]:
+        key = repr(where)
+        if key not in self._filters:
+            numbers = np.array(
+                self._store.allowed_chunks(where, self.generation), dtype=np.int64
+            )  # ascending
+            while len(self._filters) >= _KEPT_FILTERS:
+                self._filters.pop(next(iter(self._filters)), None)
+            self._filters[key] = [np.isin(segment.chunks, numbers) for segment in self.segments]
+        return self._filters[key]
+
+
+def _live(segment: Segment, dead: Rows) -> Mask | None:
+    if len(dead) == 0:
+        return None
+    live = np.isin(segment.chunks, dead, invert=True)
+    return None if live.all() else live

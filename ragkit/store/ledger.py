@@ -1,0 +1,104 @@
+"""The ledger: every vector that was ever computed, so that none is computed twice.
+
+A vector's key is (embedder fingerprint, role, digest of the exact text). Vectors are appended to a
+file of plain float32 and flushed first; keys are committed to the store after. So a key never
+points to nothing, and bytes after the last key (from a process that was killed) are cut off when
+writing goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ragkit.errors import CorruptCollection
+from ragkit.store.store import LedgerKey, Store
+from ragkit.types import Vectors
+
+
+class Ledger:
+    """The vectors of one embedder and role.
+
+    Args:
+        folder: The folder of all ledgers.
+        store: Where the keys are.
+        fingerprint: The embedder's.
+        dim: Numbers a vector.
+        role: "passage" or "query".
+    """
+
+    def __init__(
+        self, folder: Path, store: Store, *, fingerprint: str, dim: int, role: str = "passage"
+    ) -> None:
+        self._file = folder / f"{fingerprint}-{role}.f32"
+        self._store = store
+        self._fingerprint = fingerprint
+        self._role = role
+        self._dim = dim
+        self._width = 4 * dim  # bytes a vector
+
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """The rows of the keys that are known."""
+        return self._store.ledger_rows(self._fingerprint, self._role, keys)
+
+    def append(self, keys: Sequence[bytes], vectors: Vectors) -> dict[bytes, int]:
+        """Add vectors; they are on the disk when this returns.
+
+        Args:
+            keys: One a vector, none of them known yet.
+            vectors: float32 (len(keys), dim).
+        """
+        start = self._store.ledger_size(self._fingerprint, self._role)
+        data = np.ascontiguousarray(vectors, dtype="<f4").tobytes()
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.open("r+b" if self._file.exists() else "w+b") as stream:
+            if stream.seek(0, os.SEEK_END) < start * self._width:
+                raise CorruptCollection(
+                    f"{self._file.name} is shorter than its {start} keys say; "
+                    "`ragkit index repair` embeds the missing vectors again"
+                )
+            stream.seek(start * self._width)
+            stream.truncate()
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        rows = {key: start + i for i, key in enumerate(keys)}
+        width = self._width
+        self._store.add_ledger_keys(
+            [
+                LedgerKey(
+                    self._fingerprint,
+                    self._role,
+                    key,
+                    start + i,
+                    zlib.crc32(data[i * width : (i + 1) * width]),
+                )
+                for i, key in enumerate(keys)
+            ]
+        )
+        return rows
+
+    def vectors(self) -> Vectors:
+        """All vectors, memory-mapped: float32 (rows, dim)."""
+        if not self._file.exists() or self._file.stat().st_size < self._width:
+            return np.empty((0, self._dim), dtype=np.float32)
+        n_rows = self._file.stat().st_size // self._width
+        mapped: Vectors = np.memmap(self._file, dtype="<f4", mode="r", shape=(n_rows, self._dim))
+        return mapped
+
+    def faults(self) -> list[bytes]:
+        """The keys whose vector is missing or does not match its checksum; reads every byte."""
+        vectors = self.vectors()
+        bad = []
+        for key, row, checksum in self._store.ledger_checksums(self._fingerprint, self._role):
+            if row >= len(vectors) or zlib.crc32(vectors[row].tobytes()) != checksum:
+                bad.append(key)
+        return bad
+
+    def forget(self, keys: Sequence[bytes]) -> None:
+        """Drop keys, so that their texts are embedded again when they are needed."""
+        self._store.drop_ledger_keys(self._fingerprint, self._role, keys)

@@ -1,0 +1,81 @@
+"""Check an answer's citations again, later and without a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+from ragkit.digests import text_digest
+from ragkit.errors import RagkitError
+from ragkit.types import Answer, Document
+
+State = Literal["valid", "broken", "stale"]
+
+
+class DocumentStore(Protocol):
+    """What verification needs of a collection."""
+
+    def document(self, doc_id: str) -> Document | None:
+        """A live document, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class CitationCheck:
+    """What became of a citation.
+
+    "valid": the quote stands at its offsets. "stale": the document has changed since, or is gone.
+    "broken": the document is the one that was cited, and the quote does not stand there.
+    """
+
+    number: int
+    doc_id: str
+    state: State
+    why: str
+
+
+def verify_answer(
+    answer: Answer | Mapping[str, Any], documents: DocumentStore
+) -> list[CitationCheck]:
+    """Check every citation of an answer, or of the JSON that `answer_json` made.
+
+    Raises:
+        RagkitError: The JSON is not an answer.
+    """
+    data = asdict(answer) if isinstance(answer, Answer) else answer
+    try:
+        citations = [
+            (str(c["doc_id"]), int(c["start"]), int(c["end"]), str(c["quote"]), str(c["digest"]))
+            for c in data["citations"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RagkitError(
+            f"this is not an answer of ragkit: {type(error).__name__}: {error}; expected the JSON "
+            "that `ragkit ask --json` prints"
+        ) from error
+    return [
+        CitationCheck(number, citation[0], *_check(documents.document(citation[0]), *citation[1:]))
+        for number, citation in enumerate(citations, start=1)
+    ]
+
+
+def _check(
+    document: Document | None, start: int, end: int, quote: str, digest: str
+) -> tuple[State, str]:
+    if document is None:
+        return "stale", "the document is not in the collection any more"
+    stands = 0 <= start < end and document.text[start:end] == quote
+    if text_digest(document.text) != digest:
+        where = (
+            "the quote still stands at its place" if stands else "the quote does not stand there"
+        )
+        return "stale", f"the document has changed since; {where}"
+    if not stands:
+        return "broken", f"the document says {document.text[start:end][:60]!r} there"
+    return "valid", "the quote stands at its offsets"
+
+
+def answer_json(answer: Answer) -> str:
+    """An answer as JSON, following the dataclasses."""
+    return json.dumps(asdict(answer), ensure_ascii=False, indent=1)
