@@ -63,6 +63,8 @@ SPACE_GROUPS = {
     "Fd-3m": 227,
     "Im-3m": 229,
 }
+# The articles go into the wheel: only data that may be passed on under any terms, with credit.
+PERMISSIVE = {"llamp_eval", "llamp_fig3", "matbench_tables", "mp_dft_tables"}
 POLYTYPES = ("2H", "3C", "3R", "4H")  # names of stackings, not measured numbers
 
 needs_data = pytest.mark.skipif(
@@ -220,6 +222,18 @@ def test_fact_text_when_sought_in_the_prose_then_stands_there_verbatim(path):
     meta, body = read_article(path)
     missing = [f["text"] for f in meta["facts"] if not re.search(bounded(f["text"]), body)]
     assert missing == []
+
+
+@each_article
+def test_fact_when_its_data_set_is_named_then_is_neither_share_alike_nor_unlicensed(path):
+    meta, _ = read_article(path)
+    assert {fact["data"].split("/")[0] for fact in meta["facts"]} <= PERMISSIVE
+    assert all(part.endswith(", CC BY 4.0") for part in meta["source"].split("; "))
+
+
+def test_attribution_when_read_then_names_each_data_set_and_no_other():
+    text = (ROOT / "notebooks" / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)/", text, re.MULTILINE)) == PERMISSIVE
 
 
 @needs_data

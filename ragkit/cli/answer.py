@@ -1,0 +1,82 @@
+"""`ragkit verify`: check an answer's citations again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ragkit.cli.common import NO_EVIDENCE, InOption, JsonOption, open_collection, out, print_json
+from ragkit.errors import RagkitError
+from ragkit.types import Document
+
+
+def verify(
+    answer: Annotated[str, typer.Argument(help="A file from `ragkit ask --json`; - reads stdin.")],
+    in_: InOption = None,
+    docs: Annotated[
+        list[str] | None, typer.Option("--docs", help="Check against these files instead.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every citation: valid, stale or broken. Exit code 0 only if all are valid."""
+    from ragkit.verification import verify_answer
+
+    data = _read(answer)
+    checks = verify_answer(data, _documents(data, in_, docs))
+    refusal = data.get("refusal")
+    valid = all(check.state == "valid" for check in checks)
+    if as_json:
+        print_json({"valid": valid, "refusal": refusal, "citations": checks})
+    elif refusal:
+        out(f"a refusal ({refusal.get('reason')}): there is nothing to check")
+    else:
+        for check in checks:
+            out(f"[{check.number}] {check.state:6} {check.doc_id}: {check.why}")
+    if refusal:
+        raise typer.Exit(NO_EVIDENCE)
+    if not valid or not checks:
+        raise typer.Exit(1)
+
+
+def _read(name: str) -> dict[str, Any]:
+    text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise RagkitError(f"{name!r} is not JSON: {error}; expected `ragkit ask --json`") from error
+    if not isinstance(data, dict):
+        raise RagkitError(f"{name!r} is not an answer; expected the JSON of `ragkit ask --json`")
+    return data
+
+
+class _Files:
+    """Documents read anew from files."""
+
+    def __init__(self, paths: list[str]) -> None:
+        from ragkit.documents import find_files, load_file
+        from ragkit.errors import DocumentError
+
+        self._documents: dict[str, Document] = {}
+        for file in find_files([Path(path) for path in paths])[0]:
+            try:
+                found = load_file(file).documents
+            except DocumentError:
+                continue  # it could not be read when the answer was made either, or is stale now
+            self._documents |= {document.id: document for document in found}
+
+    def document(self, doc_id: str) -> Document | None:
+        return self._documents.get(doc_id)
+
+
+def _documents(data: dict[str, Any], in_: Path | None, docs: list[str] | None) -> Any:
+    if docs:
+        return _Files(docs)
+    source = data.get("source")
+    named = source.get("collection") if isinstance(source, dict) else None
+    if in_ is None and named is None:
+        raise RagkitError("the answer names no collection; say --in PATH or --docs PATH")
+    return open_collection(in_ or Path(str(named)))

@@ -1,0 +1,188 @@
+"""`ragkit ask` and `ragkit chat`: questions to cited answers."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ragkit.cli import settings
+from ragkit.cli.common import (
+    NO_EVIDENCE,
+    PARTIAL,
+    InOption,
+    JsonOption,
+    OrderChoice,
+    QuietOption,
+    ReaderChoice,
+    RetrieverOption,
+    StrictOption,
+    UnsupportedChoice,
+    WhereOption,
+    err,
+    note,
+    open_collection,
+    out,
+    print_json,
+    print_losses,
+    progress,
+    read_argument,
+    read_where,
+)
+from ragkit.types import Answer
+
+if TYPE_CHECKING:
+    from ragkit.collection import Collection
+    from ragkit.ingest import AddReport
+    from ragkit.pipeline import QA
+
+DocsOption = Annotated[
+    list[str] | None, typer.Option("--docs", help="Answer from these files, without a collection.")
+]
+ReaderOption = Annotated[
+    ReaderChoice | None, typer.Option(help="Who answers [default: auto, see docs/readers.md].")
+]
+LlmOption = Annotated[
+    str | None, typer.Option(help="smollm2, openai:MODEL, URL#MODEL, hf:ORG/NAME or a path.")
+]
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="The question; - reads it from stdin.")],
+    in_: InOption = None,
+    docs: DocsOption = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many passages are read.")] = 8,
+    retriever: RetrieverOption = None,
+    reader: ReaderOption = None,
+    llm: LlmOption = None,
+    order: Annotated[
+        OrderChoice, typer.Option(help="Of the prompt's passages.")
+    ] = OrderChoice.edges,
+    unsupported: Annotated[
+        UnsupportedChoice, typer.Option(help="Sentences that no passage supports.")
+    ] = UnsupportedChoice.remove,
+    where: WhereOption = None,
+    strict: StrictOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer a question; every sentence is checked before it is shown. Exit code 4: no evidence."""
+    with _collection(in_, docs, strict=strict, quiet=quiet) as (collection, added):
+        qa = _qa(collection, retriever, reader, llm, order=order, unsupported=unsupported)
+        qa.k, qa.strict = k, strict
+        text, filters = read_argument(question), read_where(where)
+        answer = _answer(qa, text, filters, silent=as_json)
+        if docs:  # its folder is gone in a moment; `ragkit verify --docs` checks it
+            answer = replace(answer, source=replace(answer.source, collection=None))
+        if added is not None:
+            answer = replace(answer, losses=(*added.losses, *answer.losses))
+        if as_json:
+            print_json(answer)
+        else:
+            _show_sources(answer)
+    if answer.refusal is not None:
+        raise typer.Exit(NO_EVIDENCE)
+    if added is not None and added.failed:
+        raise typer.Exit(PARTIAL)
+
+
+def chat(
+    in_: InOption = None,
+    docs: DocsOption = None,
+    retriever: RetrieverOption = None,
+    reader: ReaderOption = None,
+    llm: LlmOption = None,
+    where: WhereOption = None,
+) -> None:
+    """Ask one question after the other; each is answered by itself. An empty line ends it."""
+    with _collection(in_, docs, strict=False, quiet=False) as (collection, _):
+        qa = _qa(collection, retriever, reader, llm)
+        filters = read_where(where)
+        prompt = "? " if sys.stdin.isatty() else ""
+        while True:
+            try:
+                question = input(prompt).strip()
+            except EOFError:
+                break
+            if not question:
+                break
+            _show_sources(_answer(qa, question, filters, silent=False))
+
+
+@contextmanager
+def _collection(
+    in_: Path | None, docs: Sequence[str] | None, *, strict: bool, quiet: bool
+) -> Iterator[tuple[Collection, AddReport | None]]:
+    if not docs:
+        yield open_collection(in_, strict=strict), None
+        return
+    from ragkit.collection import Collection
+
+    if in_ is not None:
+        raise ValueError("--in and --docs were both given; a question has one source")
+    with (
+        tempfile.TemporaryDirectory(prefix="ragkit-") as folder,
+        Collection(Path(folder) / "docs.rag", strict=strict) as collection,
+    ):
+        with progress(quiet=quiet) as show:
+            report = collection.add(list(docs), on_progress=show)
+        print_losses(report.losses)
+        yield collection, report
+
+
+def _qa(
+    collection: Collection,
+    retriever: str | None,
+    reader: str | None,
+    llm: str | None,
+    **options: Any,
+) -> QA:
+    from ragkit.pipeline import QA
+    from ragkit.readers import load_reader
+
+    retriever_name: Any = settings.value("retriever", retriever)
+    reader_name: Any = settings.value("reader", reader)
+    named = settings.value("llm", llm)
+    built = load_reader(reader_name, collection.embedder, llm=named, **options)
+    return QA(collection.retriever(retriever_name), built)
+
+
+def _answer(qa: QA, question: str, where: dict[str, Any] | None, *, silent: bool) -> Answer:
+    """Stream the answer to the terminal, or keep still and return it."""
+    answer = None
+    for event in qa.stream(question, where=where):
+        if event.kind == "sentence" and not silent:
+            print(event.text, end=" ", flush=True)
+        elif event.kind == "removed":
+            err.print(f"removed, no passage supports it: {event.text}", style="dim", markup=False)
+        elif event.loss is not None and not silent:
+            print_losses([event.loss])
+        answer = event.answer or answer
+    assert answer is not None
+    if not silent and answer.refusal is None:
+        out("")
+    return answer
+
+
+def _show_sources(answer: Answer) -> None:
+    for number, citation in enumerate(answer.citations, start=1):
+        quote = " ".join(citation.quote.split())
+        out(f"  [{number}] {citation.doc_id}:{citation.start}-{citation.end}  “{quote}”")
+    if answer.refusal is not None:
+        out(f"No answer: {_REASONS[answer.refusal.reason]}.")
+        if answer.refusal.nearest:
+            note(f"nearest passages: {', '.join(answer.refusal.nearest)}")
+
+
+_REASONS = {
+    "no_hits": "no passage matches the question",
+    "no_evidence": "no passage is likely to hold the answer",
+    "unsupported": "no passage supports what the model said",
+    "model_refused": "the model found no answer in the passages",
+}

@@ -1,0 +1,77 @@
+"""`ragkit`: the command and its error handling."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from ragkit import __version__
+from ragkit.cli import answer, ask, doctor, index, models, search
+from ragkit.cli.common import err
+from ragkit.errors import RagkitError
+
+app = typer.Typer(
+    name="ragkit",
+    help="Retrieval-augmented question answering whose citations a machine can re-check.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 fine, 1 error, 2 usage, 3 some inputs failed, 4 no evidence, "
+    "130 interrupted.",
+)
+app.add_typer(index.app, name="index")
+app.add_typer(models.app, name="models")
+app.command()(search.search)
+app.command()(ask.ask)
+app.command()(ask.chat)
+app.command()(answer.verify)
+app.command()(doctor.doctor)
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log to stderr.")] = False,
+) -> None:
+    """Retrieval-augmented question answering whose citations a machine can re-check."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("ragkit")
+    logger.handlers = [handler]
+    logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    logging.getLogger("ragkit.models").setLevel(logging.INFO)  # a first conversion takes seconds
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def run() -> None:
+    """Run the command line; ends the process with one of its exit codes."""
+    try:
+        app()
+    except RagkitError as error:
+        _say(str(error))
+        sys.exit(1)
+    except (ValueError, TypeError) as error:
+        # Arguments that only the library could check.
+        if logging.getLogger("ragkit").isEnabledFor(logging.DEBUG):
+            raise
+        _say(str(error))
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        _say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+        sys.exit(1)
+
+
+def _say(message: str) -> None:
+    err.print("[red]error[/red] ", end="")
+    err.print(message, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run()

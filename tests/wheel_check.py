@@ -1,0 +1,48 @@
+"""Build the wheel, install it in an empty environment, and use it there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    return subprocess.run(
+        [str(part) for part in command], cwd=cwd, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def main() -> None:
+    pip = ("-m", "pip", "-q", "--disable-pip-version-check")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run(sys.executable, *pip, "wheel", "--no-deps", "-w", folder, ROOT, cwd=folder)
+        wheel = next(folder.glob("ragkit_framework-*.whl"))
+        run(sys.executable, "-m", "venv", folder / "env", cwd=folder)
+        python = folder / "env" / "bin" / "python"
+        run(python, *pip, "install", wheel, cwd=folder)
+        ragkit = folder / "env" / "bin" / "ragkit"
+        recipes = [
+            row["name"] for row in json.loads(run(ragkit, "index", "recipes", "--json", cwd=folder))
+        ]
+        expected = sorted(path.parent.name for path in ROOT.glob("indexes/*/recipe.toml"))
+        assert recipes == expected, (recipes, expected)
+        run(ragkit, "index", "build", "demo", cwd=folder)
+        question = "What is the measured band gap of lithium fluoride?"
+        answer = run(ragkit, "ask", question, "--in", "demo.rag", "--json", cwd=folder)
+        (folder / "answer.json").write_text(answer)
+        run(ragkit, "verify", "answer.json", cwd=folder)
+        absent = (
+            "import importlib.util as u; print([m for m in ('torch', 'faiss') if u.find_spec(m)])"
+        )
+        assert run(python, "-c", absent, cwd=folder).strip() == "[]"
+        print(f"{wheel.name}: recipes {recipes}; built, asked and verified without torch or faiss")
+
+
+if __name__ == "__main__":
+    main()
