@@ -9,12 +9,14 @@ import platform
 import re
 import string
 import sys
+import zipfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ragkit.digests import text_digest
-from ragkit.types import Document
+from ragkit.types import Document, Hit
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -80,3 +82,28 @@ def xquad() -> tuple[list[Document], list[dict[str, Any]]]:
                 answers = [answer["text"] for answer in row["answers"]]
                 questions.append({"question": row["question"], "answers": answers, "gold": doc_id})
     return passages, questions
+
+
+def beir(name: str) -> tuple[list[Document], dict[str, str], dict[str, dict[str, int]]]:
+    """A BEIR set from its zip: corpus, queries, and the test split's qrels."""
+    with zipfile.ZipFile(data_root() / name / f"{name}.zip") as archive:
+
+        def lines(path: str) -> list[str]:
+            return archive.read(f"{name}/{path}").decode("utf-8").splitlines()
+
+        rows = [json.loads(line) for line in lines("corpus.jsonl")]
+        corpus = [Document(row["_id"], row["text"], row["title"]) for row in rows]
+        queries = {row["_id"]: row["text"] for row in map(json.loads, lines("queries.jsonl"))}
+        qrels: dict[str, dict[str, int]] = {}
+        for line in lines("qrels/test.tsv")[1:]:
+            query, document, relevance = line.split("\t")
+            qrels.setdefault(query, {})[document] = int(relevance)
+    return corpus, queries, qrels
+
+
+def best_chunks(hits: Sequence[Hit], k: int) -> dict[str, float]:
+    """A document's score is its best chunk's: the first k documents of a run."""
+    scores: dict[str, float] = {}
+    for hit in hits:
+        scores.setdefault(hit.chunk.doc_id, hit.score)
+    return dict(list(scores.items())[:k])

@@ -23,10 +23,11 @@ from typing import Any
 from common import ROOT, holds, machine
 
 from ragkit import QA, Collection, ExtractiveReader, load_embedder, load_recipe
+from ragkit.collection import RetrieverName
 from ragkit.types import Retriever
 
 K = 5
-RETRIEVERS = ("dense", "bm25", "hybrid")
+RETRIEVERS: tuple[RetrieverName, ...] = ("dense", "bm25", "hybrid")
 
 
 def main() -> None:

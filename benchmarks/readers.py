@@ -5,7 +5,8 @@
 NQ's development questions (litm_oracle_kv) choose; XQuAD is reported, never chosen on. The corpus
 is every gold passage of the set; both readers get the same five hits of the hybrid retriever. An
 answer counts if a gold answer stands in its text after SQuAD's normalisation. "Without gold": the
-gold passage is taken out of the hits, and the right thing is to refuse. Differences come with a
+gold passage is taken out of the hits, and the right thing is to refuse. "unchecked" is SmolLM2 with
+its unsupported sentences left in. Differences come with a
 paired sign-flip permutation test (10,000 draws, seed 0).
 """
 
@@ -25,6 +26,7 @@ from common import holds, machine, nq_oracle, xquad
 
 from ragkit.collection import Collection
 from ragkit.evaluation.splits import split_of
+from ragkit.llms import load_llm
 from ragkit.readers import ExtractiveReader, LongContextReader
 from ragkit.types import Answer, Document, Hit, Reader
 
@@ -64,7 +66,8 @@ def compare(
         runs = collection.retriever("hybrid").retrieve([q["question"] for q in questions], K + 1)
         readers: dict[str, Reader] = {
             "extractive": ExtractiveReader(collection.embedder),
-            "smollm2": LongContextReader("smollm2"),
+            "smollm2": LongContextReader(llm := load_llm("smollm2")),
+            "unchecked": LongContextReader(llm, unsupported="mark"),
         }
         rows = {key: measure(r, questions, runs, n_without) for key, r in readers.items()}
     found = np.mean(

@@ -6,7 +6,7 @@ from html import escape
 
 from ragkit.types import Answer, Hit
 
-_MARK = "background:#fff3b0;color:inherit;padding:0 .1em"
+_MARK = "background:#fff3b0;color:#222;padding:0 .1em"
 _MUTED = "color:#777;font-size:.9em"
 _BOX = "border-left:3px solid #ccc;padding:.2em .8em;margin:.4em 0;white-space:pre-wrap"
 
@@ -52,6 +52,7 @@ def _marked(text: str, spans: list[tuple[int, int, int]]) -> str:
     at = 0
     for start, end, number in spans:
         if start < at:  # two citations overlap: the first has marked this part
+            parts.append(f"<sup>[{number}]</sup>")
             continue
         parts += [
             escape(text[at:start]),

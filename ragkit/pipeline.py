@@ -7,8 +7,10 @@ answer = qa.ask("Which dopant raises the Curie temperature of Fe3O4?")
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from ragkit.losses import collect
 from ragkit.readers.assemble import last_answer
@@ -16,22 +18,23 @@ from ragkit.retrievers.base import Composable, check_queries
 from ragkit.types import Answer, Event, Hit, Loss, Reader, Reranker, Retriever, Source, Where
 
 RERANK_DEPTH = 50
+_T = TypeVar("_T")
 
 
 def compose(retriever: Retriever, stage: Reranker | Reader) -> Reranked | QA:
     """What `retriever >> stage` gives.
 
     Raises:
-        TypeError: The stage is neither a reranker nor a reader.
+        TypeError: The stage is neither a reranker nor a reader, or is both, or is a class.
     """
-    if isinstance(stage, Reranker):
-        return Reranked(retriever, stage)
-    if isinstance(stage, Reader):
-        return QA(retriever, stage)
-    raise TypeError(
-        f"cannot put {stage!r} after a retriever; expected a reranker (with `rerank`) or a reader "
-        "(with `read` and `stream`)"
-    )
+    reranks, reads = isinstance(stage, Reranker), isinstance(stage, Reader)
+    if isinstance(stage, type) or reranks == reads:
+        raise TypeError(
+            f"cannot put {stage!r} after a retriever; expected an object that is a reranker (with "
+            "`rerank`) or a reader (with `read` and `stream`). Say Reranked(…) or QA(…) for one "
+            "that is both."
+        )
+    return Reranked(retriever, stage) if isinstance(stage, Reranker) else QA(retriever, stage)
 
 
 class Reranked(Composable):
@@ -46,6 +49,8 @@ class Reranked(Composable):
     def __init__(
         self, retriever: Retriever, reranker: Reranker, *, depth: int = RERANK_DEPTH
     ) -> None:
+        if depth < 1:
+            raise ValueError(f"depth is {depth}; expected at least 1")
         self._retriever = retriever
         self._reranker = reranker
         self._depth = depth
@@ -77,6 +82,8 @@ class QA:
     def __init__(
         self, retriever: Retriever, reader: Reader, *, k: int = 8, strict: bool = False
     ) -> None:
+        if k < 1:
+            raise ValueError(f"k is {k}; expected at least 1")
         self.retriever = retriever
         self.reader = reader
         self.k = k
@@ -87,7 +94,7 @@ class QA:
         return last_answer(self.stream(question, where=where))
 
     def ask_many(self, questions: Sequence[str], *, where: Where | None = None) -> list[Answer]:
-        """Answer several; retrieval is one batch."""
+        """Answer several; retrieval is one batch, and what it lost is in every answer."""
         runs, losses = self._retrieve(questions, where)
         return [
             last_answer(self._read(question, hits, losses))
@@ -97,8 +104,7 @@ class QA:
     def stream(self, question: str, *, where: Where | None = None) -> Iterator[Event]:
         """Checked sentences as they come, then the answer."""
         runs, losses = self._retrieve([question], where)
-        for loss in losses:
-            yield Event("loss", loss=loss)
+        yield from (Event("loss", loss=loss) for loss in losses)
         yield from self._read(question, runs[0], losses)
 
     async def aask(self, question: str, *, where: Where | None = None) -> Answer:
@@ -114,16 +120,31 @@ class QA:
 
     def _read(self, question: str, hits: Sequence[Hit], earlier: Sequence[Loss]) -> Iterator[Event]:
         source = source_of(self.retriever)
-        # A generator shares its caller's context, so losses are collected a step at a time.
-        events = self.reader.stream(question, hits)
-        while True:
-            with collect(strict=self.strict):
-                event = next(events, None)
-            if event is None:
-                return
-            if event.answer is not None:
-                event = replace(event, answer=_complete(event.answer, source, earlier))
-            yield event
+        lost: list[Loss] = []  # what was reported, by the reader or by what it uses
+        events = self._collecting(lost, lambda: self.reader.stream(question, hits))
+        with _closing(events):
+            while (event := self._collecting(lost, lambda: next(events, None))) is not None:
+                if event.answer is not None:
+                    told = [*earlier, *event.answer.losses]
+                    untold = [loss for loss in dict.fromkeys(lost) if loss not in told]
+                    for loss in untold:
+                        yield Event("loss", loss=loss)
+                    event = replace(
+                        event, answer=_complete(event.answer, source, [*earlier, *untold])
+                    )
+                yield event
+
+    def _collecting(self, lost: list[Loss], step: Callable[[], _T]) -> _T:
+        """One step of the reader: a generator shares its caller's context between its steps."""
+        with collect(strict=self.strict) as losses:
+            result = step()
+        lost += losses
+        return result
+
+
+def _closing(events: Iterator[Event]) -> AbstractContextManager[Any]:
+    """Closes a generator at the end of the block: whoever stops reading stops the model."""
+    return closing(events) if isinstance(events, Generator) else nullcontext()
 
 
 def source_of(retriever: Retriever) -> Source:

@@ -70,7 +70,7 @@ def load_recipe(name: str | Path) -> IndexRecipe:
     file = folder / _FILES["indexes"]
     try:
         return IndexRecipe(**tomllib.loads(file.read_text("utf-8")), folder=folder)
-    except (tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError, TypeError) as error:
         raise RagkitError(f"the recipe {str(file)!r} cannot be used: {error}") from error
 
 

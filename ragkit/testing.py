@@ -58,6 +58,8 @@ class ScriptedLLM:
     def __init__(
         self, replies: Sequence[str] | Mapping[str, str], *, context_window: int = 4096
     ) -> None:
+        if not replies:
+            raise ValueError("there are no replies; expected at least one")
         self.replies = replies
         self.context_window = context_window
         self.conversations: list[Sequence[Message]] = []
@@ -257,6 +259,9 @@ def check_reader(reader: Reader, question: str, hits: Sequence[Hit]) -> Answer:
     answer = events[-1].answer
     assert answer is not None
     assert answer == reader.read([question], [hits])[0], "read and stream differ"
+    assert (answer.question, answer.hits) == (question, tuple(hits)), "question or hits differ"
+    losses = [event.loss for event in events if event.kind == "loss"]
+    assert list(answer.losses) == losses, (answer.losses, losses)
     shown = [event.text for event in events if event.kind == "sentence"]
     assert [answer.text[s.start : s.end] for s in answer.sentences] == shown
     chunks: dict[str, Chunk] = {hit.chunk.id: hit.chunk for hit in hits}
@@ -267,6 +272,8 @@ def check_reader(reader: Reader, question: str, hits: Sequence[Hit]) -> Answer:
         assert local == citation.quote
     for sentence in answer.sentences:
         assert all(1 <= n <= len(answer.citations) for n in sentence.citations)
+        marks = "".join(f" [{n}]" for n in sentence.citations)
+        assert answer.text[sentence.start : sentence.end].endswith(marks), (answer.text, marks)
         assert bool(sentence.citations) or not sentence.supported
     assert (answer.refusal is None) == bool(answer.sentences)
     none = reader.read([question], [[]])[0]

@@ -40,15 +40,18 @@ def verify_answer(
 ) -> list[CitationCheck]:
     """Check every citation of an answer, or of the JSON that `answer_json` made.
 
+    Only the citations are checked: not that they support the text, which may be edited.
+
     Raises:
         RagkitError: The JSON is not an answer.
     """
     data = asdict(answer) if isinstance(answer, Answer) else answer
     try:
         citations = [
-            (str(c["doc_id"]), int(c["start"]), int(c["end"]), str(c["quote"]), str(c["digest"]))
+            (_text(c["doc_id"]), _offset(c["start"]), _offset(c["end"]), _text(c["quote"]),
+             _text(c["digest"]))
             for c in data["citations"]
-        ]
+        ]  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise RagkitError(
             f"this is not an answer of ragkit: {type(error).__name__}: {error}; expected the JSON "
@@ -60,19 +63,32 @@ def verify_answer(
     ]
 
 
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _offset(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is no offset")
+    return value
+
+
 def _check(
     document: Document | None, start: int, end: int, quote: str, digest: str
 ) -> tuple[State, str]:
     if document is None:
         return "stale", "the document is not in the collection any more"
     stands = 0 <= start < end and document.text[start:end] == quote
-    if text_digest(document.text) != digest:
+    if digest and text_digest(document.text) != digest:
         where = (
             "the quote still stands at its place" if stands else "the quote does not stand there"
         )
         return "stale", f"the document has changed since; {where}"
     if not stands:
-        return "broken", f"the document says {document.text[start:end][:60]!r} there"
+        there = document.text[max(0, start) : max(0, end)][:60]
+        return "broken", f"the document says {there!r} there"
     return "valid", "the quote stands at its offsets"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from dataclasses import dataclass
 from importlib import resources
@@ -35,4 +36,7 @@ def load_prompt(name: str) -> Prompt:
     """
     raw = resources.files(__package__).joinpath(f"{name}.md").read_text("utf-8")
     first, _, text = raw.partition("\n")
-    return Prompt(name, first.removeprefix("<!-- version ").removesuffix(" -->"), text.strip())
+    version = re.fullmatch(r"<!-- version (\S+) -->", first)
+    if version is None:
+        raise ValueError(f"{name}.md begins with {first!r}; expected <!-- version N -->")
+    return Prompt(name, version[1], text.strip())

@@ -47,7 +47,7 @@ class AnswerBuilder:
                 self._citations.append(citation)
             numbers.append(self._citations.index(citation) + 1)
         mark = "".join(f" [{number}]" for number in numbers) or " [unsupported]"
-        shown = sentence.strip() + mark
+        shown = " ".join(sentence.split()) + mark
         start = len(self._text) + bool(self._text)
         self._text = f"{self._text} {shown}" if self._text else shown
         end = len(self._text)

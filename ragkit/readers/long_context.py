@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from typing import Literal
 
 from ragkit.losses import report
@@ -80,12 +82,15 @@ class LongContextReader:
         refused = False
         reply = Reply("", "stop")
         stream = self._llm.stream(self.conversation(question, kept), self._options)
-        for item in _by_sentence(stream):
-            if isinstance(item, Reply):
-                reply = item
-                break
-            refused = refused or _says_not_found(item)
-            yield from self._checked(item, kept, checker, builder)
+        with closing(stream):  # whoever stops reading stops the model
+            for item in _by_sentence(stream):
+                if isinstance(item, Reply):
+                    reply = item
+                elif _says_not_found(item):
+                    refused = True
+                    yield Event("removed", item)
+                elif event := self._checked(item, kept, checker, builder):
+                    yield event
         if reply.finish_reason == "length":
             loss = Loss("reading", question[:60], "the end of the answer",
                         f"{reply.usage.completion_tokens} tokens",
@@ -124,28 +129,31 @@ class LongContextReader:
 
     def _checked(
         self, sentence: str, hits: Sequence[Hit], checker: SupportChecker, builder: AnswerBuilder
-    ) -> Iterator[Event]:
+    ) -> Event | None:
         plain = strip_marks(sentence).strip()
+        if not re.search(r"\w", plain):  # a mark after the full stop, or a rule of dashes
+            return None
         evidence = checker.check(plain)
         if evidence is not None:
             citation = cite(hits[evidence.hit], evidence.start, evidence.end)
-            yield builder.add(plain, [citation], supported=True)
-        elif self._keep_unsupported and not _says_not_found(plain):
-            yield builder.add(plain, [], supported=False)
-        else:
-            yield Event("removed", plain)
+            return builder.add(plain, [citation], supported=True)
+        if self._keep_unsupported:
+            return builder.add(plain, [], supported=False)
+        return Event("removed", plain)
 
     def _source(self) -> Source:
         version = f"{self._prompt.version}:{self._prompt.digest}"
         return Source(llm=self._llm.name, prompts={self._prompt.name: version})
 
 
+_FENCE = re.compile(r"<(?=\s*+(?:/\s*+)?passage)", re.IGNORECASE)
+
+
 def _passage(number: int, hit: Hit) -> str:
-    title = str(hit.chunk.metadata.get("title", ""))
-    # A passage cannot close its own fence.
-    text = hit.chunk.text.replace("</passage", "<\\/passage")
-    safe = title.replace('"', "'").replace("\n", " ")
-    return f'<passage number="{number}" title="{safe}">\n{text}\n</passage>'
+    title = " ".join(str(hit.chunk.metadata.get("title", "")).split()).replace('"', "'")
+    # A passage can neither close its own fence nor open another one.
+    title, text = _FENCE.sub("<\\\\", title), _FENCE.sub("<\\\\", hit.chunk.text)
+    return f'<passage number="{number}" title="{title}">\n{text}\n</passage>'
 
 
 def _largest(n: int, fits: Callable[[int], bool]) -> int:
@@ -158,22 +166,34 @@ def _largest(n: int, fits: Callable[[int], bool]) -> int:
 
 
 def _says_not_found(sentence: str) -> bool:
-    return sentence.lower().strip(" .:") == "not found"
+    return re.findall(r"[^\W_]+", strip_marks(sentence).lower()) == ["not", "found"]
+
+
+_BEGUN = re.compile(r"\S{1,40}\s|\S{41}")  # as far as the segmenter looks ahead
+_FINISHED = re.compile(r"[.!?…。！？]\W*$")  # noqa: RUF001
 
 
 def _by_sentence(pieces: Generator[str, None, Reply]) -> Iterator[str | Reply]:
-    """Whole sentences from pieces of text, then the model's reply."""
+    """Whole sentences from pieces of text, then the model's reply.
+
+    A sentence that was cut off by the length is left out: what it would have said is not known.
+    """
     segmenter = RuleSegmenter()
-    text = ""
+    text, done = "", 0  # up to `done` all is told
     while True:
         try:
             text += next(pieces)
         except StopIteration as end:
             reply: Reply = end.value
             break
-        # The last sentence may go on, and its stop may turn out to be an abbreviation.
         spans = segmenter.sentences(text)
-        yield from (text[start:end] for start, end in spans[:-1])
-        text = text[spans[-1][0] :] if spans else text
-    yield from (text[start:end] for start, end in segmenter.sentences(text))
+        # The last sentence may go on, and until its first word is whole ("A", "Applied") it may
+        # turn out to belong to the one before ("J. Appl. Phys. A").
+        if len(spans) > 1 and _BEGUN.match(text, spans[-1][0]):
+            yield from (text[max(start, done) : end] for start, end in spans[:-1] if end > done)
+            done = spans[-2][1]
+    rest = [text[max(start, done) : end] for start, end in segmenter.sentences(text) if end > done]
+    if rest and reply.finish_reason == "length" and not _FINISHED.search(rest[-1]):
+        rest.pop()  # "The gap of GaAs is"
+    yield from rest
     yield reply

@@ -1,0 +1,143 @@
+"""Checking an answer again: valid, stale, broken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+import ragkit
+from ragkit.errors import RagkitError
+from ragkit.readers import ExtractiveReader
+from ragkit.testing import HashEmbedder
+from ragkit.types import Answer
+from ragkit.verification import answer_json, verify_answer
+
+TEXT = "Intro is here. The band gap of GaAs is 1.42 eV. — ünïcode 鋼 🙂. It is direct."
+
+
+@pytest.fixture
+def collection(tmp_path: Any) -> Iterator[ragkit.Collection]:
+    with ragkit.Collection(tmp_path / "c.rag", embedder=HashEmbedder()) as made:
+        made.add([ragkit.Document("gaas", TEXT, "GaAs"), ragkit.Document("si", "Silicon.")])
+        yield made
+
+
+@pytest.fixture
+def data(collection: ragkit.Collection) -> dict[str, Any]:
+    """An answer with two citations, as read back from its JSON."""
+    reader = ExtractiveReader(HashEmbedder(), threshold=0.0)
+    answer = (collection.retriever("hybrid") >> reader).ask("What is the band gap of GaAs?")
+    assert answer.citations[0].quote == "The band gap of GaAs is 1.42 eV."
+    loaded: dict[str, Any] = json.loads(answer_json(answer))
+    return loaded
+
+
+def states(data: Any, collection: ragkit.Collection) -> list[str]:
+    return [check.state for check in verify_answer(data, collection)]
+
+
+def test_json_of_an_answer_follows_the_dataclasses(collection: ragkit.Collection):
+    reader = ExtractiveReader(HashEmbedder(), threshold=0.0)
+    answer = (collection.retriever("hybrid") >> reader).ask("GaAs?")
+    assert json.loads(answer_json(answer)) == json.loads(json.dumps(asdict(answer)))
+    assert "鋼" in answer_json(answer)
+
+
+def test_verify_of_a_fresh_answer_is_valid(collection: ragkit.Collection, data: dict[str, Any]):
+    checks = verify_answer(data, collection)
+    assert {check.state for check in checks} == {"valid"}
+    assert [(check.number, check.doc_id) for check in checks][:1] == [(1, "gaas")]
+    assert len(checks) == len(data["citations"])
+
+
+def test_verify_takes_the_object_as_well_as_its_json(collection: ragkit.Collection):
+    reader = ExtractiveReader(HashEmbedder(), threshold=0.0)
+    answer = (collection.retriever("hybrid") >> reader).ask("What is the band gap of GaAs?")
+    assert verify_answer(answer, collection) == verify_answer(
+        json.loads(answer_json(answer)), collection
+    )
+
+
+def test_verify_of_a_refusal_has_nothing_to_check(collection: ragkit.Collection):
+    assert verify_answer(Answer("q", ""), collection) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [(TEXT + " More.", "still stands"), ("Other. " + TEXT, "does not stand")],
+)
+def test_verify_after_the_document_changed_is_stale(
+    collection: ragkit.Collection, data: dict[str, Any], text: str, word: str
+):
+    collection.add(ragkit.Document("gaas", text, "GaAs"))
+    [check] = verify_answer({"citations": data["citations"][:1]}, collection)
+    assert check.state == "stale"
+    assert word in check.why
+
+
+def test_verify_after_the_document_was_deleted_is_stale(
+    collection: ragkit.Collection, data: dict[str, Any]
+):
+    collection.delete("gaas")
+    [check] = verify_answer({"citations": data["citations"][:1]}, collection)
+    assert (check.state, check.why) == ("stale", "the document is not in the collection any more")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"quote": "The band gap of GaAs is 1.43 eV."},
+        {"quote": ""},
+        {"start": 0},
+        {"end": 10_000},
+        {"start": -5},
+        {"start": 40, "end": 20},
+        {"start": 5, "end": 5, "quote": ""},
+        {"quote": "direct.", "start": -7, "end": len(TEXT)},
+    ],
+)
+def test_verify_after_tampering_is_broken(
+    collection: ragkit.Collection, data: dict[str, Any], change: dict[str, Any]
+):
+    data["citations"][0].update(change)
+    assert states({"citations": data["citations"][:1]}, collection) == ["broken"]
+
+
+def test_verify_with_another_digest_is_stale_and_without_one_looks_at_the_quote(
+    collection: ragkit.Collection, data: dict[str, Any]
+):
+    citation = data["citations"][0]
+    for change, state in (
+        ({"digest": "0" * 32}, "stale"),
+        ({"digest": ""}, "valid"),
+        ({"digest": "", "quote": "x"}, "broken"),
+    ):
+        assert states({"citations": [citation | change]}, collection) == [state]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {},
+        [],
+        None,
+        "text",
+        {"citations": None},
+        {"citations": ["x"]},
+        {"citations": {"doc_id": "gaas"}},
+        {"citations": [{}]},
+        *(
+            {"citations": [{"doc_id": "gaas", "start": 0, "end": 5, "quote": "Intro",
+                            "digest": "", "chunk_id": ""} | change]}
+            for change in ({"start": "0"}, {"end": 5.0}, {"start": True}, {"end": float("inf")},
+                           {"quote": None}, {"doc_id": 3}, {"digest": None})
+        ),
+    ],
+)  # fmt: skip
+def test_verify_of_what_is_no_answer_raises(collection: ragkit.Collection, bad: Any):
+    with pytest.raises(RagkitError, match="this is not an answer of ragkit"):
+        verify_answer(bad, collection)
