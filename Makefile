@@ -18,8 +18,8 @@ test-all: $(VENV)/.full  ## every test, and the wheel in an empty environment
 	$(BIN)/python tests/wheel_check.py
 
 check: $(VENV)/.full  ## formatting, lint, types
-	$(BIN)/ruff format --check ragkit tests benchmarks notebooks
-	$(BIN)/ruff check ragkit tests benchmarks notebooks
+	$(BIN)/ruff format --check ragkit tests benchmarks notebooks docs
+	$(BIN)/ruff check ragkit tests benchmarks notebooks docs
 	$(BIN)/mypy
 
 bench: $(VENV)/.full  ## the quick benchmarks; each prints its machine and versions

@@ -1,0 +1,84 @@
+"""What the package as a whole promises: a light import, named exports, no pickle, docstrings."""
+
+import ast
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ragkit
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "ragkit").rglob("*.py"))
+
+
+def test_import_when_ragkit_is_loaded_brings_nothing_heavy_and_opens_no_socket():
+    program = """
+import socket, sys
+def refuse(*a, **k): raise AssertionError("a socket was opened at import")
+socket.socket.connect = refuse
+import ragkit, json
+print(json.dumps(sorted(sys.modules)))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    loaded = {name.split(".")[0] for name in json.loads(run.stdout)}
+    heavy = {"torch", "faiss", "transformers", "llama_index", "langchain", "numpy", "sqlalchemy"}
+    heavy |= {"onnxruntime", "openai", "pydantic", "typer", "rich", "pypdf", "tokenizers", "httpx"}
+    assert not heavy & loaded
+
+
+def test_exports_when_compared_with_reality_are_complete_and_load():
+    assert sorted(ragkit.__all__) == sorted(ragkit._HOMES)
+    for name in ragkit.__all__:
+        assert inspect.getdoc(getattr(ragkit, name)), name
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = ragkit.no_such_name
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_sources_when_scanned_use_no_pickle_and_no_shell(path):
+    text = path.read_text()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
+            assert not {"pickle", "dill", "shelve", "marshal", "joblib"} & set(names), path
+        if isinstance(node, ast.keyword) and node.arg in ("shell", "allow_pickle"):
+            assert isinstance(node.value, ast.Constant), path
+            assert node.value.value is False, (path, node.lineno)
+    assert "torch.load(" not in text
+
+
+def test_layers_when_imports_are_followed_never_point_upwards():
+    order = [
+        {"types", "errors", "losses", "digests", "models", "display"},
+        {"sentences", "documents", "chunking", "store", "trust"},
+        {"embedders", "indexes", "llms", "prompts"},
+        {"retrievers", "snapshot"},
+        {"readers"},
+        {"pipeline", "ingest", "maintenance", "verification", "collection"},
+        {"evaluation", "recipes", "testing"},
+        {"cli"},
+    ]
+    level = {name: i for i, names in enumerate(order) for name in names}
+    for path in SOURCES:
+        own = path.relative_to(ROOT / "ragkit").parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        for node in ast.parse(path.read_text()).body:  # late imports are the stated exceptions
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ragkit."):
+                other = node.module.split(".")[1]
+                assert level[other] <= level[own], f"{path}: ragkit.{own} imports ragkit.{other}"
+
+
+def test_public_names_when_listed_have_a_docstring_in_every_module():
+    for path in SOURCES:
+        tree = ast.parse(path.read_text())
+        assert ast.get_docstring(tree), path
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{path}:{node.name}"
