@@ -26,8 +26,8 @@ def main() -> None:
     demo = ragkit.Collection(path)
     report = demo.add(recipe.paths)
     print(
-        f"{path}: {report.added} articles added, {report.unchanged} unchanged, {report.n_chunks} new "
-        f"chunks, {report.n_embedded} texts embedded in {time.perf_counter() - start:.2f} s"
+        f"{path}: {report.added} articles added, {report.unchanged} unchanged, {report.n_chunks} "
+        f"new chunks, {report.n_embedded} texts embedded in {time.perf_counter() - start:.2f} s"
     )
     qa = demo.retriever(recipe.retriever) >> ragkit.ExtractiveReader(demo.embedder)
     for question in QUESTIONS:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import filelock
 from ragkit import maintenance
 from ragkit.chunking import Chunker
 from ragkit.documents import SourceFile, find_files
+from ragkit.durable import replace_text
 from ragkit.embedders import load_embedder
 from ragkit.errors import (
     CollectionError,
@@ -27,7 +27,7 @@ from ragkit.errors import (
 )
 from ragkit.indexes.segment import IndexSettings
 from ragkit.indexes.terms import TermAnalyzer
-from ragkit.ingest import AddReport, Ingestion, OnProgress, Parts
+from ragkit.ingest import AddReport, Ingestion, OnProgress, Parts, check_metadata
 from ragkit.losses import collect, report
 from ragkit.maintenance import VerifyReport
 from ragkit.retrievers import Composable, DenseRetriever, HybridRetriever, LexicalRetriever
@@ -35,7 +35,7 @@ from ragkit.snapshot import Found, Snapshot
 from ragkit.store import filters
 from ragkit.store.ledger import Ledger
 from ragkit.store.store import Store
-from ragkit.types import Chunk, Document, Embedder, Source, Vectors, Where
+from ragkit.types import Chunk, Document, Embedder, Loss, Source, Vectors, Where
 
 FORMAT = 1
 RetrieverName = Literal["dense", "bm25", "hybrid"]
@@ -62,6 +62,19 @@ class Settings:
     index: str = "exact"
     k1: float = 1.5
     b: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """What a job is given: files, what was left out among them, documents, fields for all."""
+
+    files: Sequence[SourceFile]
+    skipped: Sequence[Loss]
+    documents: Iterable[Document]
+    metadata: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        check_metadata(self.metadata)
 
 
 class Collection:
@@ -107,22 +120,34 @@ class Collection:
         self._device = device
         self._embedder = None if embedder is None or isinstance(embedder, str) else embedder
         name = embedder if isinstance(embedder, str) else getattr(embedder, "name", None)
-        wanted = settings or Settings()
-        self._description = _read_description(self.path)
-        if self._description is None:
-            self.settings = replace(wanted, embedder=name) if name else wanted
-        else:
-            self.settings = Settings(**self._description["settings"])
-            if settings is not None and settings != self.settings:
-                raise CollectionError(
-                    f"{str(self.path)!r} was made with {self.settings}, not with {settings}; leave "
-                    "settings out to open it, or build a new collection"
-                )
-            if name and name != self.settings.embedder:
-                self._check_embedder(self._embedder or load_embedder(name))
+        self._wanted = settings
+        self.settings = settings or Settings()
+        if name:
+            self.settings = replace(self.settings, embedder=name)
         self._analyzer = TermAnalyzer(self.settings.language)
+        self._description: dict[str, Any] | None = None
         self._store: Store | None = None
         self._snapshot: Snapshot | None = None
+        description = _read_description(self.path)
+        if description is not None:
+            self._adopt(description)
+            if isinstance(embedder, str) and embedder != self.settings.embedder:
+                self._embedder = self._load_embedder(embedder)
+            if self._embedder is not None:
+                self._check_embedder(self._embedder)
+
+    def _adopt(self, description: dict[str, Any]) -> None:
+        """Take the settings of the collection that is there."""
+        settings = Settings(**description["settings"])
+        wanted = self._wanted and replace(self._wanted, embedder=settings.embedder)
+        if wanted is not None and wanted != settings:
+            raise CollectionError(
+                f"{str(self.path)!r} was made with {settings}, not with {self._wanted}; leave "
+                "settings out to open it, or build a new collection"
+            )
+        self.settings = settings
+        self._analyzer = TermAnalyzer(settings.language)
+        self._description = description
 
     # --- parts, made when they are first needed ---------------------------------------------------
 
@@ -130,10 +155,12 @@ class Collection:
     def embedder(self) -> Embedder:
         """The embedder, loaded at first use and checked against the collection's fingerprint."""
         if self._embedder is None:
-            device = "cuda" if self._device == "gpu" else self._device
-            self._embedder = load_embedder(self.settings.embedder, device=device)
+            self._embedder = self._load_embedder(self.settings.embedder)
         self._check_embedder(self._embedder)
         return self._embedder
+
+    def _load_embedder(self, name: str) -> Embedder:
+        return load_embedder(name, device="cuda" if self._device == "gpu" else self._device)
 
     def _check_embedder(self, embedder: Embedder) -> None:
         if self._description is None:
@@ -153,43 +180,45 @@ class Collection:
 
     def _reading_store(self) -> Store:
         if self._store is None:
-            if self._description is None:
-                self._description = _read_description(self.path)
-            if self._description is None or not (self.path / "store.db").exists():
-                raise CollectionError(
-                    f"there is no collection at {str(self.path)!r}; "
-                    f"make one with: ragkit index add PATH --to {self.path}"
-                )
+            self._must_exist()
             self._store = Store(self.path / "store.db", read_only=True)
         return self._store
+
+    def _must_exist(self) -> None:
+        if self._description is None:
+            description = _read_description(self.path)
+            if description is not None:
+                self._adopt(description)
+        if self._description is None or not (self.path / "store.db").exists():
+            raise CollectionError(
+                f"there is no collection at {str(self.path)!r}; "
+                f"make one with: ragkit index add PATH --to {self.path}"
+            )
 
     def snapshot(self) -> Snapshot:
         """The current generation, opened for searching."""
         store = self._reading_store()
-        for attempt in range(5):
-            generation = store.generation()
-            if self._snapshot is not None and self._snapshot.generation == generation:
-                return self._snapshot
+        snapshot, generation = self._snapshot, store.generation()
+        while snapshot is None or snapshot.generation != generation:
             bm25 = (self.settings.k1, self.settings.b)
             try:
-                self._snapshot = Snapshot(
-                    store, self.path / "segments", generation, self._index_settings, bm25
-                )
-            except (FileNotFoundError, CorruptCollection):
+                snapshot = Snapshot(store, self.path / "segments", self._index_settings, bm25)
+            except CorruptCollection:
                 # A writer may have gone two generations further while the files were opened.
-                if store.generation() == generation or attempt == 4:
+                if store.generation() == generation:
                     raise
-        assert self._snapshot is not None
-        return self._snapshot
+            generation = store.generation()
+        self._snapshot = snapshot
+        return snapshot
 
     # --- writing ----------------------------------------------------------------------------------
 
     @contextmanager
-    def _writing(self) -> Iterator[Parts]:
+    def _writing(self, *, create: bool = False) -> Iterator[Parts]:
+        if not create:
+            self._must_exist()
         embedder = self.embedder
-        chunker = Chunker(
-            embedder.tokenizer, max_tokens=self.settings.chunk_tokens, overlap=self.settings.overlap
-        )
+        chunker = self._chunker(embedder)
         self.path.mkdir(parents=True, exist_ok=True)
         if not os.access(self.path, os.W_OK):
             raise CollectionError(f"{str(self.path)!r} cannot be written; check its permissions")
@@ -201,11 +230,18 @@ class Collection:
                 f"another process is writing to {str(self.path)!r}; wait for it and try again"
             ) from error
         try:
-            if self._description is None:
-                self._description = _write_description(self.path, self.settings, embedder, chunker)
-                self._check_embedder(embedder)
             store = Store(self.path / "store.db")
-            try:
+            try:  # the description comes second: where it is, the tables are
+                if self._description is None:  # another process may have been first
+                    found = _read_description(self.path)
+                    if found is not None:
+                        self._adopt(found)
+                        self._check_embedder(embedder)
+                        chunker = self._chunker(embedder)
+                    else:
+                        self._description = _write_description(
+                            self.path, self.settings, embedder, chunker
+                        )
                 ledger = Ledger(
                     self.path / "ledger",
                     store,
@@ -219,6 +255,11 @@ class Collection:
                 store.close()
         finally:
             lock.release()
+
+    def _chunker(self, embedder: Embedder) -> Chunker:
+        return Chunker(
+            embedder.tokenizer, max_tokens=self.settings.chunk_tokens, overlap=self.settings.overlap
+        )
 
     def add(
         self,
@@ -240,15 +281,18 @@ class Collection:
         Raises:
             DocumentError: A path does not exist. (A file that cannot be read is a loss.)
             Locked: Another process is writing.
+            LossError: `strict`, and something would have been lost; what was committed stays.
+            ValueError: `metadata` cannot be written as JSON.
         """
         paths, documents = _sort(items)
         files, skipped = find_files(paths) if paths else ([], [])
-        with collect(strict=self.strict) as losses:
-            for loss in skipped:
-                report(loss)
-            with self._writing() as parts:
-                added = self._run_job(parts, "add", files, documents, metadata, on_progress)[0]
-        return replace(added, losses=tuple(losses))
+        if paths and not files and not documents:
+            where = ", ".join(repr(str(path)) for path in paths)
+            raise DocumentError(f"there is no file to read in {where}; add a folder that has some")
+        offer = _Offer(files, skipped, documents, metadata or {})
+        with self._writing(create=True) as parts:
+            added, _ = self._run_job(parts, "add", offer, on_progress)
+            return replace(added, generation=parts.store.generation())
 
     def sync(
         self,
@@ -272,44 +316,33 @@ class Collection:
         root = Path(path)
         if not root.is_dir():
             raise DocumentError(f"{str(path)!r} is not a folder; sync takes one")
-        try:
-            files, skipped = find_files([root])
-        except DocumentError:
-            if any(root.iterdir()):
-                raise
-            files, skipped = [], []
-        with collect(strict=self.strict) as losses:
-            for loss in skipped:
-                report(loss)
-            with self._writing() as parts:
-                added, job = self._run_job(parts, "sync", files, (), metadata, on_progress)
-                gone = _vanished(parts.store, root, files, job)
-                n_before = len(gone) + len(files)
-                if len(gone) * 2 > n_before and not yes:
-                    raise CollectionError(
-                        f"sync would delete {len(gone)} of {n_before} documents that came from "
-                        f"{str(path)!r}; if that is meant, say yes=True (--yes)"
-                    )
-                generation, deleted = parts.store.kill_documents(gone)
-                self._tidy(parts)
-        return replace(added, deleted=len(deleted), generation=generation, losses=tuple(losses))
+        offer = _Offer(*find_files([root]), (), metadata or {})
+        with self._writing(create=True) as parts:
+            added, job = self._run_job(parts, "sync", offer, on_progress)
+            gone, files, n_from_root = _vanished(parts.store, root, job)
+            n_before = n_from_root - added.added
+            if len(gone) * 2 > n_before and not yes:
+                raise CollectionError(
+                    f"sync would delete {len(gone)} of {n_before} documents that came from "
+                    f"{str(path)!r}; if that is meant, say yes=True (--yes)"
+                )
+            _, deleted = parts.store.kill_documents(gone)
+            parts.store.forget_files(files)
+            self._tidy(parts)
+            return replace(added, deleted=len(deleted), generation=parts.store.generation())
 
     def _run_job(
-        self,
-        parts: Parts,
-        kind: str,
-        files: Sequence[SourceFile],
-        documents: Iterable[Document],
-        metadata: Mapping[str, Any] | None,
-        on_progress: OnProgress | None,
+        self, parts: Parts, kind: str, offer: _Offer, on_progress: OnProgress | None
     ) -> tuple[AddReport, Ingestion]:
         job = parts.store.start_job(kind)
-        ingestion = Ingestion(parts, job, metadata=metadata or {}, on_progress=on_progress)
+        ingestion = Ingestion(parts, job, metadata=offer.metadata, on_progress=on_progress)
         state = "failed"
-        with collect() as losses:
+        with collect(strict=self.strict) as losses:
             try:
-                ingestion.add_files(files)
-                ingestion.add_documents(documents)
+                for loss in offer.skipped:
+                    report(loss)
+                ingestion.add_files(offer.files)
+                ingestion.add_documents(offer.documents)
                 added = ingestion.finish()
                 state = "done"
             except KeyboardInterrupt:
@@ -317,15 +350,14 @@ class Collection:
                 raise
             finally:
                 parts.store.end_job(job, state, losses)
-        for loss in losses:
-            report(loss)
         self._tidy(parts)
-        return added, ingestion
+        return replace(added, losses=tuple(losses)), ingestion
 
     def delete(self, ids: str | Iterable[str]) -> list[str]:
         """Delete documents by id; returns the ids that were there.
 
-        Their text is gone from the store after the second write that follows, or `gc`.
+        Their text is gone from the store after the next write, or `compact`: until then a reader
+        may still show the generation before.
         """
         wanted = [ids] if isinstance(ids, str) else list(dict.fromkeys(ids))
         with self._writing() as parts:
@@ -346,14 +378,14 @@ class Collection:
             return maintenance.collect_garbage(parts)
 
     def _tidy(self, parts: Parts) -> None:
-        while maintenance.compact(parts, self._snapshot_of(parts)):
-            pass
+        while not maintenance.is_tidy(parts.store.opening()):
+            if not maintenance.compact(parts, self._snapshot_of(parts)):
+                break
         maintenance.collect_garbage(parts)
 
     def _snapshot_of(self, parts: Parts) -> Snapshot:
         bm25 = (self.settings.k1, self.settings.b)
-        generation = parts.store.generation()
-        return Snapshot(parts.store, parts.segments, generation, IndexSettings(), bm25)
+        return Snapshot(parts.store, parts.segments, IndexSettings(), bm25)
 
     # --- checking ---------------------------------------------------------------------------------
 
@@ -365,11 +397,14 @@ class Collection:
         ledger = Ledger(
             self.path / "ledger", store, fingerprint=stored["fingerprint"], dim=stored["dim"]
         )
-        try:
-            snapshot: Snapshot | None = self.snapshot()
-        except (CollectionError, OSError, ValueError):
-            snapshot = None  # the segments' own digests tell what is wrong
-        return maintenance.verify(store, self.path / "segments", ledger, snapshot)
+        while True:
+            try:
+                snapshot: Snapshot | None = self.snapshot()
+            except CollectionError:
+                snapshot = None  # the segments' own digests tell what is wrong
+            found = maintenance.verify(store, self.path / "segments", ledger, snapshot)
+            if found.ok or snapshot is None or store.generation() == snapshot.generation:
+                return found  # else a writer came between
 
     def repair(self, on_progress: OnProgress | None = None) -> int:
         """Build the indexes anew from the store; returns how many texts were embedded again."""
@@ -421,6 +456,8 @@ class Collection:
             name: "dense", "bm25" or "hybrid".
             options: For hybrid: see `HybridRetriever`.
         """
+        if options and name in ("dense", "bm25"):
+            raise TypeError(f"{name!r} takes no options, but got {', '.join(sorted(options))}")
         if name == "dense":
             return DenseRetriever(self)
         if name == "bm25":
@@ -442,15 +479,14 @@ class Collection:
         self, vectors: Vectors, k: int, where: Where | None
     ) -> list[list[tuple[Chunk, float]]]:
         """The k nearest chunks of each query vector."""
-        snapshot = self._checked_snapshot(where)
-        return self._fetch(snapshot.search_vectors(vectors, k, where))
+        return self._search(lambda snapshot: snapshot.search_vectors(vectors, k, where), where)
 
     def search_terms(
         self, queries: Sequence[str], k: int, where: Where | None
     ) -> list[list[tuple[Chunk, float]]]:
         """The k best chunks of each query by BM25."""
-        snapshot = self._checked_snapshot(where)
-        return self._fetch(snapshot.search_terms(self._analyzer.batch(queries), k, where))
+        terms = self._analyzer.batch(queries)
+        return self._search(lambda snapshot: snapshot.search_terms(terms, k, where), where)
 
     def explain_terms(self, query: str, chunk: Chunk) -> dict[str, float]:
         """What each term of the query adds to the chunk's BM25 score."""
@@ -458,15 +494,19 @@ class Collection:
         number = self._reading_store().chunk_number(chunk.id, snapshot.generation)
         return snapshot.explain_terms(self._analyzer.terms(query), number)
 
-    def _checked_snapshot(self, where: Where | None) -> Snapshot:
+    def _search(
+        self, search: Callable[[Snapshot], Found], where: Where | None
+    ) -> list[list[tuple[Chunk, float]]]:
         if where is not None:
             filters.check(where)
-        return self.snapshot()
-
-    def _fetch(self, found: Found) -> list[list[tuple[Chunk, float]]]:
-        numbers = sorted({number for hits in found for number, _ in hits})
-        chunks = self._reading_store().chunks(numbers)
-        return [[(chunks[number], score) for number, score in hits] for hits in found]
+        store = self._reading_store()
+        while True:
+            snapshot = self.snapshot()
+            found = search(snapshot)
+            chunks = store.chunks(sorted({number for hits in found for number, _ in hits}))
+            if store.generation() - snapshot.generation < maintenance.KEPT_GENERATIONS:
+                return [[(chunks[number], score) for number, score in hits] for hits in found]
+            # Writers were so quick that the texts may be gone already: search what is there now.
 
     def close(self) -> None:
         """Let go of the files."""
@@ -498,24 +538,41 @@ def _sort(
     return paths, documents
 
 
-def _vanished(store: Store, root: Path, files: Sequence[SourceFile], job: Ingestion) -> list[str]:
-    """Live documents that came from a root and that it does not give any more."""
-    present = {file.id for file in files}
-    from_root = store.files_of_root(str(root.resolve()))
+def _vanished(store: Store, root: Path, job: Ingestion) -> tuple[list[str], list[str], int]:
+    """What came from a root and is not in it any more: documents, files.
+
+    Third comes how many live documents came from the root. A file that is there and could not be
+    read has not vanished, nor has what was in it.
+    """
+    known = store.files_of_root(str(root.resolve()))
+    there = job.offered | job.read_files
+    missing = {file for file in known if file not in there and _is_missing(root / file)}
     gone = []
+    n_from_root = 0
     for doc_id, _, file in store.live_documents(store.generation()):
-        if file not in from_root and file not in present:
+        if file not in known:
             continue
-        if file not in present or (file in job.read_files and doc_id not in job.offered):
+        n_from_root += 1
+        if file in missing or (file in job.read_files and doc_id not in job.offered):
             gone.append(doc_id)
-    return gone
+    return gone, sorted(missing), n_from_root
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _read_description(path: Path) -> dict[str, Any] | None:
     file = path / "collection.json"
     try:
         text = file.read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if path.exists() and not path.is_dir():
             raise CollectionError(f"{str(path)!r} is a file; a collection is a folder") from None
         return None
@@ -544,9 +601,6 @@ def _read_description(path: Path) -> dict[str, Any] | None:
 def _write_description(
     path: Path, settings: Settings, embedder: Embedder, chunker: Chunker
 ) -> dict[str, Any]:
-    existing = _read_description(path)  # another process may have been first
-    if existing is not None:
-        return existing
     description = {
         "format": FORMAT,
         "settings": asdict(settings),
@@ -557,10 +611,5 @@ def _write_description(
             "dim": embedder.dim,
         },
     }
-    handle, temporary = tempfile.mkstemp(dir=path)
-    with os.fdopen(handle, "w") as stream:
-        json.dump(description, stream, indent=1, sort_keys=True)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path / "collection.json")
+    replace_text(path / "collection.json", json.dumps(description, indent=1, sort_keys=True))
     return description

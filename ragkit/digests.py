@@ -16,7 +16,7 @@ def text_digest(text: str) -> str:
     return digest(text.encode())
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: Path | str) -> str:
     """Of a file's bytes, read in pieces."""
-    with path.open("rb") as stream:
+    with open(path, "rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -9,6 +9,7 @@ goes on: texts whose vectors are in the ledger are not embedded again.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +18,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ragkit.chunking import Chunker
-from ragkit.digests import digest, text_digest
-from ragkit.documents import SourceFile, file_digest, load_file
-from ragkit.documents.text import clean
+from ragkit.digests import digest, file_digest, text_digest
+from ragkit.documents import SourceFile, load_file
 from ragkit.errors import DocumentError
 from ragkit.indexes.bm25 import PostingsBuilder
 from ragkit.indexes.segment import IndexSettings, write_segment
@@ -33,6 +33,8 @@ LOADER_VERSION = 1  # raise it when loaders extract something else; files are th
 BATCH_CHUNKS = 256  # embedded between two flushes of the ledger: what a kill can cost
 BATCH_DOCUMENTS = 256
 SEGMENT_CHUNKS = 16_384  # indexed and committed at once
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 Metadata = Mapping[str, Any]
 
@@ -103,25 +105,33 @@ class Ingestion:
         self._staged = _Staged()
         counted = ("added", "changed", "unchanged", "failed", "n_chunks", "n_embedded", "n_reused")
         self._counts: dict[str, Any] = dict.fromkeys(counted, 0)
+        self._uncommitted = 0
+        self._skipped: set[str] = set()  # files that are unchanged
+        self._placeholders: list[str] = []  # files whose own rows go when their documents come
         self.generation = parts.store.generation()
-        self.read_files: set[str] = set()  # files that were read, not skipped as unchanged
+        self.read_files: set[str] = set()
         self.offered: set[str] = self._seen
 
     def add_files(self, files: Sequence[SourceFile]) -> None:
         """Read files and offer their documents; unchanged files are skipped by their digest."""
-        known = self._parts.store.file_digests()
-        fresh: list[tuple[SourceFile, str]] = []
+        known = self._parts.store.complete_files([file.id for file in files])
+        moved: list[FileRow] = []
+        fresh: list[SourceFile] = []
         for file in files:
-            key = self._file_key(file)
-            if key is not None and known.get(file.id) == key:
+            if file.id in known and known[file.id].digest == self._read_key(file):
+                row = _file_row(file, known[file.id].digest)
+                if row != known[file.id]:
+                    moved.append(row)
                 self._counts["unchanged"] += 1
                 self._seen.add(file.id)
+                self._skipped.add(file.id)
             else:
-                fresh.append((file, key or ""))
-        pending = [self._row(Document(file.id, ""), file.id, "pending") for file, _ in fresh]
+                fresh.append(file)
+        pending = [self._row(Document(file.id, ""), file.id, "pending") for file in fresh]
+        self._parts.store.note_files([*moved, *(_file_row(file, "") for file in fresh)])
         self._parts.store.stage(pending, replaces=[row.id for row in pending])
-        for i, (file, key) in enumerate(fresh):
-            self._add_file(file, key)
+        for i, file in enumerate(fresh):
+            self._add_file(file)
             self._on_progress(Progress("files", i + 1, len(fresh), file.id))
 
     def add_documents(self, documents: Iterable[Document]) -> None:
@@ -135,45 +145,47 @@ class Ingestion:
         """Commit what is left."""
         self._process()
         self._commit()
+        # A file that once gave more documents is read again until `sync` has deleted those.
+        owned = self._parts.store.documents_of_files(sorted(self.read_files))
+        unfinished = {file for doc_id, file in owned if doc_id not in self.offered}
+        self._parts.store.read_again(sorted(unfinished))
         return AddReport(**self._counts, generation=self.generation)
 
-    def _file_key(self, file: SourceFile) -> str | None:
-        """Digest of everything that decides a file's documents; None if it cannot be read."""
+    def _read_key(self, file: SourceFile) -> str | None:
         try:
-            content = file_digest(file.path)
-        except (OSError, DocumentError):
+            return self._file_key(file_digest(file.path))
+        except OSError:
             return None  # `load_file` will say why
-        fields = json.dumps(self._metadata, sort_keys=True, default=str)
-        return digest(f"{LOADER_VERSION} {content} {fields}".encode())
 
-    def _add_file(self, file: SourceFile, key: str) -> None:
-        self.read_files.add(file.id)
+    def _file_key(self, content: str) -> str:
+        """Digest of everything that decides a file's documents."""
+        return digest(f"{LOADER_VERSION} {content} {_dump(self._metadata)}".encode())
+
+    def _add_file(self, file: SourceFile) -> None:
         try:
             result = load_file(file)
         except DocumentError as error:
             self._fail(file.id, file.id, str(error))
             return
+        self.read_files.add(file.id)
         for loss in result.losses:
             report(loss)
-        self._parts.store.unstage([file.id])
+        self._placeholders.append(file.id)
         for document in result.documents:
             self._offer(document, file=file.id)
-        self._finished.append(FileRow(file.id, str(file.root), key))
+        self._finished.append(_file_row(file, self._file_key(result.digest)))
 
     def _offer(self, document: Document, file: str) -> None:
-        if document.id in self._seen:
-            report(
-                Loss("documents", document.id, "the document", "the first one with this id",
-                     "two documents of one call have the same id; give each its own")
-            )  # fmt: skip
-            return
         problem = _problem(document)
         if problem:
-            self._fail(document.id or "(no id)", file, problem)
+            self._fail(storable(str(document.id or "(no id)")), file, problem)
+            return
+        if document.id in self._seen:
+            _report_twin(document.id)
             return
         self._seen.add(document.id)
-        text = clean(document.text)
-        if text != document.text and not file:
+        text = storable(document.text)
+        if text != document.text:
             report(
                 Loss("documents", document.id, "NUL or surrogate characters",
                      "U+FFFD in their places", "they cannot be stored as UTF-8 text")
@@ -185,10 +197,12 @@ class Ingestion:
 
     def _fail(self, doc_id: str, file: str, reason: str) -> None:
         self._counts["failed"] += 1
+        report(Loss("documents", doc_id, "the document", "nothing", reason))
+        if doc_id in self._seen:
+            return  # another one with this id was fine
         self._seen.add(doc_id)
         row = self._row(Document(doc_id, ""), file, "failed", reason)
         self._parts.store.stage([row], replaces=[doc_id])
-        report(Loss("documents", doc_id, "the document", "nothing", reason))
 
     def _row(
         self, document: Document, file: str, state: str, reason: str | None = None
@@ -197,8 +211,8 @@ class Ingestion:
             seq=self._next_document,
             id=document.id,
             file=file,
-            source=document.source or document.id,
-            title=clean(document.title),
+            source=storable(document.source) or document.id,
+            title=storable(document.title),
             text=document.text,
             metadata=_dump(document.metadata),
             digest=text_digest(document.text),
@@ -218,14 +232,20 @@ class Ingestion:
         for document, file in buffer:
             row = self._row(document, file, "parsed")
             version = live.get(document.id)
-            if version == (row.digest, row.title, row.metadata, row.source):
+            if version and version[:4] == (row.digest, row.title, row.metadata, row.source):
                 self._counts["unchanged"] += 1
+                continue
+            if version and version[4] != file and version[4] in self._skipped:
+                _report_twin(document.id)
                 continue
             self._counts["changed" if version else "added"] += 1
             rows.append(row)
             for chunk in self._parts.chunker.chunk(document):
                 new_chunks.append(self._chunk_row(chunk, row))
-        self._parts.store.stage(rows, new_chunks, replaces=[document.id for document, _ in buffer])
+        replaces = [*self._placeholders, *(document.id for document, _ in buffer)]
+        self._parts.store.stage(rows, new_chunks, replaces=replaces)
+        self._placeholders = []
+        self._uncommitted += len(rows)
         titles = {row.seq: row.title for row in rows}
         for start in range(0, len(new_chunks), BATCH_CHUNKS):
             self._embed(new_chunks[start : start + BATCH_CHUNKS], titles)
@@ -262,16 +282,15 @@ class Ingestion:
             self._staged.add(chunk.id, chunk.seq, rows[chunk.key], terms)
 
     def _commit(self) -> None:
-        segment = None
-        if len(self._staged):
-            segment = self._staged.write(self._parts)
-        if segment or self._counts["changed"] + self._counts["added"]:
+        segment = self._staged.write(self._parts) if len(self._staged) else None
+        if self._uncommitted:
             self.generation = self._parts.store.commit_generation(
                 self._job, segment, self._finished
             )
         else:
-            self._parts.store.complete_files(self._finished)
+            self._parts.store.note_files(self._finished)
         self._staged = _Staged()
+        self._uncommitted = 0
         self._finished = []
 
 
@@ -323,9 +342,37 @@ def indexed_text(title: str, text: str) -> str:
     return f"{title}\n{text}" if title else text
 
 
+def _file_row(file: SourceFile, key: str) -> FileRow:
+    return FileRow(file.id, str(file.root.resolve()), key)
+
+
+def _report_twin(doc_id: str) -> None:
+    report(
+        Loss("documents", doc_id, "the document", "the first one with this id",
+             "two documents of one call have the same id; give each its own")
+    )  # fmt: skip
+
+
+def storable(text: str) -> str:
+    """The text with NUL and lone surrogates replaced; offsets stay."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def check_metadata(metadata: Metadata) -> None:
+    """Raise ValueError for fields that cannot be written as JSON."""
+    try:
+        _dump(metadata)
+    except ValueError as error:
+        raise ValueError(f"metadata is {metadata!r}: {error}") from error
+
+
 def _problem(document: Document) -> str | None:
     if not isinstance(document.id, str) or not document.id:
         return f"its id is {document.id!r}; expected a text that is not empty"
+    if storable(document.id) != document.id:
+        return f"its id {document.id!r} holds NUL or a lone surrogate, which cannot be stored"
+    if not isinstance(document.title, str) or not isinstance(document.source, str):
+        return f"its title is {document.title!r}, its source {document.source!r}; expected texts"
     if not isinstance(document.text, str) or not document.text.strip():
         return "it has no text"
     try:
@@ -337,11 +384,18 @@ def _problem(document: Document) -> str | None:
 
 def _dump(fields: Mapping[str, Any]) -> str:
     try:
-        return json.dumps(
-            dict(fields), sort_keys=True, ensure_ascii=False, allow_nan=False
-        ).encode("utf-8", "replace").decode()  # fmt: skip
-    except (TypeError, ValueError) as error:
+        text = json.dumps(_storable(fields), sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"its metadata cannot be written as JSON: {error}") from error
+    return text
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, Mapping):
+        return {_storable(key): _storable(item) for key, item in value.items()}
+    return [_storable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _can_be_filtered(value: object) -> bool:

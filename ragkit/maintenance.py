@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,7 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from ragkit.errors import CorruptCollection
+from ragkit.digests import text_digest
+from ragkit.errors import CollectionError
 from ragkit.indexes.bm25 import Postings, PostingsBuilder
 from ragkit.indexes.segment import verify_segment, write_segment
 from ragkit.ingest import (
@@ -26,14 +28,14 @@ from ragkit.ingest import (
 )
 from ragkit.snapshot import Snapshot
 from ragkit.store.ledger import Ledger
-from ragkit.store.store import Store
+from ragkit.store.store import Opening, Store
 from ragkit.types import Rows, Vectors
 
 _T = TypeVar("_T")
 _SEGMENTS_A_TIER = 8
 _SMALLEST_TIER = 64  # rows
 _DEAD_SHARE = 0.5  # a segment with more dead rows is written anew
-_KEPT_GENERATIONS = 2
+KEPT_GENERATIONS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +77,15 @@ def compact(parts: Parts, snapshot: Snapshot, *, full: bool = False) -> bool:
     ]
     of_segment = np.concatenate([np.full(len(s), i) for i, s in enumerate(segments)])
     of_row = np.concatenate([np.arange(len(segment)) for segment in segments])
-    kept = np.flatnonzero(np.concatenate(live))
+    is_live = np.concatenate(live)
+    kept = np.flatnonzero(is_live)
     numbers: Rows = np.concatenate([segment.chunks for segment in segments])
+    dropped = numbers[~is_live].tolist()
     ids = parts.store.chunk_ids(numbers[kept].tolist())
     kept = np.array(sorted(kept.tolist(), key=lambda i: ids[int(numbers[i])]), dtype=np.int64)
     old = [segment.folder.name for segment in segments]
     if len(kept) == 0:
-        parts.store.replace_segments(old, [])
+        parts.store.replace_segments(old, [], dropped=dropped)
         return True
 
     def gather(part: slice) -> Vectors:
@@ -97,8 +101,19 @@ def compact(parts: Parts, snapshot: Snapshot, *, full: bool = False) -> bool:
     targets = np.split(place, np.cumsum([len(segment) for segment in segments])[:-1])
     postings = Postings.merge([segment.postings for segment in segments], targets)
     name = write_segment(parts.segments, numbers[kept], gather, postings, parts.index)
-    parts.store.replace_segments([digest for digest in old if digest != name], [(name, len(kept))])
+    old = [digest for digest in old if digest != name]
+    parts.store.replace_segments(old, [(name, len(kept))], dropped=dropped)
     return True
+
+
+def is_tidy(opening: Opening) -> bool:
+    """Whether `compact` has certainly nothing to do; opens no segment."""
+    tiers = Counter(_tier(n_rows) for n_rows in opening.n_rows)
+    return not opening.dead and max(tiers.values(), default=0) <= _SEGMENTS_A_TIER
+
+
+def _tier(n_rows: int) -> int:
+    return max(int(np.log(max(n_rows, 1) / _SMALLEST_TIER) / np.log(_SEGMENTS_A_TIER)), 0)
 
 
 def _group(snapshot: Snapshot, *, full: bool) -> list[int]:
@@ -112,8 +127,7 @@ def _group(snapshot: Snapshot, *, full: bool) -> list[int]:
         return [] if whole else list(range(len(n_live)))
     tiers: dict[int, list[int]] = {}
     for i, n in enumerate(n_live):
-        tier = int(np.log(max(n, 1) / _SMALLEST_TIER) / np.log(_SEGMENTS_A_TIER)) if n else 0
-        tiers.setdefault(max(tier, 0), []).append(i)
+        tiers.setdefault(_tier(n), []).append(i)
     for tier in sorted(tiers):
         if len(tiers[tier]) > _SEGMENTS_A_TIER:
             return tiers[tier]
@@ -125,11 +139,11 @@ def collect_garbage(parts: Parts) -> int:
 
     Must run under the writer's lock.
     """
-    keep_from = parts.store.generation() - (_KEPT_GENERATIONS - 1)
+    keep_from = parts.store.generation() - (KEPT_GENERATIONS - 1)
     wanted = set(parts.store.collect_garbage(keep_from))
     n_removed = 0
     for folder in _folders(parts.segments):
-        if folder.name not in wanted:
+        if folder.name not in wanted and folder.is_dir() and not folder.is_symlink():
             shutil.rmtree(folder)
             n_removed += 1
     return n_removed
@@ -176,8 +190,8 @@ def verify(store: Store, segments: Path, ledger: Ledger, snapshot: Snapshot | No
     n_documents = n_chunks = 0
     names: list[str] = []
     try:
-        generation = store.generation()
-        names = store.segments(generation)
+        opening = store.opening()
+        generation, names = opening.generation, opening.segments
         for name in names:
             faults += verify_segment(segments, name)
         faults += store.text_faults(generation)
@@ -187,7 +201,7 @@ def verify(store: Store, segments: Path, ledger: Ledger, snapshot: Snapshot | No
             faults += _fit(store, ledger, snapshot)
         counted = store.counts(generation)
         n_documents, n_chunks = counted["documents"]["indexed"], counted["chunks"]
-    except CorruptCollection as error:
+    except CollectionError as error:
         faults.append(str(error))
     return VerifyReport(n_documents, n_chunks, len(names), tuple(faults))
 
@@ -199,8 +213,10 @@ def _fit(store: Store, ledger: Ledger, snapshot: Snapshot) -> Iterator[str]:
     seen = 0
     for batch in _batched(store.live_chunk_texts(snapshot.generation), BATCH_CHUNKS):
         rows = ledger.find([key for *_, key in batch])
-        for number, chunk_id, _, _, key in batch:
+        for number, chunk_id, title, text, key in batch:
             seen += 1
+            if _key(title, text) != key:
+                yield f"store.db: the title or text of {chunk_id!r} is not what was embedded"
             if number not in places:
                 yield f"the chunk {chunk_id!r} is in no segment"
                 continue
@@ -219,10 +235,10 @@ def repair(parts: Parts, on_progress: OnProgress | None = None) -> int:
         How many texts were embedded.
     """
     store = parts.store
-    bad = parts.ledger.faults()
-    parts.ledger.forget(bad)
-    generation = store.generation()
-    old = store.segments(generation)
+    parts.ledger.forget(parts.ledger.faults())
+    opening = store.opening()
+    generation, old = opening.generation, opening.segments
+    store.mend_texts(generation)
     n_chunks = store.counts(generation)["chunks"]
     new: list[tuple[str, int]] = []
     n_embedded = 0
@@ -233,11 +249,16 @@ def repair(parts: Parts, on_progress: OnProgress | None = None) -> int:
         builder = PostingsBuilder()
         rows: list[int] = []
         for batch in _batched(iter(block), BATCH_CHUNKS):
-            texts = {key: indexed_text(title, text) for _, _, title, text, key in batch}
+            # Not the stored keys: a text that could not be mended must not be embedded under one.
+            keys = [_key(title, text) for _, _, title, text, _ in batch]
+            texts = {
+                key: indexed_text(title, text)
+                for key, (_, _, title, text, _) in zip(keys, batch, strict=True)
+            }
             found, n_new = ensure_embedded(parts, texts)
             n_embedded += n_new
-            rows += [found[key] for *_, key in batch]
-            for *_, key in batch:
+            rows += [found[key] for key in keys]
+            for key in keys:
                 builder.add(parts.analyzer.terms(texts[key]))
             if on_progress:
                 on_progress(Progress("repairing", len(new) * SEGMENT_CHUNKS + len(rows), n_chunks))
@@ -249,8 +270,13 @@ def repair(parts: Parts, on_progress: OnProgress | None = None) -> int:
         )
         new.append((name, len(numbers)))
     written = {name for name, _ in new}
-    store.replace_segments([name for name in old if name not in written], new)
+    old = [name for name in old if name not in written]
+    store.replace_segments(old, new, dropped=opening.dead)
     return n_embedded
+
+
+def _key(title: str, text: str) -> bytes:
+    return bytes.fromhex(text_digest(indexed_text(title, text)))
 
 
 def _rows_of(vectors: Vectors, rows: Rows) -> Callable[[slice], Vectors]:

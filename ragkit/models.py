@@ -23,6 +23,7 @@ from typing import Literal
 import filelock
 import platformdirs
 
+from ragkit.digests import file_digest
 from ragkit.errors import MissingExtra, ModelError, require
 
 _log = logging.getLogger(__name__)
@@ -158,21 +159,18 @@ def fingerprint(files: Sequence[Path], settings: Mapping[str, object]) -> str:
     """
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
-        digest.update(file.name.encode() + b"\0" + _file_digest(file).encode() + b"\0")
+        digest.update(file.name.encode() + b"\0" + _known_digest(file).encode() + b"\0")
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()
 
 
-def _file_digest(file: Path) -> str:
+def _known_digest(file: Path) -> str:
     stat = file.stat()
     key = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
     cache = home() / "models" / "digests.json"
     known = _read_json(cache)
     if key not in known:
-        with file.open("rb") as stream:
-            known[key] = hashlib.file_digest(
-                stream, lambda: hashlib.blake2b(digest_size=16)
-            ).hexdigest()
+        known[key] = file_digest(file)
         try:
             _replace_text(cache, json.dumps(known, indent=0))
         except OSError as error:  # a read-only home only costs the tenth of a second again

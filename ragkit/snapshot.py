@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from ragkit.indexes.bm25 import BM25Index, Statistics
 from ragkit.indexes.segment import IndexSettings, Segment
+from ragkit.store import filters
 from ragkit.store.store import Store
 from ragkit.types import Mask, Rows, Scores, Vectors, Where
 
@@ -20,7 +22,7 @@ _KEPT_FILTERS = 32
 
 
 class Snapshot:
-    """The segments of a generation, their live rows, and the statistics over them.
+    """The segments of the current generation, their live rows, and the statistics over them.
 
     What is found does not depend on how rows are spread over segments: scores are exact to 6
     decimals, and ties are broken by chunk id.
@@ -28,7 +30,6 @@ class Snapshot:
     Args:
         store: The collection's tables.
         folder: The folder of its segments.
-        generation: Which generation.
         settings: How vectors are indexed.
         bm25: k1 and b.
     """
@@ -37,14 +38,14 @@ class Snapshot:
         self,
         store: Store,
         folder: Path,
-        generation: int,
         settings: IndexSettings,
         bm25: tuple[float, float],
     ) -> None:
-        self.generation = generation
+        opening = store.opening()
+        self.generation = opening.generation
         self._store = store
-        self.segments = [Segment(folder / name, settings) for name in store.segments(generation)]
-        dead = np.array(store.dead_chunks(generation), dtype=np.int64)
+        self.segments = [Segment(folder / name, settings) for name in opening.segments]
+        dead = np.array(opening.dead, dtype=np.int64)
         self.live = [_live(segment, dead) for segment in self.segments]
         self.statistics = Statistics(
             [(s.postings, live) for s, live in zip(self.segments, self.live, strict=True)]
@@ -55,6 +56,7 @@ class Snapshot:
             for segment in self.segments
         ]
         self._filters: dict[str, list[Mask]] = {}
+        self._filters_lock = threading.Lock()
 
     def __len__(self) -> int:
         return self.statistics.n_rows
@@ -63,7 +65,8 @@ class Snapshot:
         """The k nearest live chunks that pass the filter, by inner product."""
 
         def search(i: int, allowed: Mask | None) -> tuple[Scores, Rows]:
-            return self.segments[i].index.search(vectors, k, allowed=allowed)
+            segment = self.segments[i]
+            return segment.index.search(vectors, min(k, len(segment)), allowed=allowed)
 
         return self._merge(search, len(vectors), k, where)
 
@@ -73,7 +76,8 @@ class Snapshot:
         """The k best live chunks that pass the filter, by BM25."""
 
         def search(i: int, allowed: Mask | None) -> tuple[Scores, Rows]:
-            return self._bm25[i].search(term_lists, k, allowed=allowed)
+            most = min(k, len(self.segments[i]))
+            return self._bm25[i].search(term_lists, most, allowed=allowed)
 
         return self._merge(search, len(term_lists), k, where)
 
@@ -108,15 +112,18 @@ class Snapshot:
         return [sorted(pool, key=lambda found: (-found[1], ids[found[0]]))[:k] for pool in kept]
 
     def _allowed(self, where: Where) -> list[Mask]:
-        key = repr(where)
-        if key not in self._filters:
-            numbers = np.array(
-                self._store.allowed_chunks(where, self.generation), dtype=np.int64
-            )  # ascending
-            while len(self._filters) >= _KEPT_FILTERS:
-                self._filters.pop(next(iter(self._filters)), None)
-            self._filters[key] = [np.isin(segment.chunks, numbers) for segment in self.segments]
-        return self._filters[key]
+        key = repr(filters.to_sql(where))
+        with self._filters_lock:
+            masks = self._filters.get(key)
+        if masks is None:
+            found = self._store.allowed_chunks(where, self.generation)  # ascending
+            numbers = np.array(found, dtype=np.int64)
+            masks = [np.isin(segment.chunks, numbers) for segment in self.segments]
+            with self._filters_lock:
+                while len(self._filters) >= _KEPT_FILTERS:
+                    del self._filters[next(iter(self._filters))]
+                self._filters[key] = masks
+        return masks
 
 
 def _live(segment: Segment, dead: Rows) -> Mask | None:

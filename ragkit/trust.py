@@ -11,21 +11,24 @@ import hashlib
 import hmac
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from ragkit import models
 from ragkit.digests import file_digest
 
+_KEY_BYTES = 32
+
 
 def sign(file: Path) -> None:
     """Mark a file as written, or trusted, on this machine."""
-    _mac_file(file).write_text(_mac(file))
+    _mac_file(file).write_bytes(_mac(file))
 
 
 def is_trusted(file: Path) -> bool:
     """Whether the file is one that `sign` has seen, unchanged."""
     try:
-        return hmac.compare_digest(_mac_file(file).read_text(), _mac(file))
+        return hmac.compare_digest(_mac_file(file).read_bytes(), _mac(file))
     except OSError:
         return False
 
@@ -34,24 +37,34 @@ def _mac_file(file: Path) -> Path:
     return file.with_name(file.name + ".mac")
 
 
-def _mac(file: Path) -> str:
-    return hmac.new(_key(), file_digest(file).encode(), hashlib.blake2b).hexdigest()
+def _mac(file: Path) -> bytes:
+    mac = hmac.new(_key(), file_digest(file).encode(), hashlib.blake2b)
+    return mac.hexdigest().encode()
 
 
 def _key() -> bytes:
     path = models.home() / "trust.key"
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        pass
+    for _ in range(2):
+        try:
+            key = path.read_bytes()
+        except FileNotFoundError:
+            _make_key(path)
+            continue
+        if len(key) == _KEY_BYTES:
+            return key
+        path.unlink()  # a power failure cut it short; what it signed is not trusted any more
+        _make_key(path)
+    return path.read_bytes()
+
+
+def _make_key(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.touch(mode=0o600)
-    temporary.write_bytes(secrets.token_bytes(32))
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(secrets.token_bytes(_KEY_BYTES))
     try:
         os.link(temporary, path)  # fails if another process was first, whose key then counts
     except FileExistsError:
         pass
     finally:
-        temporary.unlink()
-    return path.read_bytes()
+        os.unlink(temporary)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragkit.documents import SUPPORTED, SourceFile, file_digest, load_file, read_stream
+from ragkit.digests import file_digest
+from ragkit.documents import SUPPORTED, SourceFile, load_file, read_stream
 from ragkit.documents.html import to_markdown
 from ragkit.documents.tables import parse
 from ragkit.documents.text import clean

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ragkit.documents import Limits, SourceFile, file_digest, find_files, load_file, sandbox
+from ragkit.digests import file_digest
+from ragkit.documents import Limits, SourceFile, find_files, load_file, sandbox
 from ragkit.documents.files import MAX_FILE_BYTES
 from ragkit.errors import DocumentError
 

@@ -55,7 +55,7 @@ def test_sources_when_scanned_use_no_pickle_and_no_shell(path):
 
 def test_layers_when_imports_are_followed_never_point_upwards():
     order = [
-        {"types", "errors", "losses", "digests", "models", "display"},
+        {"types", "errors", "losses", "digests", "durable", "models", "display"},
         {"sentences", "documents", "chunking", "store", "trust"},
         {"embedders", "indexes", "llms", "prompts"},
         {"retrievers", "snapshot"},

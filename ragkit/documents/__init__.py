@@ -11,7 +11,7 @@ text. A file's own field whose name ragkit uses gets an underscore: `format_`.
 
 from __future__ import annotations
 
-from ragkit.documents.files import SourceFile, file_digest, find_files
+from ragkit.documents.files import SourceFile, find_files
 from ragkit.documents.load import SUPPORTED, LoadResult, load_file, read_stream
 from ragkit.documents.sandbox import Limits
 
@@ -20,7 +20,6 @@ __all__ = [
     "Limits",
     "LoadResult",
     "SourceFile",
-    "file_digest",
     "find_files",
     "load_file",
     "read_stream",

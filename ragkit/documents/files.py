@@ -7,9 +7,9 @@ import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
+from ragkit.digests import digest
 from ragkit.errors import DocumentError
 from ragkit.types import Loss
 
@@ -84,22 +84,8 @@ def read_stable(path: Path, name: str) -> tuple[bytes, str]:
             reason = error.strerror or str(error)
             raise DocumentError(f"{name}: cannot be read: {reason}") from error
         if same:
-            return data, bytes_digest(data)
+            return data, digest(data)
     raise DocumentError(f"{name}: changed while it was read, twice; add it when it is complete")
-
-
-def file_digest(path: Path | str) -> str:
-    """The BLAKE2b digest of a file's bytes, 16 bytes in hex, as in `LoadResult.digest`."""
-    digest = blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def bytes_digest(data: bytes) -> str:
-    """The BLAKE2b digest of these bytes, 16 bytes in hex."""
-    return blake2b(data, digest_size=16).hexdigest()
 
 
 def _read(path: Path, name: str) -> tuple[bytes, bool]:

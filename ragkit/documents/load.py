@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from ragkit.documents.files import SourceFile, bytes_digest, read_stable
+from ragkit.digests import digest as bytes_digest
+from ragkit.documents.files import SourceFile, read_stable
 from ragkit.documents.records import read_json, read_jsonl
 from ragkit.documents.sandbox import Limits, extract
 from ragkit.documents.tables import read_csv

@@ -80,15 +80,16 @@ class OnnxEmbedder:
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """float32 (len(texts), dim), rows of length 1; tokens over the window are cut."""
-        return self._embed([self.prompts.query + text for text in texts])
+        return self._embed(self.prompts.query, texts)
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
         """float32 (len(texts), dim), rows of length 1; tokens over the window are cut."""
-        return self._embed([self.prompts.passage + text for text in texts])
+        return self._embed(self.prompts.passage, texts)
 
-    def _embed(self, texts: Sequence[str]) -> Vectors:
+    def _embed(self, prompt: str, texts: Sequence[str]) -> Vectors:
         if isinstance(texts, str):
             raise TypeError("expected a sequence of texts, not one string")
+        texts = [prompt + text for text in texts]
         if not texts:
             return np.empty((0, self.dim), dtype=np.float32)
         ids, lengths = self.tokenizer.ids(texts, self.max_tokens)

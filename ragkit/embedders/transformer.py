@@ -59,13 +59,16 @@ class TransformerEmbedder:
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """float32 (len(texts), dim), rows of length 1."""
-        return self._embed([self._prompts["query"] + text for text in texts])
+        return self._embed(self._prompts["query"], texts)
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
         """float32 (len(texts), dim), rows of length 1."""
-        return self._embed([self._prompts["passage"] + text for text in texts])
+        return self._embed(self._prompts["passage"], texts)
 
-    def _embed(self, texts: list[str]) -> Vectors:
+    def _embed(self, prompt: str, texts: Sequence[str]) -> Vectors:
+        if isinstance(texts, str):
+            raise TypeError("expected a sequence of texts, not one string")
+        texts = [prompt + text for text in texts]
         if not texts:
             return np.empty((0, self.dim), dtype=np.float32)
         _, lengths = self.tokenizer.ids(texts, self.max_tokens)

@@ -15,7 +15,7 @@ def split_of(passage_id: str) -> Split:
     It is decided by the id's digest, so no adapter meets another's test set.
 
     >>> split_of("passage-1"), split_of("passage-2")
-    ('train', 'train')
+    ('test', 'train')
     """
     share = int(text_digest(passage_id)[:8], 16) / 2**32
     return "train" if share < 0.7 else "dev" if share < 0.8 else "test"

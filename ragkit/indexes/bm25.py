@@ -195,7 +195,7 @@ def map_array(file: Path) -> NDArray[np.generic]:
         array: NDArray[np.generic] = np.load(file, mmap_mode="r", allow_pickle=False)
     except ValueError:
         array = np.load(file, allow_pickle=False)
-    return array
+    return np.asarray(array)  # still mapped; slices of np.memmap itself cost ten times as much
 
 
 class Statistics:

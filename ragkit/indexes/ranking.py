@@ -30,7 +30,7 @@ def empty_result(n_queries: int, k: int) -> tuple[Scores, Rows]:
     )
 
 
-def best_rows(scores: NDArray[np.float64], rows: Rows, k: int) -> tuple[NDArray[np.float64], Rows]:
+def best_rows(scores: NDArray[np.float64], rows: Rows, k: int) -> tuple[Scores, Rows]:
     """The k best of some rows, rounded, ordered, ties by the lower row.
 
     Args:
@@ -38,7 +38,9 @@ def best_rows(scores: NDArray[np.float64], rows: Rows, k: int) -> tuple[NDArray[
         rows: int64 (n,), the row of each score.
         k: At most this many come back.
     """
-    rounded = np.round(scores, DECIMALS)
+    # Ranked as they are returned, in float32: above 16 two scores may differ in float64 only, and
+    # such a tie must be broken by the row wherever the rows lie.
+    rounded = np.round(scores, DECIMALS).astype(np.float32)
     if len(rounded) > 4 * k:  # sort only what can be among the first k
         keep = rounded >= np.partition(rounded, len(rounded) - k)[len(rounded) - k]
         rounded, rows = rounded[keep], rows[keep]
@@ -52,7 +54,7 @@ def refine(
     k: int,
     exact: Callable[[Rows], NDArray[np.float64]],
     margin: float,
-) -> tuple[NDArray[np.float64], Rows]:
+) -> tuple[Scores, Rows]:
     """The exact k best rows, given scores that are off by at most `margin`.
 
     A float32 product depends in its last bits on the shape of the matrix it was part of. So the

@@ -19,11 +19,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ragkit import trust
 from ragkit.digests import digest, file_digest
+from ragkit.durable import sync_path
 from ragkit.errors import CorruptCollection
 from ragkit.indexes.bm25 import Postings, map_array
 from ragkit.indexes.exact import ExactIndex
@@ -54,9 +56,20 @@ class Segment:
     def __init__(self, folder: Path, settings: IndexSettings) -> None:
         self.folder = folder
         self.manifest = _read_manifest(folder)
-        self.chunks: Rows = map_array(folder / "chunks.npy")  # type: ignore[assignment]
-        self.vectors: Vectors = map_array(folder / "vectors.npy")  # type: ignore[assignment]
-        self.postings = Postings.load(folder)
+        try:
+            self.chunks: Rows = map_array(folder / "chunks.npy")  # type: ignore[assignment]
+            self.vectors: Vectors = map_array(folder / "vectors.npy")  # type: ignore[assignment]
+            self.postings = Postings.load(folder)
+        except (OSError, ValueError, EOFError) as error:
+            raise CorruptCollection(
+                f"segment {folder.name} cannot be read ({error}); `ragkit index repair` rebuilds it"
+            ) from error
+        n_rows, shape = len(self.chunks), self.vectors.shape
+        if self.postings.n_rows != n_rows or shape != (n_rows, self.manifest.get("dim")):
+            raise CorruptCollection(
+                f"segment {folder.name} holds {n_rows} chunks, vectors {shape} and terms of "
+                f"{self.postings.n_rows} rows; `ragkit index repair` rebuilds it"
+            )
         self.index = self._vector_index(settings)
 
     def __len__(self) -> int:
@@ -116,9 +129,10 @@ def write_segment(
         sync_path(file)
     name = digest(text.encode())
     target = parent / name
-    if target.exists():  # the same rows were indexed before, and gc has not come by yet
-        shutil.rmtree(folder)
+    if target.exists() and not verify_segment(parent, name):
+        shutil.rmtree(folder)  # the same rows were indexed before, and gc has not come by yet
     else:
+        shutil.rmtree(target, ignore_errors=True)  # damaged, or not from here
         os.replace(folder, target)
     if settings.factory != "exact":
         trust.sign(target / "index.faiss")
@@ -136,15 +150,6 @@ def _write_vectors(file: Path, n_rows: int, gather: Callable[[slice], Vectors]) 
     return dim
 
 
-def sync_path(path: Path) -> None:
-    """Flush a file or folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def verify_segment(parent: Path, name: str) -> list[str]:
     """What is wrong with a segment, one line a fault; reads every byte."""
     folder = parent / name
@@ -152,9 +157,9 @@ def verify_segment(parent: Path, name: str) -> list[str]:
         manifest = _read_manifest(folder)
     except CorruptCollection as error:
         return [str(error)]
-    faults = []
     if digest((folder / "manifest.json").read_bytes()) != name:
-        faults.append(f"segment {name}: manifest.json does not match the segment's name")
+        return [f"segment {name}: manifest.json does not match the segment's name"]
+    faults = []
     for file, expected in manifest["files"].items():
         path = folder / Path(file).name
         if not path.exists():
@@ -164,7 +169,7 @@ def verify_segment(parent: Path, name: str) -> list[str]:
     return faults
 
 
-def _read_manifest(folder: Path) -> dict[str, dict[str, str]]:
+def _read_manifest(folder: Path) -> dict[str, Any]:
     file = folder / "manifest.json"
     try:
         manifest = json.loads(file.read_text())

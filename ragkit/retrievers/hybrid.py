@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -41,10 +42,13 @@ class HybridRetriever(Composable):
         if method not in ("rrf", "minmax"):
             raise ValueError(f"method is {method!r}; expected 'rrf' or 'minmax'")
         weights = [1.0] * len(retrievers) if weights is None else list(weights)
-        if len(weights) != len(retrievers) or any(weight < 0 for weight in weights):
+        usable = all(math.isfinite(weight) and weight >= 0 for weight in weights)
+        if len(weights) != len(retrievers) or not usable:
             raise ValueError(
                 f"weights are {weights}; expected {len(retrievers)} numbers that are not negative"
             )
+        if candidates < 1:
+            raise ValueError(f"candidates is {candidates}; expected at least 1")
         self._retrievers = list(retrievers)
         self._method = method
         self._weights = weights
@@ -62,7 +66,11 @@ class HybridRetriever(Composable):
         """See `ragkit.types.Retriever`; one "hybrid" part each follows the retrievers' own."""
         check_queries(queries, k)
         depth = max(k, self._candidates)
-        runs = [retriever.retrieve(queries, depth, where=where) for retriever in self._retrievers]
+        while True:
+            source = self.source
+            runs = [found.retrieve(queries, depth, where=where) for found in self._retrievers]
+            if self.source == source:  # else a writer came between, and they saw two generations
+                break
         return [self._fuse([run[i] for run in runs], k) for i in range(len(queries))]
 
     def _fuse(self, lists: Sequence[Sequence[Hit]], k: int) -> list[Hit]:

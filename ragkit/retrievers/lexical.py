@@ -9,7 +9,7 @@ from ragkit.types import Hit, Part, Source, Where
 
 
 class LexicalRetriever(Composable):
-    """BM25; `Hit.parts[-1].detail["terms"]` says what each term added."""
+    """BM25; `explain` says what each term of the query added."""
 
     def __init__(self, index: ChunkIndex) -> None:
         self._index = index

@@ -5,13 +5,15 @@
     {"and": [...]}, {"or": [...]}, {"not": {...}}    and, or, not
 
 Operators: == != > >= < <= in nin exists contains. Fields are metadata keys and doc_id, source,
-title. A field that is missing or of another type than the value does not match (also for != and
-nin); numbers are one type, booleans another. `contains` finds a substring in a text or an element
-in a list.
+title. A field that is missing or of another type than the value does not match, also for != and nin
+(only `!= null` holds for every other value); numbers are one type, booleans another. `contains`
+finds a substring in a text or an element in a list.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,6 +29,7 @@ _ORDER: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": lambda a, b: a < b,
     "<=": lambda a, b: a <= b,
 }
+_MAX_DEPTH, _MAX_CONDITIONS = 32, 300  # SQLite refuses expressions deeper than 1,000
 _JSON_TYPES = {
     "number": "('integer', 'real')",
     "text": "('text')",
@@ -43,8 +46,6 @@ def parse_expression(text: str) -> dict[str, Any]:
     >>> parse_expression("year>=2020")
     {'year': {'>=': 2020}}
     """
-    import json
-
     stripped = text.strip()
     if stripped.startswith("{"):
         try:
@@ -84,6 +85,7 @@ def to_sql(where: Where) -> tuple[str, dict[str, Any]]:
 class _Sql:
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
+        self._depth = self._n_conditions = 0
 
     def bind(self, value: Any) -> str:
         name = f"w{len(self.values)}"
@@ -93,7 +95,11 @@ class _Sql:
     def condition(self, where: object) -> str:
         if not isinstance(where, Mapping):
             raise FilterError(f"a filter is {where!r}; expected an object like {{'year': 2020}}")
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise FilterError(f"a filter is nested deeper than {_MAX_DEPTH}; flatten it")
         terms = [self._term(key, value) for key, value in where.items()]
+        self._depth -= 1
         return "(" + (" AND ".join(terms) or "1") + ")"
 
     def _term(self, key: object, value: object) -> str:
@@ -103,55 +109,74 @@ class _Sql:
             return "(" + f" {str(key).upper()} ".join(self.condition(part) for part in value) + ")"
         if key == "not":
             return f"NOT {self.condition(value)}"
-        if not isinstance(key, str) or not key or re.search(r'["\\\x00-\x1f]', key):
+        if not isinstance(key, str) or not key or re.search(r'["\\\x00-\x1f\ud800-\udfff]', key):
             raise FilterError(
-                f"the field {key!r} cannot be filtered; quotes and backslashes cannot"
+                f"the field {key!r} cannot be filtered; expected a name without quotes, "
+                "backslashes and control characters"
             )
         if not isinstance(value, Mapping):
             value = {"==": value}
         if not value:
-            raise FilterError(f"the field {key!r} has no operator; expected one of {OPERATORS}")
+            raise FilterError(
+                f"the field {key!r} has no operator; expected one of {' '.join(OPERATORS)}"
+            )
         return "(" + " AND ".join(self._compare(key, op, v) for op, v in value.items()) + ")"
 
     def _compare(self, field: str, operator: object, value: Any) -> str:
         check_operator(field, operator, value)
+        self._n_conditions += 1
+        if self._n_conditions > _MAX_CONDITIONS:
+            raise FilterError(
+                f"a filter has over {_MAX_CONDITIONS} conditions; list values with 'in' instead"
+            )
+        # A missing field is NULL in SQL, whose negation is NULL too; here it is false.
+        return f"IFNULL({self._test(field, str(operator), value)}, 0)"
+
+    def _test(self, field: str, operator: str, value: Any) -> str:
         if operator == "exists":
             kind = self._type(field)
-            return f"{kind} IS {'NOT ' if value else ''}NULL"
+            return f"({kind} IS {'NOT ' if value else ''}NULL)"
         if operator in ("in", "nin"):
             by_type: dict[str, list[Any]] = {}
             for item in value:
                 by_type.setdefault(type_name(item), []).append(item)
-            parts = [self._membership(field, str(operator), k, v) for k, v in by_type.items()]
+            parts = [self._membership(field, operator, k, v) for k, v in by_type.items()]
             return "(" + (" OR ".join(parts) or "0") + ")"
         if operator == "contains":
             return self._contains(field, value)
         if value is None:
             return f"({self._type(field)} {'' if operator == '==' else '!'}= 'null')"
-        sql = "=" if operator == "==" else str(operator)
+        sql = "=" if operator == "==" else operator
         kind = f"{self._type(field)} IN {_JSON_TYPES[type_name(value)]}"
-        return f"({kind} AND {self._value(field)} {sql} {self.bind(value)})"
+        return f"({kind} AND {self._value(field)} {sql} {self._literal(value)})"
+
+    def _literal(self, value: str | bool | int | float) -> str:
+        """A value; numbers are read by SQLite's JSON, as those it is compared with."""
+        if isinstance(value, str | bool):
+            return self.bind(value)
+        return f"json_extract({self.bind(json.dumps([value]))}, '$[0]')"
 
     def _membership(self, field: str, operator: str, kind: str, values: list[Any]) -> str:
-        listed = ", ".join(self.bind(value) for value in values)
         typed = f"{self._type(field)} IN {_JSON_TYPES[kind]}"
         if kind == "null":
             return typed if operator == "in" else "0"
+        listed = f"(SELECT value FROM json_each({self.bind(json.dumps(values))}))"
         negate = "NOT " if operator == "nin" else ""
-        return f"({typed} AND {self._value(field)} {negate}IN ({listed}))"
+        return f"({typed} AND {self._value(field)} {negate}IN {listed})"
 
     def _contains(self, field: str, value: Any) -> str:
-        bound = self.bind(value)
         in_text = "0"
         if isinstance(value, str):
-            in_text = f"({self._type(field)} = 'text' AND instr({self._value(field)}, {bound}) > 0)"
+            text = self._value(field)
+            in_text = f"({self._type(field)} = 'text' AND instr({text}, {self.bind(value)}) > 0)"
         if field in COLUMNS:
             return in_text
         path = self.bind(f'$."{field}"')
-        types = _JSON_TYPES[type_name(value)]
+        kind = type_name(value)
+        equal = "1" if kind == "null" else f"e.value = {self._literal(value)}"
         in_list = (
             f"({self._type(field)} = 'array' AND EXISTS (SELECT 1 FROM "
-            f"json_each(c.metadata, {path}) AS e WHERE e.type IN {types} AND e.value IS {bound}))"
+            f"json_each(c.metadata, {path}) AS e WHERE e.type IN {_JSON_TYPES[kind]} AND {equal}))"
         )
         return f"({in_text} OR {in_list})"
 
@@ -177,16 +202,18 @@ def check_operator(field: str, operator: object, value: Any) -> None:
         )
     if operator == "exists" and not isinstance(value, bool):
         raise FilterError(f"'exists' of {field!r} is {value!r}; expected true or false")
-    if operator in ("in", "nin"):
-        if not isinstance(value, list | tuple):
-            raise FilterError(f"{operator!r} of {field!r} is {value!r}; expected a list")
-        for item in value:
-            type_name(item)
-    elif operator in _ORDER:
-        if type_name(value) not in ("number", "text"):
+    if operator in ("in", "nin") and not isinstance(value, list | tuple):
+        raise FilterError(f"{operator!r} of {field!r} is {value!r}; expected a list")
+    for item in value if operator in ("in", "nin") else [value]:
+        kind = type_name(item)
+        if operator in _ORDER and kind not in ("number", "text"):
             raise FilterError(f"{operator!r} of {field!r} is {value!r}; expected a number or text")
-    else:
-        type_name(value)
+        if kind == "number" and not math.isfinite(_number(item)):
+            raise FilterError(f"{operator!r} of {field!r} is {item!r}; expected a finite number")
+        if kind == "text" and re.search("[\x00\ud800-\udfff]", item):
+            raise FilterError(
+                f"{operator!r} of {field!r} is {item!r}; NUL and lone surrogates are stored nowhere"
+            )
 
 
 def type_name(value: object) -> str:
@@ -230,18 +257,17 @@ def _holds(operator: str, value: Any, present: bool, actual: Any) -> bool:
         if isinstance(actual, list | tuple):
             return any(_equal(item, value) for item in actual)
         return isinstance(actual, str) and isinstance(value, str) and value in actual
-    if isinstance(actual, list | tuple | Mapping):
-        # json_type of a list is not 'null', so only that comparison holds.
-        return operator == "!=" and value is None
-    if operator in ("in", "nin"):
-        return _is_member(operator, actual, value)
     if operator == "!=" and value is None:
         return actual is not None
+    if isinstance(actual, list | tuple | Mapping):
+        return False
+    if operator in ("in", "nin"):
+        return _is_member(operator, actual, value)
     if type_name(actual) != type_name(value):
         return False
     if operator in ("==", "!="):
         return _equal(actual, value) is (operator == "==")
-    return _ORDER[operator](actual, value)
+    return _ORDER[operator](_comparable(actual), _comparable(value))
 
 
 def _is_member(operator: str, actual: Any, value: Any) -> bool:
@@ -254,4 +280,18 @@ def _is_member(operator: str, actual: Any, value: Any) -> bool:
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, list | tuple | Mapping) or type_name(a) != type_name(b):
         return False
-    return bool(a == b)
+    return bool(_comparable(a) == _comparable(b))
+
+
+def _comparable(value: Any) -> Any:
+    return _number(value) if type_name(value) == "number" else value
+
+
+def _number(value: int | float) -> int | float:
+    """A number as SQLite holds it: integers of over 64 bits are floats."""
+    if isinstance(value, float) or -(1 << 63) <= value < 1 << 63:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ragkit.durable import sync_path
 from ragkit.errors import CorruptCollection
 from ragkit.store.store import LedgerKey, Store
 from ragkit.types import Vectors
@@ -55,7 +56,8 @@ class Ledger:
         start = self._store.ledger_size(self._fingerprint, self._role)
         data = np.ascontiguousarray(vectors, dtype="<f4").tobytes()
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self._file.open("r+b" if self._file.exists() else "w+b") as stream:
+        is_new = not self._file.exists()
+        with self._file.open("w+b" if is_new else "r+b") as stream:
             if stream.seek(0, os.SEEK_END) < start * self._width:
                 raise CorruptCollection(
                     f"{self._file.name} is shorter than its {start} keys say; "
@@ -66,6 +68,8 @@ class Ledger:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
+        if is_new:
+            sync_path(self._file.parent)
         rows = {key: start + i for i, key in enumerate(keys)}
         width = self._width
         self._store.add_ledger_keys(
@@ -102,3 +106,8 @@ class Ledger:
     def forget(self, keys: Sequence[bytes]) -> None:
         """Drop keys, so that their texts are embedded again when they are needed."""
         self._store.drop_ledger_keys(self._fingerprint, self._role, keys)
+        size = self._store.ledger_size(self._fingerprint, self._role) * self._width
+        if size and (not self._file.exists() or self._file.stat().st_size < size):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with self._file.open("ab") as stream:
+                stream.truncate(size)  # zeros where no key points any more

@@ -46,9 +46,11 @@ documents = Table(
     Column("died", Integer),
     Index("documents_id", "id"),
     Index("documents_file", "file"),
-    Index("documents_died", "died"),
     Index("documents_state", "state", "job"),
 )
+
+# Only the dead: else SQLite would look for the few rows of a commit among all that live.
+Index("documents_died", documents.c.died, sqlite_where=documents.c.died.is_not(None))
 
 chunks = Table(
     "chunks",

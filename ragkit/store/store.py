@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,11 +85,21 @@ class LedgerKey:
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """A file whose documents are all committed."""
+    """A file and its root; the digest is empty until all its documents are committed."""
 
     id: str
     root: str
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a reader needs to open a generation, read in one transaction."""
+
+    generation: int
+    segments: list[str]
+    n_rows: list[int]
+    dead: list[int]
 
 
 class Store:
@@ -113,6 +125,7 @@ class Store:
         """Write the log back into the database file and let go of it."""
         with self._engine.connect() as connection:
             if connection.exec_driver_sql("PRAGMA query_only").scalar() == 0:
+                connection.exec_driver_sql("PRAGMA busy_timeout = 500")  # readers do not hold us up
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         self._engine.dispose()
 
@@ -120,14 +133,19 @@ class Store:
         """What SQLite itself finds wrong."""
         try:
             found = self._all(sa.text("PRAGMA integrity_check"))
-        except sa.exc.DatabaseError as error:
-            return [f"store.db: {error.orig}"]
+        except CollectionError as error:
+            return [str(error)]
         return [f"store.db: {row[0]}" for row in found if row[0] != "ok"]
 
     def _all(self, statement: Any, values: Any = None) -> Sequence[Any]:
+        with self._reading() as connection:
+            return connection.execute(statement, values or {}).all()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
         try:
             with self._engine.connect() as connection:
-                return connection.execute(statement, values or {}).all()
+                yield connection
         except sa.exc.OperationalError as error:
             raise CollectionError(f"{str(self.path)!r} cannot be read: {error.orig}") from error
         except sa.exc.DatabaseError as error:
@@ -140,23 +158,35 @@ class Store:
         rows = self._all(_GENERATION)
         return int(rows[0][0]) if rows else 0
 
-    def segments(self, generation: int) -> list[str]:
-        """The digests of a generation's segments, oldest first."""
-        alive = _alive(segments, generation)
-        statement = (
-            sa.select(segments.c.digest).where(alive).order_by(segments.c.born, segments.c.digest)
-        )
-        return [row[0] for row in self._all(statement)]
+    def opening(self) -> Opening:
+        """The current generation with its segments, oldest first, and tombstones, ascending.
 
-    def dead_chunks(self, generation: int) -> list[int]:
-        """Chunk numbers of documents that died, ascending: the tombstones."""
-        statement = (
+        One transaction reads them, so that no writer comes between.
+
+        Raises:
+            CorruptCollection: A segment's name is no digest (it is used as a path).
+        """
+        dead = (
             sa.select(chunks.c.seq)
             .join(documents, chunks.c.document == documents.c.seq)
-            .where(documents.c.died <= generation)
             .order_by(chunks.c.seq)
         )
-        return [row[0] for row in self._all(statement)]
+        with self._reading() as connection:
+            connection.exec_driver_sql("BEGIN")  # sqlite3 does not begin one to read
+            generation = _read_generation(connection)
+            alive = sa.select(segments).where(_alive(segments, generation))
+            rows = connection.execute(alive.order_by(segments.c.born, segments.c.digest)).all()
+            gone = connection.execute(dead.where(documents.c.died <= generation)).all()
+            found = Opening(
+                generation,
+                segments=[row.digest for row in rows],
+                n_rows=[row.n_rows for row in rows],
+                dead=[row[0] for row in gone],
+            )
+        for name in found.segments:
+            if not re.fullmatch("[0-9a-f]{32}", name):
+                raise CorruptCollection(f"{str(self.path)!r} names a segment {name!r}, no digest")
+        return found
 
     def allowed_chunks(self, where: Where, generation: int) -> list[int]:
         """Chunk numbers that pass a filter, ascending."""
@@ -214,15 +244,23 @@ class Store:
         rows = self._all(statement)
         return rows[0] if rows else None
 
-    def live_versions(self, ids: Sequence[str]) -> dict[str, tuple[str, str, str, str]]:
-        """(text digest, title, metadata, source) of the live documents among some ids."""
-        found: dict[str, tuple[str, str, str, str]] = {}
-        columns = [documents.c[name] for name in ("id", "digest", "title", "metadata", "source")]
+    def live_versions(self, ids: Sequence[str]) -> dict[str, tuple[str, str, str, str, str]]:
+        """(text digest, title, metadata, source, file) of the live documents among some ids."""
+        found: dict[str, tuple[str, str, str, str, str]] = {}
+        names = ("id", "digest", "title", "metadata", "source", "file")
+        columns = [documents.c[name] for name in names]
         for part in _parts(ids):
-            statement = sa.select(*columns).where(
-                documents.c.id.in_(part), documents.c.born.is_not(None), documents.c.died.is_(None)
-            )
+            statement = sa.select(*columns).where(documents.c.id.in_(part), _LIVE)
             found |= {row[0]: tuple(row[1:]) for row in self._all(statement)}
+        return found
+
+    def documents_of_files(self, ids: Sequence[str]) -> list[tuple[str, str]]:
+        """(id, file) of the live documents of some files."""
+        found: list[tuple[str, str]] = []
+        for part in _parts(ids):
+            statement = sa.select(documents.c.id, documents.c.file)
+            rows = self._all(statement.where(documents.c.file.in_(part), _LIVE))
+            found += [(row[0], row[1]) for row in rows]
         return found
 
     def live_documents(self, generation: int) -> Iterator[tuple[str, str, str]]:
@@ -256,26 +294,74 @@ class Store:
 
     def text_faults(self, generation: int) -> Iterator[str]:
         """Documents that do not match their digest, and chunks that are not in their document."""
-        statement = sa.select(
-            documents.c.seq, documents.c.id, documents.c.text, documents.c.digest
-        ).where(_alive(documents, generation))
-        for seq, doc_id, text, digest in self._stream(statement):
+        columns = [documents.c[name] for name in ("seq", "id", "text", "digest")]
+        inside = [chunks.c[name] for name in ("document", "id", "start", "end", "text")]
+        alive = _alive(documents, generation)
+        parts = self._stream(
+            sa.select(*inside)
+            .join(documents, chunks.c.document == documents.c.seq)
+            .where(alive)
+            .order_by(chunks.c.document)
+        )
+        part = next(parts, None)
+        whole = sa.select(*columns).where(alive).order_by(documents.c.seq)
+        for seq, doc_id, text, digest in self._stream(whole):
             if text_digest(text) != digest:
                 yield f"store.db: the text of {doc_id!r} does not match its digest"
-            inside = sa.select(chunks.c.id, chunks.c.start, chunks.c.end, chunks.c.text).where(
-                chunks.c.document == seq
+            while part is not None and part.document <= seq:
+                if part.document == seq and text[part.start : part.end] != part.text:
+                    yield f"store.db: the chunk {part.id!r} is not its document's text"
+                part = next(parts, None)
+
+    def mend_texts(self, generation: int) -> None:
+        """Restore damaged texts from their chunks, and damaged chunks from their texts.
+
+        A text that its chunks cannot restore loses its digest, and its file is read again when it
+        is next offered.
+        """
+        columns = [documents.c[name] for name in ("seq", "text", "digest", "file")]
+        statement = sa.select(*columns).where(_alive(documents, generation))
+        for seq, stored, digest, file in self._stream(statement):
+            mine = chunks.c.document == seq
+            inside = self._all(sa.select(chunks.c.seq, chunks.c.start, chunks.c.text).where(mine))
+            text = stored
+            if text_digest(text) != digest:
+                for _, start, part in inside:
+                    text = text[:start] + part + text[start + len(part) :]
+            if text_digest(text) != digest:
+                self._write_off(seq, file)
+                continue
+            with self._engine.begin() as connection:
+                if text != stored:
+                    this = sa.update(documents).where(documents.c.seq == seq)
+                    connection.execute(this.values(text=text))
+                connection.execute(
+                    sa.update(chunks)
+                    .where(mine)
+                    .values(
+                        text=sa.func.substr(text, chunks.c.start + 1, chunks.c.end - chunks.c.start)
+                    )
+                )
+
+    def _write_off(self, document: int, file: str) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.update(documents).where(documents.c.seq == document).values(digest="damaged")
             )
-            for chunk_id, start, end, chunk_text in self._all(inside):
-                if text[start:end] != chunk_text:
-                    yield f"store.db: the chunk {chunk_id!r} is not its document's text"
+            connection.execute(sa.update(files).where(files.c.id == file).values(digest=""))
 
     def _stream(self, statement: Any) -> Iterator[Any]:
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             yield from connection.execution_options(yield_per=1000).execute(statement)
 
-    def file_digests(self) -> dict[str, str]:
-        """Digest by id of every file whose documents are all committed."""
-        return {row[0]: row[1] for row in self._all(sa.select(files.c.id, files.c.digest))}
+    def complete_files(self, ids: Sequence[str]) -> dict[str, FileRow]:
+        """By id those files whose documents are all committed."""
+        found: dict[str, FileRow] = {}
+        for part in _parts(ids):
+            statement = sa.select(files.c.id, files.c.root, files.c.digest)
+            statement = statement.where(files.c.id.in_(part), files.c.digest != "")
+            found |= {row[0]: FileRow(*row) for row in self._all(statement)}
+        return found
 
     def counts(self, generation: int) -> dict[str, Any]:
         """Documents by state, chunks, and the live segments' rows."""
@@ -412,15 +498,11 @@ class Store:
         with self._engine.begin() as connection:
             generation = _advance(connection)
             mine = (documents.c.job == job) & (documents.c.state == "embedded")
-            connection.execute(
-                sa.update(documents)
-                .where(
-                    documents.c.born.is_not(None),
-                    documents.c.died.is_(None),
-                    documents.c.id.in_(sa.select(documents.c.id).where(mine)),
-                )
-                .values(died=generation)
-            )
+            earlier = _LIVE & documents.c.id.in_(sa.select(documents.c.id).where(mine))
+            # A file that loses a document to another source is read again when it is next offered.
+            losers = sa.select(documents.c.file).where(earlier)
+            connection.execute(sa.update(files).where(files.c.id.in_(losers)).values(digest=""))
+            connection.execute(sa.update(documents).where(earlier).values(died=generation))
             connection.execute(
                 sa.update(documents).where(mine).values(born=generation, state="indexed")
             )
@@ -428,8 +510,8 @@ class Store:
             _complete(connection, complete)
             return generation
 
-    def complete_files(self, rows: Sequence[FileRow]) -> None:
-        """Remember files of which nothing had to be written."""
+    def note_files(self, rows: Sequence[FileRow]) -> None:
+        """Remember files that are about to be read, or of which nothing had to be written."""
         with self._engine.begin() as connection:
             _complete(connection, rows)
 
@@ -439,10 +521,10 @@ class Store:
             found: list[str] = []
             touched: set[str] = set()
             for part in _parts(ids):
-                live = (documents.c.id.in_(part)) & documents.c.born.is_not(None)
-                live &= documents.c.died.is_(None)
                 rows = connection.execute(
-                    sa.select(documents.c.id, documents.c.file).where(live)
+                    sa.select(documents.c.id, documents.c.file).where(
+                        documents.c.id.in_(part), _LIVE
+                    )
                 ).all()
                 found += [row[0] for row in rows]
                 touched |= {row[1] for row in rows}
@@ -452,19 +534,36 @@ class Store:
             for part in _parts(found):
                 connection.execute(
                     sa.update(documents)
-                    .where(
-                        documents.c.id.in_(part),
-                        documents.c.born.is_not(None),
-                        documents.c.died.is_(None),
-                    )
+                    .where(documents.c.id.in_(part), _LIVE)
                     .values(died=generation)
                 )
-            for part in _parts(sorted(touched)):
-                connection.execute(sa.delete(files).where(files.c.id.in_(part)))
+            for part in _parts(sorted(touched)):  # they are read again when they are next offered
+                connection.execute(sa.update(files).where(files.c.id.in_(part)).values(digest=""))
             return generation, found
 
-    def replace_segments(self, old: Sequence[str], new: Sequence[tuple[str, int]]) -> int:
-        """Compaction's commit: the same documents in other segments."""
+    def read_again(self, ids: Sequence[str]) -> None:
+        """Make files be read when they are next offered, though they may be unchanged."""
+        with self._engine.begin() as connection:
+            for part in _parts(ids):
+                connection.execute(sa.update(files).where(files.c.id.in_(part)).values(digest=""))
+
+    def forget_files(self, ids: Sequence[str]) -> None:
+        """Drop files that are gone, and what was staged or failed of them."""
+        with self._engine.begin() as connection:
+            for part in _parts(ids):
+                _drop_staged(connection, documents.c.file.in_(part))
+                connection.execute(sa.delete(files).where(files.c.id.in_(part)))
+
+    def replace_segments(
+        self, old: Sequence[str], new: Sequence[tuple[str, int]], *, dropped: Sequence[int]
+    ) -> int:
+        """Compaction's commit: the same documents in other segments.
+
+        Args:
+            old: Segments that die.
+            new: Digest and row count of those that hold their live rows.
+            dropped: Dead chunks that no segment holds any more: they need no tombstone.
+        """
         with self._engine.begin() as connection:
             generation = _advance(connection)
             for part in _parts(old):
@@ -472,21 +571,19 @@ class Store:
                     sa.update(segments).where(segments.c.digest.in_(part)).values(died=generation)
                 )
             _add_segments(connection, generation, new)
+            for numbers in _parts(dropped):
+                connection.execute(sa.delete(chunks).where(chunks.c.seq.in_(numbers)))
             return generation
 
     def collect_garbage(self, keep_from: int) -> list[str]:
         """Drop what no generation from `keep_from` on needs; returns the segments that remain.
 
-        The row of a dead document stays, without its text, while an older segment holds its chunks:
-        it is their tombstone.
+        The rows of a dead document and of its chunks stay, without their texts, while a segment
+        holds the chunks: they are its tombstones, and `replace_segments` drops them.
         """
         with self._engine.begin() as connection:
             connection.execute(sa.delete(segments).where(segments.c.died <= keep_from))
-            held = sa.exists().where(
-                segments.c.born >= documents.c.born, segments.c.born < documents.c.died
-            )
-            gone = sa.select(documents.c.seq).where(documents.c.died <= keep_from, ~held)
-            connection.execute(sa.delete(chunks).where(chunks.c.document.in_(gone)))
+            held = sa.exists().where(chunks.c.document == documents.c.seq)
             connection.execute(sa.delete(documents).where(documents.c.died <= keep_from, ~held))
             dead = sa.select(documents.c.seq).where(
                 documents.c.died <= keep_from, documents.c.text != ""
@@ -549,6 +646,7 @@ class Store:
                 )
 
 
+_LIVE = documents.c.born.is_not(None) & documents.c.died.is_(None)  # as of the last commit
 _GENERATION = sa.select(meta.c.value).where(meta.c.key == "generation")
 _CHUNKS = sa.select(
     chunks.c.seq,
@@ -588,13 +686,14 @@ def _parts(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
 
 def _unstage(connection: sa.Connection, ids: Sequence[str]) -> None:
     for part in _parts(ids):
-        staged = sa.select(documents.c.seq).where(
-            documents.c.id.in_(part), documents.c.born.is_(None)
-        )
-        connection.execute(sa.delete(chunks).where(chunks.c.document.in_(staged)))
-        connection.execute(
-            sa.delete(documents).where(documents.c.id.in_(part), documents.c.born.is_(None))
-        )
+        _drop_staged(connection, documents.c.id.in_(part))
+
+
+def _drop_staged(connection: sa.Connection, which: Any) -> None:
+    staged = which & documents.c.born.is_(None)
+    numbers = sa.select(documents.c.seq).where(staged)
+    connection.execute(sa.delete(chunks).where(chunks.c.document.in_(numbers)))
+    connection.execute(sa.delete(documents).where(staged))
 
 
 def _set_meta(connection: sa.Connection, key: str, value: str) -> None:
@@ -643,8 +742,11 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         return connection
-    # In a folder that cannot be written SQLite cannot make its -shm file; nobody writes there.
-    mode = "ro" if os.access(path.parent, os.W_OK) else "ro&immutable=1"
+    # In a folder that cannot be written SQLite cannot make its -shm file; nobody writes there. But
+    # a log that a killed writer left must be read, which immutable=1 would not.
+    log = path.with_name(path.name + "-wal")
+    logged = log.exists() and log.stat().st_size > 0
+    mode = "ro" if logged or os.access(path.parent, os.W_OK) else "ro&immutable=1"
     uri = f"file:{quote(str(path.resolve()))}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=30.0)
     connection.execute("PRAGMA query_only = ON")

@@ -1,0 +1,198 @@
+import random
+import tempfile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragkit.collection import Collection
+from ragkit.errors import FilterError
+from ragkit.store import filters
+from ragkit.testing import HashEmbedder
+from ragkit.types import Document
+
+FIELDS = ["year", "name", "tags", "ok", "a.b", "x[0]", "Größe", "it's", "title", "doc_id", "source"]
+SCALARS = [
+    None, True, False, 0, 1, -1, 2, 2020, 0.0, 1.0, 0.1, 0.1 + 0.2, -2.5, 1e22, 2**53, 2**53 + 1,
+    2**63, -(2**70), 10**400, "", "a", "ab", "b", "1", "true", "null", "Ä", "%", "a'b",
+    "\U0001f600",
+]  # fmt: skip
+NAMES = [name for name in FIELDS if name not in filters.COLUMNS]
+
+
+def _random_document(i: int) -> Document:
+    dice = random.Random(i)
+    fields = {}
+    for name in dice.sample(NAMES, dice.randrange(len(NAMES))):
+        listed = [dice.choice(SCALARS) for _ in range(dice.randrange(4))]
+        fields[name] = listed if dice.random() < 0.25 else dice.choice(SCALARS)
+    title = dice.choice(["", "a", "ab", "Ä"])
+    return Document(f"d{i % 7}-{i}", "x", title, dice.choice(["", "a", "b"]), fields)
+
+
+DOCUMENTS = [_random_document(i) for i in range(150)]
+
+
+@pytest.fixture(scope="module")
+def collection():
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Collection(f"{folder}/c.rag", embedder=HashEmbedder()) as made,
+    ):
+        made.add(DOCUMENTS)
+        yield made
+
+
+def _fields(document: Document) -> dict[str, object]:
+    own = {"doc_id": document.id, "source": document.source or document.id}
+    return {**document.metadata, **own, "title": document.title}
+
+
+value = st.sampled_from([x for x in SCALARS if x != 10**400]) | st.sampled_from(["d1", "d", "d2-2"])
+ordered = value.filter(lambda x: x is not None and not isinstance(x, bool))
+test = st.one_of(
+    st.dictionaries(st.sampled_from(["==", "!=", "contains"]), value, min_size=1, max_size=2),
+    st.dictionaries(st.sampled_from([">", ">=", "<", "<="]), ordered, min_size=1, max_size=2),
+    st.dictionaries(st.sampled_from(["in", "nin"]), st.lists(value, max_size=4), min_size=1),
+    st.fixed_dictionaries({"exists": st.booleans()}),
+    value,
+)
+leaf = st.dictionaries(st.sampled_from(FIELDS), test, max_size=2)
+where = st.recursive(
+    leaf,
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3).map(lambda parts: {"and": parts}),
+        st.lists(inner, min_size=1, max_size=3).map(lambda parts: {"or": parts}),
+        inner.map(lambda part: {"not": part}),
+    ),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(where)
+def test_filter_in_sql_when_random_finds_what_python_finds(collection, where):
+    expected = {d.id for d in DOCUMENTS if filters.matches(where, _fields(d))}
+    hits = collection.retriever("dense").retrieve(["x"], 1000, where=where)[0]
+    assert {hit.chunk.doc_id for hit in hits} == expected
+
+
+@pytest.mark.parametrize(
+    ("where", "fields", "expected"),
+    [
+        ({"year": 2020}, {"year": 2020.0}, True),
+        ({"year": 1}, {"year": True}, False),
+        ({"year": "1"}, {"year": 1}, False),
+        ({"year": {"!=": 2020}}, {}, False),
+        ({"not": {"year": 2020}}, {}, True),
+        ({"year": {"nin": [1]}}, {"year": "a"}, False),
+        ({"year": {"nin": [1]}}, {"year": 2}, True),
+        ({"year": {"!=": None}}, {"year": 2}, True),
+        ({"year": {"!=": None}}, {"year": None}, False),
+        ({"year": None}, {}, False),
+        ({"tags": {"contains": "b"}}, {"tags": ["a", "b"]}, True),
+        ({"tags": {"contains": "b"}}, {"tags": "abc"}, True),
+        ({"tags": "b"}, {"tags": ["b"]}, False),
+        ({"year": {">=": 2000, "<": 2020}}, {"year": 2019}, True),
+        ({}, {}, True),
+    ],
+)
+def test_filter_when_types_differ_or_fields_miss_means_what_is_documented(where, fields, expected):
+    assert filters.matches(where, fields) is expected
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ({"year": {"=>": 1}}, "unknown operator '=>' for the field 'year'.*== != > >= < <= in nin"),
+        ({"year": {"$gt": 1}}, r"unknown operator '\$gt'"),
+        ({"year": {}}, "the field 'year' has no operator; expected one of == !="),
+        ({"year": [1]}, r"cannot compare with \[1\]"),
+        ({"year": {"==": {"a": 1}}}, "cannot compare with"),
+        ({"year": {"in": 3}}, "'in' of 'year' is 3; expected a list"),
+        ({"year": {"in": "abc"}}, "expected a list"),
+        ({"year": {"exists": 1}}, "'exists' of 'year' is 1; expected true or false"),
+        ({"year": {">": True}}, "expected a number or text"),
+        ({"year": {">": None}}, "expected a number or text"),
+        ({"year": float("nan")}, "is nan; expected a finite number"),
+        ({"year": {"<": float("inf")}}, "expected a finite number"),
+        ({"year": 10**400}, "expected a finite number"),
+        ({"name": "a\0"}, "NUL and lone surrogates"),
+        ({"name": {"in": ["\ud800"]}}, "NUL and lone surrogates"),
+        ({"and": []}, r"'and' holds \[\]; expected a list of filters"),
+        ({"or": {"a": 1}}, "'or' holds"),
+        ({"not": 3}, "a filter is 3; expected an object"),
+        (["year"], "a filter is"),
+        ("year", "a filter is 'year'"),
+        ({'a") OR 1=1 --': 1}, "cannot be filtered"),
+        ({"a\\": 1}, "cannot be filtered"),
+        ({"\ud800": 1}, "cannot be filtered"),
+        ({"": 1}, "cannot be filtered"),
+        ({3: 1}, "the field 3 cannot be filtered"),
+        ({"a": {"= 1 OR 1": 1}}, "unknown operator"),
+    ],
+)
+def test_filter_when_wrong_is_refused_in_words(collection, where, said):
+    for name in ("dense", "bm25", "hybrid"):
+        with pytest.raises(FilterError, match=said):
+            collection.retriever(name).retrieve(["x"], where=where)
+    with pytest.raises(FilterError, match=said):
+        filters.matches(where, {})
+
+
+@pytest.mark.parametrize("name", ["' OR 1=1 --", "a'); DROP TABLE documents;--", "$", "*", "%"])
+def test_filter_when_it_looks_like_sql_is_only_a_name_or_value(collection, name):
+    retriever = collection.retriever("dense")
+    for where in ({name: 1}, {"name": name}, {"name": {"in": [name]}}, {"doc_id": name}):
+        expected = sum(filters.matches(where, _fields(d)) for d in DOCUMENTS)
+        assert len(retriever.retrieve(["x"], 1000, where=where)[0]) == expected
+    assert len(retriever.retrieve(["x"], 1000)[0]) == len(DOCUMENTS)
+
+
+def test_filter_when_huge_is_answered_or_refused(collection):
+    many = [f"d{i}" for i in range(50_000)]
+    where = {"doc_id": {"in": [*many, DOCUMENTS[3].id]}}
+    assert len(collection.retriever("dense").retrieve(["x"], where=where)[0]) == 1
+    wide = {"or": [{"doc_id": f"d{i}"} for i in range(300)]}
+    assert collection.retriever("dense").retrieve(["x"], where=wide) == [[]]
+    with pytest.raises(FilterError, match="over 300 conditions"):
+        filters.check({"or": [{"doc_id": str(i)} for i in range(301)]})
+    deep: dict[str, object] = {"year": 1}
+    for _ in range(5000):
+        deep = {"not": deep}
+    with pytest.raises(FilterError, match="nested deeper than 32"):
+        filters.check(deep)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("year>=2020", {"year": {">=": 2020}}),
+        ("year = 2020", {"year": {"==": 2020}}),
+        ("name==GaAs", {"name": {"==": "GaAs"}}),
+        ('name!="1"', {"name": {"!=": "1"}}),
+        ("ok=true", {"ok": {"==": True}}),
+        ("tags contains band gap", {"tags": {"contains": "band gap"}}),
+        ("year in [1, 2]", {"year": {"in": [1, 2]}}),
+        ("a.b<0.5", {"a.b": {"<": 0.5}}),
+        (' {"or": [{"a": 1}, {"b": 2}]} ', {"or": [{"a": 1}, {"b": 2}]}),
+    ],
+)
+def test_expression_when_readable_is_a_filter(text, expected):
+    assert filters.parse_expression(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("year", "cannot read the filter 'year'; expected FIELD OP VALUE"),
+        ("", "cannot read the filter"),
+        (">=3", "cannot read the filter"),
+        ('{"year": ', "is not JSON"),
+        ('{"year": {"~": 1}}', "unknown operator '~'"),
+        ("year in 3", "expected a list"),
+    ],
+)
+def test_expression_when_unreadable_is_refused(text, said):
+    with pytest.raises(FilterError, match=said):
+        filters.parse_expression(text)
