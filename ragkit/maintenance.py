@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ragkit import trust
 from ragkit.digests import text_digest
 from ragkit.errors import CollectionError
 from ragkit.indexes.bm25 import Postings, PostingsBuilder
@@ -226,6 +227,17 @@ def _fit(store: Store, ledger: Ledger, snapshot: Snapshot) -> Iterator[str]:
                 yield f"the vector of {chunk_id!r} differs from the ledger's"
     if seen != len(places):
         yield f"the segments hold {len(places)} live rows, the store {seen} live chunks"
+
+
+def sign_indexes(parts: Parts) -> int:
+    """Sign the live segments' FAISS files, where a segment matches its digests."""
+    signed = 0
+    for name in parts.store.opening().segments:
+        file = parts.segments / name / "index.faiss"
+        if file.exists() and not verify_segment(parts.segments, name):
+            trust.sign(file)
+            signed += 1
+    return signed
 
 
 def repair(parts: Parts, on_progress: OnProgress | None = None) -> int:

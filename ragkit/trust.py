@@ -1,8 +1,8 @@
 """FAISS's reader trusts the bytes it reads, so only files written on this machine are opened.
 
 Beside each file lies a MAC of its digest under a key that never leaves RAGKIT_HOME. A file from
-elsewhere has none that fits, and its index is rebuilt from the `.npy` vectors instead; `--trust`
-signs what is there.
+elsewhere has none that fits, and its index is rebuilt from the `.npy` vectors instead; `ragkit
+index trust` signs what is there.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import filelock
 import numpy as np
 import pytest
 
+from ragkit import trust
 from ragkit.collection import Collection, Settings
 from ragkit.errors import (
     CollectionError,
@@ -696,6 +697,21 @@ def test_faiss_file_when_not_trusted_is_not_opened(tmp_path, damage, monkeypatch
     with Collection(path, embedder=HashEmbedder()) as c:
         assert c.retriever("dense").retrieve(["w3"]) == expected
         assert c.verify().ok is (damage == "foreign key")
+
+
+def test_faiss_file_when_trusted_on_request_is_signed_unless_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "c.rag"
+    with Collection(path, embedder=HashEmbedder(), settings=Settings(index="Flat")) as c:
+        c.add([Document(f"d{i}", f"gap w{i}") for i in range(30)])
+    [file] = path.glob("segments/*/index.faiss")
+    monkeypatch.setenv("RAGKIT_HOME", str(tmp_path / "elsewhere"))
+    with Collection(path, embedder=HashEmbedder()) as c:
+        assert not trust.is_trusted(file)
+        assert c.trust() == 1
+        assert trust.is_trusted(file)
+        file.write_bytes(b"hostile" + file.read_bytes()[7:])
+        assert c.trust() == 0
+        assert not trust.is_trusted(file)
 
 
 def test_repair_when_a_faiss_file_was_tampered_with_replaces_it(tmp_path):

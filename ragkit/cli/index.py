@@ -225,6 +225,12 @@ def repair(in_: InOption = None, quiet: QuietOption = False) -> None:
 
 
 @app.command()
+def trust(in_: InOption = None) -> None:
+    """Open a collection's FAISS files although they were written elsewhere."""
+    out(f"{open_collection(in_).trust()} FAISS files signed")
+
+
+@app.command()
 def compact(in_: InOption = None) -> None:
     """Merge all segments into one."""
     collection = open_collection(in_)
