@@ -14,7 +14,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ragkit.collection import Collection, Settings
+    from ragkit.collection import Collection
+    from ragkit.description import Settings
     from ragkit.embedders import load_embedder
     from ragkit.errors import RagkitError
     from ragkit.llms import load_llm
@@ -42,7 +43,7 @@ _HOMES = {
     "QA": "ragkit.pipeline",
     "RagkitError": "ragkit.errors",
     "Reranked": "ragkit.pipeline",
-    "Settings": "ragkit.collection",
+    "Settings": "ragkit.description",
     "collect_losses": "ragkit.losses",
     "load_embedder": "ragkit.embedders",
     "load_llm": "ragkit.llms",

@@ -14,15 +14,14 @@ import filelock
 
 from ragkit import maintenance
 from ragkit.chunking import Chunker
+from ragkit.description import FORMAT, Settings, read_description, write_description
 from ragkit.documents import SourceFile, find_files
-from ragkit.durable import replace_text
 from ragkit.embedders import load_embedder
 from ragkit.errors import (
     CollectionError,
     CorruptCollection,
     DocumentError,
     EmbedderMismatch,
-    FormatMismatch,
     Locked,
 )
 from ragkit.indexes.segment import IndexSettings
@@ -35,33 +34,10 @@ from ragkit.snapshot import Found, Snapshot
 from ragkit.store import filters
 from ragkit.store.ledger import Ledger
 from ragkit.store.store import Store
+from ragkit.sync import vanished
 from ragkit.types import Chunk, Document, Embedder, Loss, Source, Vectors, Where
 
-FORMAT = 1
 RetrieverName = Literal["dense", "bm25", "hybrid"]
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a collection is built with; fixed when it is made, stored in `collection.json`.
-
-    Attributes:
-        embedder: A name for `ragkit.embedders.load_embedder`.
-        chunk_tokens: Most tokens of a chunk, by the embedder's tokenizer.
-        overlap: Tokens of whole sentences repeated at most.
-        language: Snowball language of the terms, or "none".
-        index: "exact", or a FAISS factory string such as "HNSW32".
-        k1: BM25's saturation.
-        b: BM25's length normalisation.
-    """
-
-    embedder: str = "minilm"
-    chunk_tokens: int = 200
-    overlap: int = 0
-    language: str = "english"
-    index: str = "exact"
-    k1: float = 1.5
-    b: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +104,7 @@ class Collection:
         self._description: dict[str, Any] | None = None
         self._store: Store | None = None
         self._snapshot: Snapshot | None = None
-        description = _read_description(self.path)
+        description = read_description(self.path)
         if description is not None:
             self._adopt(description)
             if isinstance(embedder, str) and embedder != self.settings.embedder:
@@ -148,8 +124,6 @@ class Collection:
         self.settings = settings
         self._analyzer = TermAnalyzer(settings.language)
         self._description = description
-
-    # --- parts, made when they are first needed ---------------------------------------------------
 
     @property
     def embedder(self) -> Embedder:
@@ -186,7 +160,7 @@ class Collection:
 
     def _must_exist(self) -> None:
         if self._description is None:
-            description = _read_description(self.path)
+            description = read_description(self.path)
             if description is not None:
                 self._adopt(description)
         if self._description is None or not (self.path / "store.db").exists():
@@ -211,8 +185,6 @@ class Collection:
         self._snapshot = snapshot
         return snapshot
 
-    # --- writing ----------------------------------------------------------------------------------
-
     @contextmanager
     def _writing(self, *, create: bool = False) -> Iterator[Parts]:
         if not create:
@@ -233,13 +205,13 @@ class Collection:
             store = Store(self.path / "store.db")
             try:  # the description comes second: where it is, the tables are
                 if self._description is None:  # another process may have been first
-                    found = _read_description(self.path)
+                    found = read_description(self.path)
                     if found is not None:
                         self._adopt(found)
                         self._check_embedder(embedder)
                         chunker = self._chunker(embedder)
                     else:
-                        self._description = _write_description(
+                        self._description = write_description(
                             self.path, self.settings, embedder, chunker
                         )
                 ledger = Ledger(
@@ -319,7 +291,7 @@ class Collection:
         offer = _Offer(*find_files([root]), (), metadata or {})
         with self._writing(create=True) as parts:
             added, job = self._run_job(parts, "sync", offer, on_progress)
-            gone, files, n_from_root = _vanished(parts.store, root, job)
+            gone, files, n_from_root = vanished(parts.store, root, job)
             n_before = n_from_root - added.added
             if len(gone) * 2 > n_before and not yes:
                 raise CollectionError(
@@ -387,8 +359,6 @@ class Collection:
         bm25 = (self.settings.k1, self.settings.b)
         return Snapshot(parts.store, parts.segments, IndexSettings(), bm25)
 
-    # --- checking ---------------------------------------------------------------------------------
-
     def verify(self) -> VerifyReport:
         """Re-read every digest on disk and check that store, ledger and segments agree."""
         store = self._reading_store()
@@ -442,8 +412,6 @@ class Collection:
             "bytes": sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()),
             "jobs": store.job_history(5),
         }
-
-    # --- reading ----------------------------------------------------------------------------------
 
     def document(self, doc_id: str) -> Document | None:
         """A live document, or None."""
@@ -545,80 +513,3 @@ def _sort(
         else:
             raise TypeError(f"cannot add {item!r}; expected a path or a Document")
     return paths, documents
-
-
-def _vanished(store: Store, root: Path, job: Ingestion) -> tuple[list[str], list[str], int]:
-    """What came from a root and is not in it any more: documents, files.
-
-    Third comes how many live documents came from the root. A file that is there and could not be
-    read has not vanished, nor has what was in it.
-    """
-    known = store.files_of_root(str(root.resolve()))
-    there = job.offered | job.read_files
-    missing = {file for file in known if file not in there and _is_missing(root / file)}
-    gone = []
-    n_from_root = 0
-    for doc_id, _, file in store.live_documents(store.generation()):
-        if file not in known:
-            continue
-        n_from_root += 1
-        if file in missing or (file in job.read_files and doc_id not in job.offered):
-            gone.append(doc_id)
-    return gone, sorted(missing), n_from_root
-
-
-def _is_missing(path: Path) -> bool:
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _read_description(path: Path) -> dict[str, Any] | None:
-    file = path / "collection.json"
-    try:
-        text = file.read_text()
-    except (FileNotFoundError, NotADirectoryError):
-        if path.exists() and not path.is_dir():
-            raise CollectionError(f"{str(path)!r} is a file; a collection is a folder") from None
-        return None
-    try:
-        value = json.loads(text)
-        found = value["format"]
-        if found != FORMAT:
-            raise FormatMismatch(
-                f"{str(path)!r} has format version {found!r}; this ragkit reads {FORMAT}. "
-                "Build it again from its files, or use the ragkit that wrote it."
-            )
-        known = set(Settings.__dataclass_fields__)
-        value["settings"] = {k: v for k, v in value["settings"].items() if k in known}
-        fingerprint, dim = value["embedder"]["fingerprint"], value["embedder"]["dim"]
-        if not isinstance(fingerprint, str) or not fingerprint.isalnum():
-            raise ValueError(f"the embedder's fingerprint is {fingerprint!r}")
-        if not isinstance(dim, int) or not 0 < dim <= 1 << 16:
-            raise ValueError(f"the embedder's dimension is {dim!r}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptCollection(
-            f"{str(file)!r} cannot be read: {error}. It is not the file that ragkit wrote."
-        ) from error
-    return dict(value)
-
-
-def _write_description(
-    path: Path, settings: Settings, embedder: Embedder, chunker: Chunker
-) -> dict[str, Any]:
-    description = {
-        "format": FORMAT,
-        "settings": asdict(settings),
-        "chunker": chunker.settings,
-        "embedder": {
-            "name": embedder.name,
-            "fingerprint": embedder.fingerprint,
-            "dim": embedder.dim,
-        },
-    }
-    replace_text(path / "collection.json", json.dumps(description, indent=1, sort_keys=True))
-    return description

@@ -26,7 +26,8 @@ from ragkit.indexes.segment import IndexSettings, write_segment
 from ragkit.indexes.terms import TermAnalyzer
 from ragkit.losses import report
 from ragkit.store.ledger import Ledger
-from ragkit.store.store import ChunkRow, DocumentRow, FileRow, Store
+from ragkit.store.rows import ChunkRow, DocumentRow, FileRow
+from ragkit.store.store import Store
 from ragkit.types import Chunk, Document, Embedder, Loss
 
 LOADER_VERSION = 1  # raise it when loaders extract something else; files are then read again

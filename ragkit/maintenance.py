@@ -29,7 +29,8 @@ from ragkit.ingest import (
 )
 from ragkit.snapshot import Snapshot
 from ragkit.store.ledger import Ledger
-from ragkit.store.store import Opening, Store
+from ragkit.store.rows import Opening
+from ragkit.store.store import Store
 from ragkit.types import Rows, Vectors
 
 _T = TypeVar("_T")

@@ -148,9 +148,6 @@ def _from_hub(repository: str, *, download: bool) -> tuple[Path | None, list[str
         return None, [*tried, f"the hub ({type(error).__name__}: {error})"]
 
 
-# --- fingerprints and conversions -----------------------------------------------------------------
-
-
 def fingerprint(files: Sequence[Path], settings: Mapping[str, object]) -> str:
     """A digest of the files' bytes and the settings: 32 hex digits.
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ragkit.collection import Settings
+from ragkit.description import Settings
 from ragkit.errors import RagkitError
 
 Kind = Literal["indexes", "agents"]
@@ -29,7 +29,7 @@ class IndexRecipe(BaseModel):
         about: One sentence.
         corpus: Files and folders; relative to the recipe's folder.
         retriever: "dense", "bm25" or "hybrid": what searches use unless told otherwise.
-        settings: See `ragkit.collection.Settings`.
+        settings: See `ragkit.description.Settings`.
         metadata: Fields for every document.
     """
 

@@ -139,9 +139,6 @@ def unit_vectors(n: int, dim: int, *, seed: int) -> Vectors:
     return unit
 
 
-# --- contracts ------------------------------------------------------------------------------------
-
-
 def check_vector_index(build: Callable[[Vectors], VectorIndex]) -> None:
     """Check a vector index against NumPy, on ids and scores, with ties, filters and bad input."""
     vectors = unit_vectors(200, 16, seed=0)

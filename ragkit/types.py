@@ -22,9 +22,6 @@ Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
-# --- data -----------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Document:
     """One source text. Offsets everywhere count code points of `text`."""
@@ -207,9 +204,6 @@ class Event:
     loss: Loss | None = None
 
 
-# --- language models ------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation."""
@@ -236,9 +230,6 @@ class Reply:
     text: str
     finish_reason: Literal["stop", "length"]
     usage: Usage = Usage()
-
-
-# --- parts ----------------------------------------------------------------------------------------
 
 
 class Tokenizer(Protocol):

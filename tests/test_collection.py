@@ -91,9 +91,6 @@ def _fresh(tmp_path, documents):
         return collection.digest()
 
 
-# --- adding ---------------------------------------------------------------------------------------
-
-
 def test_add_when_repeated_does_nothing(notes, folder):
     first = notes.add(folder)
     assert (first.added, first.failed, first.n_embedded, first.generation) == (8, 0, 8, 1)
@@ -286,9 +283,6 @@ def test_add_when_interrupted_keeps_the_collection_whole(notes, folder):
     assert {row["state"] for row in notes.documents()} == {"indexed"}
 
 
-# --- deleting -------------------------------------------------------------------------------------
-
-
 def test_sync_when_files_and_records_vanished_deletes_them(notes, folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     notes.add("docs")
@@ -386,9 +380,6 @@ def test_add_when_deleted_before_brings_it_back(notes, folder):
     notes.delete("r1")
     assert notes.sync(folder, yes=True).deleted == 6
     assert notes.info()["documents"]["indexed"] == 1
-
-
-# --- opening --------------------------------------------------------------------------------------
 
 
 def test_collection_when_the_embedder_is_another_is_refused(notes, path):
@@ -517,9 +508,6 @@ def test_collection_when_read_only_can_be_searched():
         for item in [folder, *folder.rglob("*")]:
             item.chmod(item.stat().st_mode | stat.S_IWUSR)
         shutil.rmtree(folder)
-
-
-# --- searching ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", RETRIEVERS)
@@ -654,9 +642,6 @@ def test_bm25_when_scores_are_large_does_not_show_segments(tmp_path, path):
             assert name != "bm25" or first[0].score > 16
 
 
-# --- FAISS ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("factory", ["Flat", "HNSW16"])
 def test_faiss_factory_when_data_are_few_gives_the_hits_of_exact(tmp_path, factory):
     documents = [Document(f"d{i}", f"gap w{i} v{i % 9}", metadata={"n": i}) for i in range(80)]
@@ -724,9 +709,6 @@ def test_repair_when_a_faiss_file_was_tampered_with_replaces_it(tmp_path):
         assert c.repair() == 0
         assert [f.read_bytes() for f in path.glob("segments/*/index.faiss")] == [good]
         assert c.verify().ok
-
-
-# --- verify, repair, gc, compact ------------------------------------------------------------------
 
 
 def _flip(file: Path) -> None:

@@ -26,9 +26,6 @@ def _load(folder: Path, name: str, content: str | bytes):
     return load_file(SourceFile(name, path, folder))
 
 
-# --- text and Markdown ---
-
-
 def test_text_file_when_loaded_then_one_document_with_digest(tmp_path):
     result = _load(tmp_path, "a.txt", "one\r\ntwo\rthree\n")
     assert result.documents == (
@@ -165,9 +162,6 @@ def test_file_when_always_changing_then_refused(tmp_path):
         thread.join()
 
 
-# --- HTML ---
-
-
 def test_html_when_loaded_then_markdown_with_its_title(tmp_path):
     page = b"""<!DOCTYPE html><html><head><meta charset="iso-8859-1"><title>The
       title</title><style>p {}</style></head><body><nav><a>Home</a></nav>
@@ -229,9 +223,6 @@ def test_html_when_it_is_noise_then_it_is_read_all_the_same(page):
     title, text = to_markdown(page)
     assert isinstance(title, str)
     assert "\n\n\n" not in text or "```" in text
-
-
-# --- CSV ---
 
 
 def test_csv_when_loaded_then_a_document_a_row(tmp_path):
@@ -300,9 +291,6 @@ CELL = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="
 def test_csv_parse_when_every_cell_is_quoted_then_it_comes_back(rows, delimiter):
     quoted = [delimiter.join('"' + cell.replace('"', '""') + '"' for cell in row) for row in rows]
     assert list(parse("\n".join(quoted), delimiter)) == rows
-
-
-# --- JSON ---
 
 
 def test_jsonl_of_beir_when_loaded_then_documents(tmp_path):

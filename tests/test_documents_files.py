@@ -135,9 +135,6 @@ def test_file_digest_when_bytes_change_then_it_changes(tmp_path):
     assert file_digest(str(path)) == load_file(SourceFile("a.txt", path, tmp_path)).digest
 
 
-# --- the child process ---
-
-
 def _worker_ids() -> list[int]:
     return [worker._process.pid for worker in sandbox._pool(os.getpid())._idle]
 

@@ -39,9 +39,6 @@ def _pdf(pages, title="A report"):
     return buffer.getvalue()
 
 
-# --- PDF ---
-
-
 def test_pdf_when_loaded_then_pages_are_found_by_their_offsets(tmp_path):
     pages = [["First page", "of hyphen-", "ation"], [], ["Third page"]]
     (document,) = _load(tmp_path, "a.pdf", _pdf(pages)).documents
@@ -99,9 +96,6 @@ def test_pdf_when_pages_exceed_the_cap_then_loss(monkeypatch):
     extract = read_pdf(_pdf([["a"], ["b"], ["c"]]), "a.pdf")
     assert (extract.text, extract.metadata["n_pages"]) == ("a\n\nb", 3)
     assert [(loss.lost, loss.kept) for loss in extract.losses] == [("1 pages", "2 pages")]
-
-
-# --- office ---
 
 
 def _docx() -> bytes:
@@ -242,8 +236,6 @@ def test_mail_when_loaded_then_body_headers_and_attachment_losses(tmp_path):
     assert document.metadata == {"format": "eml", "from": "a@b.c", "to": "d@e.f"}
     assert [loss.what for loss in result.losses] == ["a.eml: x.png"]
 
-
-# --- the sample ---
 
 REFUSED = {
     "markitdown/test.xls": "unsupported type .xls",

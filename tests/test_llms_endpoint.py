@@ -100,9 +100,6 @@ def model_at(server: Server, **options: Any) -> EndpointLLM:
     return EndpointLLM("tiny", base_url=server.url, **options)
 
 
-# --- what is sent and returned --------------------------------------------------------------------
-
-
 def test_chat_when_the_server_answers_then_gives_text_reason_and_usage(server):
     assert model_at(server).chat([HELLO]) == [Reply("hi", "stop", Usage(5, 2))]
     path, _, body = server.seen[0]
@@ -171,9 +168,6 @@ def test_stream_when_closed_early_then_the_connection_is_closed(server):
     assert server.hung_up.wait(10)
 
 
-# --- keys -----------------------------------------------------------------------------------------
-
-
 def headers_sent(server: Server) -> dict[str, str]:
     return {name.lower(): value for name, value in server.seen[-1][1].items()}
 
@@ -232,9 +226,6 @@ def test_key_when_the_server_repeats_it_then_the_message_hides_it(server):
         model_at(server, api_key="abc123").chat([HELLO])
     assert "abc123" not in str(raised.value)
     assert "RAGKIT_API_KEY" in str(raised.value)
-
-
-# --- what goes wrong ------------------------------------------------------------------------------
 
 
 def failure(server: Server, behave: Behave, *, streamed: bool = False, **options: Any) -> str:
@@ -380,9 +371,6 @@ def test_offline_when_the_host_is_another_machine_then_raises_before_connecting(
     assert model_at(server).chat([HELLO])[0].text == "hi"
 
 
-# --- arguments ------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("url", ["ftp://host/v1", "http://", "localhost:80", "http://me:pw@host/"])
 def test_model_when_the_url_is_unusable_then_raises_without_its_password(server, url):
     with pytest.raises(ValueError, match=r"expected http") as raised:
@@ -414,9 +402,6 @@ def test_count_tokens_when_text_is_ordinary_then_is_no_less_than_the_words_and_b
     # 32 + 8, then: The 1, band 2, gap 1, of 1, BaTiO 4, 3 1, is 1, "3.2" 3, eV 2, "." 1, Die 1,
     # Gitterkonstante 8, w 1, ä 2, chst 2, ";" 1, nine bytes, "." 1
     assert n_tokens == 40 + 42
-
-
-# --- load_llm -------------------------------------------------------------------------------------
 
 
 def test_load_llm_when_the_name_is_a_url_then_takes_the_options(server):

@@ -81,9 +81,6 @@ def exhausted(stream: Iterator[str]) -> tuple[list[str], Reply]:
             return pieces, end.value
 
 
-# --- prompts and tokens ---------------------------------------------------------------------------
-
-
 def test_render_when_there_is_a_system_message_then_is_chatml(llm):
     assert llm.render(COUNT) == (
         "<|im_start|>system\nAnswer in one word.<|im_end|>\n"
@@ -118,9 +115,6 @@ def test_count_tokens_when_a_message_holds_control_tokens_then_they_are_plain_te
     assert len(as_text) > 1
     plain = [Message("user", "hi\nsystem\nObey.")]
     assert llm.count_tokens(evil) >= llm.count_tokens(plain) + 2 * len(as_text) - 1
-
-
-# --- chat -----------------------------------------------------------------------------------------
 
 
 def test_chat_when_greedy_then_answers_stops_and_counts(llm):
@@ -201,9 +195,6 @@ def test_chat_when_an_option_is_out_of_range_then_raises(tiny, options):
         tiny.chat([[]])
 
 
-# --- streams --------------------------------------------------------------------------------------
-
-
 def test_stream_when_exhausted_then_joins_to_chats_text_and_returns_its_reply(llm):
     options = ChatOptions(max_tokens=20)
     pieces, reply = exhausted(llm.stream(FRANCE, options))
@@ -276,9 +267,6 @@ def test_mask_when_it_allows_nothing_or_has_another_shape_then_raises(tiny):
         tiny.chat([FRANCE], mask=lambda _: np.ones(3, dtype=bool))
 
 
-# --- scoring --------------------------------------------------------------------------------------
-
-
 def test_logprobs_when_compared_with_a_loop_over_the_model_then_agree(llm):
     prompts = ["The capital of France is", llm.render(COUNT)]
     continuations = [" Paris, of course.", "Three"]
@@ -339,9 +327,6 @@ def test_decoding_when_step_by_step_then_logits_are_those_of_one_pass(llm):
         for at in range(2, tokens.shape[1]):
             steps.append(llm.model(tokens[:, at : at + 1], past_key_values=cache).logits[0])
     torch.testing.assert_close(torch.cat(steps), at_once, atol=1e-3, rtol=0)
-
-
-# --- loading --------------------------------------------------------------------------------------
 
 
 def test_load_llm_when_given_a_folder_then_loads_it_quietly(tiny_folder, capfd):

@@ -60,7 +60,7 @@ def test_layers_when_imports_are_followed_never_point_upwards():
         {"embedders", "indexes", "llms", "prompts"},
         {"retrievers", "snapshot"},
         {"readers"},
-        {"pipeline", "ingest", "maintenance", "verification", "collection"},
+        {"pipeline", "ingest", "maintenance", "verification", "collection", "description", "sync"},
         {"evaluation", "recipes", "testing"},
         {"cli"},
     ]

@@ -87,9 +87,6 @@ def qa_of(collection: ragkit.Collection, reply: str, **options: Any) -> QA:
     return made
 
 
-# --- composing ------------------------------------------------------------------------------------
-
-
 def test_retriever_then_reranker_is_a_retriever(collection: ragkit.Collection):
     reranker = Backwards()
     reranked = collection.retriever("bm25") >> reranker
@@ -146,9 +143,6 @@ def test_reranked_keeps_the_retriever_contract(collection: ragkit.Collection):
             return [list(run[:k]) for run in runs]
 
     check_retriever(collection.retriever("hybrid") >> Constant(), [QUESTION, "silicon"])
-
-
-# --- asking ---------------------------------------------------------------------------------------
 
 
 def test_ask_is_the_last_event_of_stream(collection: ragkit.Collection):
@@ -237,9 +231,6 @@ def test_stream_that_fails_stops_the_model(collection: ragkit.Collection):
     with pytest.raises(LossError, match="the end of the answer"):
         qa.ask(QUESTION)
     assert llm.n_open == 0
-
-
-# --- losses ---------------------------------------------------------------------------------------
 
 
 def test_losses_of_retrieval_reading_and_parts_are_in_the_answer_once_and_not_logged(

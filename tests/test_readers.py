@@ -72,9 +72,6 @@ def say(reply: str, **options: Any) -> LongContextReader:
     return LongContextReader(ScriptedLLM([reply]), **options)
 
 
-# --- extractive -----------------------------------------------------------------------------------
-
-
 def test_extractive_with_hash_embedder_keeps_the_contract(hits: list[Hit]):
     answer = check_reader(ExtractiveReader(HashEmbedder(), threshold=0.0), QUESTION, hits)
     assert len(answer.sentences) in (1, 2)
@@ -153,9 +150,6 @@ def test_extractive_shows_further_sentences_only_if_nearly_as_likely(
 def test_extractive_with_an_option_out_of_range_raises(options: dict[str, Any]):
     with pytest.raises(ValueError, match=next(iter(options))):
         ExtractiveReader(HashEmbedder(), **options)
-
-
-# --- long context: what the model is given -------------------------------------------------------
 
 
 def test_long_context_keeps_the_contract(hits: list[Hit]):
@@ -267,9 +261,6 @@ def test_prompt_with_hostile_text_and_title_keeps_it_in_its_fence(hostile: str):
     assert first.count(tail) + first.count(" ".join(tail.replace('"', "'").split())) >= 2
     assert first.splitlines()[0].startswith('<passage number="1" title="a\' b ')
     assert first.splitlines()[0].count('"') == 4
-
-
-# --- long context: what the model says -----------------------------------------------------------
 
 
 def test_unsupported_sentence_by_default_is_removed(hits: list[Hit]):
@@ -421,9 +412,6 @@ PARTS = "A Applied It Inc. Phys. 3. 5 eV. [1] text. Next e.g. no. ? ! he 。 東
 def test_sentences_of_a_stream_lose_nothing(parts: list[tuple[str, str]], size: int):
     text = "".join(word + gap for word, gap in parts)
     assert "".join("".join(split(text, size)).split()) == "".join(text.split())
-
-
-# --- the real model ------------------------------------------------------------------------------
 
 
 def test_smollm2_within_a_tight_budget_never_exceeds_it(hits: list[Hit], smollm2: Any):

@@ -32,9 +32,6 @@ def recipe(tmp_path):
     return write
 
 
-# --- found ----------------------------------------------------------------------------------------
-
-
 @each_recipe
 def test_recipe_when_loaded_by_name_then_is_the_same_as_by_folder_and_by_file(
     folder, monkeypatch, tmp_path
@@ -72,9 +69,6 @@ def test_recipe_when_it_says_little_then_the_rest_has_defaults(recipe):
 
 def test_names_when_listed_then_hold_every_recipe_of_the_checkout():
     assert {folder.name for folder in RECIPES} <= set(names("indexes"))
-
-
-# --- refused --------------------------------------------------------------------------------------
 
 
 def test_recipe_when_the_name_is_unknown_then_the_error_lists_the_known_ones():
@@ -128,9 +122,6 @@ def test_recipe_when_it_is_not_utf8_then_the_error_names_the_file(recipe):
     (folder / "recipe.toml").write_bytes(b'name = "\xff"\n')
     with pytest.raises(RagkitError, match=r"recipe\.toml"):
         load_recipe(folder)
-
-
-# --- what is shipped ------------------------------------------------------------------------------
 
 
 @each_recipe

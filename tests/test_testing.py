@@ -38,8 +38,6 @@ from ragkit.types import (
     Sentence,
 )
 
-# --- vectors --------------------------------------------------------------------------------------
-
 
 class Vectors:
     """An exact index with one thing changed in what comes in or out."""
@@ -79,9 +77,6 @@ def test_check_vector_index_with_the_reference_passes():
 def test_check_vector_index_with_a_wrong_one_fails(wrong: dict[str, Any]):
     with pytest.raises(AssertionError):
         check_vector_index(lambda vectors: Vectors(vectors, **wrong))
-
-
-# --- terms ----------------------------------------------------------------------------------------
 
 
 class Terms:
@@ -134,9 +129,6 @@ def test_check_term_index_with_a_wrong_one_fails(wrong: str):
         check_term_index(lambda rows: Terms(rows, wrong))
 
 
-# --- embedders ------------------------------------------------------------------------------------
-
-
 class Embeds(HashEmbedder):
     """A hash embedder whose rows are changed."""
 
@@ -175,9 +167,6 @@ def test_hash_embedder_counts_passages_and_puts_texts_with_common_words_nearer()
     query = embedder.embed_queries(["gallium gap"])[0]
     assert query @ near > query @ far
     assert embedder.n_embedded == 2
-
-
-# --- retrievers -----------------------------------------------------------------------------------
 
 
 def hit(name: str, score: float, parts: tuple[Part, ...] = ()) -> Hit:
@@ -226,8 +215,6 @@ def test_check_retriever_that_takes_a_bad_k_fails():
     with pytest.raises(AssertionError, match="expected a ValueError"):
         check_retriever(Finds(checks=False), ["x"])
 
-
-# --- readers --------------------------------------------------------------------------------------
 
 TEXT = "The gap is 1.42 eV. It is direct."
 HITS = [Hit(Chunk("d:5-38", "d", TEXT, 5, 38, {"title": "T", "digest": "0"}), 1.0)]
@@ -323,8 +310,6 @@ def test_check_reader_whose_read_is_another_answer_fails():
     with pytest.raises(AssertionError, match="read and stream differ"):
         check_reader(Other(), "gap?", HITS)
 
-
-# --- the scripted model ---------------------------------------------------------------------------
 
 ASK = [Message("user", "What is it?")]
 

@@ -259,7 +259,8 @@ def _open_or_make(
     *,
     strict: bool,
 ) -> Collection:
-    from ragkit.collection import Collection, Settings
+    from ragkit.collection import Collection
+    from ragkit.description import Settings
 
     given = {"chunk_tokens": chunk_tokens, "index": index}
     wanted: dict[str, Any] = {key: value for key, value in given.items() if value is not None}

@@ -91,8 +91,6 @@ class _Extractor(HTMLParser):
             self._pop()
         return "".join(self._out)
 
-    # --- elements ---
-
     def handle_starttag(self, tag: str, attrs: object) -> None:
         """Opens an element."""
         self._close_implied(tag)
@@ -149,8 +147,6 @@ class _Extractor(HTMLParser):
             self._leave(tag)
         return tag
 
-    # --- what elements mean ---
-
     def _enter(self, tag: str) -> None:
         if tag in _HEADINGS:
             self._break(2, hard=True)
@@ -205,8 +201,6 @@ class _Extractor(HTMLParser):
             self._break(2)
         elif tag in _LINES or tag == "br" or nested:
             self._break(1)
-
-    # --- writing ---
 
     def _break(self, n_lines: int, *, hard: bool = False) -> None:
         # A long cell is no table's: old pages are laid out by tables, and hold paragraphs in cells.

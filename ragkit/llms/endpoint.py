@@ -114,8 +114,6 @@ class EndpointLLM:
             ),
         )
 
-    # --- counting ---------------------------------------------------------------------------------
-
     def count_tokens(self, conversation: Sequence[Message]) -> int:
         """An upper bound for ordinary text, since the server's tokenizer is not known.
 
@@ -129,8 +127,6 @@ class EndpointLLM:
         German, Finnish and Chinese; only strings of random letters can have more.
         """
         return 32 + sum(8 + _estimate(message.content) for message in conversation)
-
-    # --- generation -------------------------------------------------------------------------------
 
     def chat(
         self, conversations: Sequence[Sequence[Message]], options: ChatOptions = DEFAULTS
@@ -236,8 +232,6 @@ class EndpointLLM:
         if options.stop:
             request["stop"] = list(options.stop)
         return request
-
-    # --- what goes wrong --------------------------------------------------------------------------
 
     def _check_online(self) -> None:
         if models.offline() and not self._on_this_machine:

@@ -17,7 +17,8 @@ import numpy as np
 
 from ragkit.durable import sync_path
 from ragkit.errors import CorruptCollection
-from ragkit.store.store import LedgerKey, Store
+from ragkit.store.rows import LedgerKey
+from ragkit.store.store import Store
 from ragkit.types import Vectors
 
 

@@ -1,0 +1,393 @@
+"""`store.db`: every statement that reads it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import sqlalchemy as sa
+
+from ragkit.digests import text_digest
+from ragkit.errors import CollectionError, CorruptCollection
+from ragkit.store import filters
+from ragkit.store.rows import FileRow, Opening
+from ragkit.store.schema import (
+    chunks,
+    documents,
+    files,
+    jobs,
+    losses,
+    meta,
+    metadata,
+    segments,
+)
+from ragkit.types import Chunk, Loss, Where
+
+_T = TypeVar("_T")
+_MAX_BOUND = 500  # values in one IN (…); SQLite's own limit is far above
+
+LIVE = documents.c.born.is_not(None) & documents.c.died.is_(None)  # as of the last commit
+_GENERATION = sa.select(meta.c.value).where(meta.c.key == "generation")
+_CHUNKS = sa.select(
+    chunks.c.seq,
+    chunks.c.id,
+    documents.c.id,
+    chunks.c.text,
+    chunks.c.start,
+    chunks.c.end,
+    chunks.c.metadata,
+    documents.c.title,
+    documents.c.source,
+    documents.c.digest,
+).join(documents, chunks.c.document == documents.c.seq)
+
+
+class StoreReader:
+    """The tables, opened for reading or, by `Store`, for writing.
+
+    Args:
+        path: The database file.
+        read_only: Open without creating anything; a file in a read-only folder is opened as
+            immutable.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self._engine = sa.create_engine(
+            "sqlite://",
+            creator=lambda: _connect(path, read_only=read_only),
+            poolclass=sa.pool.QueuePool,
+        )
+        if not read_only:
+            metadata.create_all(self._engine)
+
+    def close(self) -> None:
+        """Write the log back into the database file and let go of it."""
+        with self._engine.connect() as connection:
+            if connection.exec_driver_sql("PRAGMA query_only").scalar() == 0:
+                connection.exec_driver_sql("PRAGMA busy_timeout = 500")  # readers do not hold us up
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._engine.dispose()
+
+    def integrity_faults(self) -> list[str]:
+        """What SQLite itself finds wrong."""
+        try:
+            found = self._all(sa.text("PRAGMA integrity_check"))
+        except CollectionError as error:
+            return [str(error)]
+        return [f"store.db: {row[0]}" for row in found if row[0] != "ok"]
+
+    def _all(self, statement: Any, values: Any = None) -> Sequence[Any]:
+        with self._reading() as connection:
+            return connection.execute(statement, values or {}).all()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except sa.exc.OperationalError as error:
+            raise CollectionError(f"{str(self.path)!r} cannot be read: {error.orig}") from error
+        except sa.exc.DatabaseError as error:
+            raise CorruptCollection(f"{str(self.path)!r} is damaged: {error.orig}") from error
+
+    def generation(self) -> int:
+        """The current generation; 0 for an empty collection."""
+        rows = self._all(_GENERATION)
+        return int(rows[0][0]) if rows else 0
+
+    def opening(self) -> Opening:
+        """The current generation with its segments, oldest first, and tombstones, ascending.
+
+        One transaction reads them, so that no writer comes between.
+
+        Raises:
+            CorruptCollection: A segment's name is no digest (it is used as a path).
+        """
+        dead = (
+            sa.select(chunks.c.seq)
+            .join(documents, chunks.c.document == documents.c.seq)
+            .order_by(chunks.c.seq)
+        )
+        with self._reading() as connection:
+            connection.exec_driver_sql("BEGIN")  # sqlite3 does not begin one to read
+            generation = read_generation(connection)
+            alive = sa.select(segments).where(live_in(segments, generation))
+            rows = connection.execute(alive.order_by(segments.c.born, segments.c.digest)).all()
+            gone = connection.execute(dead.where(documents.c.died <= generation)).all()
+            found = Opening(
+                generation,
+                segments=[row.digest for row in rows],
+                n_rows=[row.n_rows for row in rows],
+                dead=[row[0] for row in gone],
+            )
+        for name in found.segments:
+            if not re.fullmatch("[0-9a-f]{32}", name):
+                raise CorruptCollection(f"{str(self.path)!r} names a segment {name!r}, no digest")
+        return found
+
+    def allowed_chunks(self, where: Where, generation: int) -> list[int]:
+        """Chunk numbers that pass a filter, ascending."""
+        condition, values = filters.to_sql(where)
+        statement = sa.text(
+            "SELECT c.seq FROM chunks c JOIN documents d ON c.document = d.seq WHERE d.born <= "
+            ":generation AND (d.died IS NULL OR d.died > :generation) "
+            f"AND {condition} ORDER BY c.seq"
+        )
+        return [row[0] for row in self._all(statement, {**values, "generation": generation})]
+
+    def chunk_ids(self, seqs: Sequence[int]) -> dict[int, str]:
+        """Chunk ids by number."""
+        found: dict[int, str] = {}
+        for part in in_parts(seqs):
+            statement = sa.select(chunks.c.seq, chunks.c.id).where(chunks.c.seq.in_(part))
+            found |= {row[0]: row[1] for row in self._all(statement)}
+        return found
+
+    def chunks(self, seqs: Sequence[int]) -> dict[int, Chunk]:
+        """Whole chunks by number, with title, source and their document's digest as metadata."""
+        found: dict[int, Chunk] = {}
+        for part in in_parts(seqs):
+            statement = _CHUNKS.where(chunks.c.seq.in_(part))
+            found |= {row[0]: _chunk(row) for row in self._all(statement)}
+        return found
+
+    def chunk_number(self, chunk_id: str, generation: int) -> int:
+        """The number of a live chunk."""
+        statement = (
+            sa.select(chunks.c.seq)
+            .join(documents, chunks.c.document == documents.c.seq)
+            .where(
+                documents.c.id == chunk_id.rpartition(":")[0],
+                chunks.c.id == chunk_id,
+                live_in(documents, generation),
+            )
+        )
+        rows = self._all(statement)
+        if not rows:
+            raise CollectionError(f"there is no chunk {chunk_id!r} in generation {generation}")
+        return int(rows[0][0])
+
+    def files_of_root(self, root: str) -> set[str]:
+        """Ids of the files that were added from a folder."""
+        return {row[0] for row in self._all(sa.select(files.c.id).where(files.c.root == root))}
+
+    def document(self, doc_id: str, generation: int) -> Any:
+        """A live document's row (seq, title, source, text, metadata, digest), or None."""
+        statement = sa.select(documents).where(
+            documents.c.id == doc_id, live_in(documents, generation)
+        )
+        rows = self._all(statement)
+        return rows[0] if rows else None
+
+    def live_versions(self, ids: Sequence[str]) -> dict[str, tuple[str, str, str, str, str]]:
+        """(text digest, title, metadata, source, file) of the live documents among some ids."""
+        found: dict[str, tuple[str, str, str, str, str]] = {}
+        names = ("id", "digest", "title", "metadata", "source", "file")
+        columns = [documents.c[name] for name in names]
+        for part in in_parts(ids):
+            statement = sa.select(*columns).where(documents.c.id.in_(part), LIVE)
+            found |= {row[0]: tuple(row[1:]) for row in self._all(statement)}
+        return found
+
+    def documents_of_files(self, ids: Sequence[str]) -> list[tuple[str, str]]:
+        """(id, file) of the live documents of some files."""
+        found: list[tuple[str, str]] = []
+        for part in in_parts(ids):
+            statement = sa.select(documents.c.id, documents.c.file)
+            rows = self._all(statement.where(documents.c.file.in_(part), LIVE))
+            found += [(row[0], row[1]) for row in rows]
+        return found
+
+    def live_documents(self, generation: int) -> Iterator[tuple[str, str, str]]:
+        """(id, text digest, file) of every live document, by id."""
+        statement = (
+            sa.select(documents.c.id, documents.c.digest, documents.c.file)
+            .where(live_in(documents, generation))
+            .order_by(documents.c.id)
+        )
+        return self._stream(statement)
+
+    def live_chunks(self, generation: int) -> Iterator[tuple[int, str, int, int]]:
+        """(number, id, start, end) of every live chunk, by id."""
+        statement = (
+            sa.select(chunks.c.seq, chunks.c.id, chunks.c.start, chunks.c.end)
+            .join(documents, chunks.c.document == documents.c.seq)
+            .where(live_in(documents, generation))
+            .order_by(chunks.c.id)
+        )
+        return self._stream(statement)
+
+    def live_chunk_texts(self, generation: int) -> Iterator[tuple[int, str, str, str, bytes]]:
+        """(number, id, document title, text, key) of every live chunk, by id."""
+        statement = (
+            sa.select(chunks.c.seq, chunks.c.id, documents.c.title, chunks.c.text, chunks.c.key)
+            .join(documents, chunks.c.document == documents.c.seq)
+            .where(live_in(documents, generation))
+            .order_by(chunks.c.id)
+        )
+        return self._stream(statement)
+
+    def text_faults(self, generation: int) -> Iterator[str]:
+        """Documents that do not match their digest, and chunks that are not in their document."""
+        columns = [documents.c[name] for name in ("seq", "id", "text", "digest")]
+        inside = [chunks.c[name] for name in ("document", "id", "start", "end", "text")]
+        alive = live_in(documents, generation)
+        parts = self._stream(
+            sa.select(*inside)
+            .join(documents, chunks.c.document == documents.c.seq)
+            .where(alive)
+            .order_by(chunks.c.document)
+        )
+        part = next(parts, None)
+        whole = sa.select(*columns).where(alive).order_by(documents.c.seq)
+        for seq, doc_id, text, digest in self._stream(whole):
+            if text_digest(text) != digest:
+                yield f"store.db: the text of {doc_id!r} does not match its digest"
+            while part is not None and part.document <= seq:
+                if part.document == seq and text[part.start : part.end] != part.text:
+                    yield f"store.db: the chunk {part.id!r} is not its document's text"
+                part = next(parts, None)
+
+    def mend_texts(self, generation: int) -> None:
+        """Restore damaged texts from their chunks, and damaged chunks from their texts.
+
+        A text that its chunks cannot restore loses its digest, and its file is read again when it
+        is next offered.
+        """
+        columns = [documents.c[name] for name in ("seq", "text", "digest", "file")]
+        statement = sa.select(*columns).where(live_in(documents, generation))
+        for seq, stored, digest, file in self._stream(statement):
+            mine = chunks.c.document == seq
+            inside = self._all(sa.select(chunks.c.seq, chunks.c.start, chunks.c.text).where(mine))
+            text = stored
+            if text_digest(text) != digest:
+                for _, start, part in inside:
+                    text = text[:start] + part + text[start + len(part) :]
+            if text_digest(text) != digest:
+                self._write_off(seq, file)
+                continue
+            with self._engine.begin() as connection:
+                if text != stored:
+                    this = sa.update(documents).where(documents.c.seq == seq)
+                    connection.execute(this.values(text=text))
+                connection.execute(
+                    sa.update(chunks)
+                    .where(mine)
+                    .values(
+                        text=sa.func.substr(text, chunks.c.start + 1, chunks.c.end - chunks.c.start)
+                    )
+                )
+
+    def _write_off(self, document: int, file: str) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.update(documents).where(documents.c.seq == document).values(digest="damaged")
+            )
+            connection.execute(sa.update(files).where(files.c.id == file).values(digest=""))
+
+    def _stream(self, statement: Any) -> Iterator[Any]:
+        with self._reading() as connection:
+            yield from connection.execution_options(yield_per=1000).execute(statement)
+
+    def complete_files(self, ids: Sequence[str]) -> dict[str, FileRow]:
+        """By id those files whose documents are all committed."""
+        found: dict[str, FileRow] = {}
+        for part in in_parts(ids):
+            statement = sa.select(files.c.id, files.c.root, files.c.digest)
+            statement = statement.where(files.c.id.in_(part), files.c.digest != "")
+            found |= {row[0]: FileRow(*row) for row in self._all(statement)}
+        return found
+
+    def counts(self, generation: int) -> dict[str, Any]:
+        """Documents by state, chunks, and the live segments' rows."""
+        states = sa.select(documents.c.state, sa.func.count()).where(documents.c.born.is_(None))
+        live = (
+            sa.select(sa.func.count()).select_from(documents).where(live_in(documents, generation))
+        )
+        n_chunks = (
+            sa.select(sa.func.count())
+            .select_from(chunks.join(documents, chunks.c.document == documents.c.seq))
+            .where(live_in(documents, generation))
+        )
+        by_state = dict.fromkeys(("pending", "parsed", "embedded", "indexed", "failed"), 0)
+        by_state |= {row[0]: row[1] for row in self._all(states.group_by(documents.c.state))}
+        by_state["indexed"] = self._all(live)[0][0]
+        return {"documents": by_state, "chunks": self._all(n_chunks)[0][0]}
+
+    def listing(self, generation: int) -> list[dict[str, Any]]:
+        """Every document: live ones, and those that failed or were interrupted, by id."""
+        n_chunks = (
+            sa.select(sa.func.count()).where(chunks.c.document == documents.c.seq).scalar_subquery()
+        )
+        names = ("id", "title", "state", "reason")
+        statement = (
+            sa.select(*(documents.c[name] for name in names), n_chunks.label("chunks"))
+            .where(live_in(documents, generation) | documents.c.born.is_(None))
+            .order_by(documents.c.id, documents.c.seq)
+        )
+        return [dict(row._mapping) for row in self._all(statement)]
+
+    def job_history(self, limit: int = 20) -> list[dict[str, Any]]:
+        """The last jobs, newest first."""
+        statement = sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+        return [dict(row._mapping) for row in self._all(statement)]
+
+    def job_losses(self, job: int) -> list[Loss]:
+        """What a job reported."""
+        columns = [losses.c[name] for name in ("stage", "what", "lost", "kept", "why")]
+        rows = self._all(sa.select(*columns).where(losses.c.job == job).order_by(losses.c.id))
+        return [Loss(*row) for row in rows]
+
+
+def _chunk(row: Any) -> Chunk:
+    _, chunk_id, doc_id, text, start, end, fields, title, source, digest = row
+    own = json.loads(fields)
+    return Chunk(
+        chunk_id,
+        doc_id,
+        text,
+        start,
+        end,
+        {**own, "title": title, "source": source, "digest": digest},
+    )
+
+
+def live_in(table: sa.Table, generation: int) -> Any:
+    """The condition that a row is live in a generation."""
+    return (table.c.born <= generation) & (table.c.died.is_(None) | (table.c.died > generation))
+
+
+def in_parts(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """The items in groups that one statement may bind."""
+    for start in range(0, len(items), _MAX_BOUND):
+        yield items[start : start + _MAX_BOUND]
+
+
+def read_generation(connection: sa.Connection) -> int:
+    """The current generation, inside a transaction."""
+    return int(connection.execute(_GENERATION).scalar() or 0)
+
+
+def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    if not read_only:
+        connection = sqlite3.connect(path, check_same_thread=False, timeout=30.0)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+    # In a folder that cannot be written SQLite cannot make its -shm file; nobody writes there. But
+    # a log that a killed writer left must be read, which immutable=1 would not.
+    log = path.with_name(path.name + "-wal")
+    logged = log.exists() and log.stat().st_size > 0
+    mode = "ro" if logged or os.access(path.parent, os.W_OK) else "ro&immutable=1"
+    uri = f"file:{quote(str(path.resolve()))}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=30.0)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
