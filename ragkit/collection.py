@@ -456,33 +456,37 @@ class Collection:
         self, vectors: Vectors, k: int, where: Where | None
     ) -> list[list[tuple[Chunk, float]]]:
         """The k nearest chunks of each query vector."""
-        return self._search(lambda snapshot: snapshot.search_vectors(vectors, k, where), where)
+        _, found, chunks = self._search(lambda s: s.search_vectors(vectors, k, where), where)
+        return [[(chunks[place.chunk], place.score) for place in places] for places in found]
 
     def search_terms(
         self, queries: Sequence[str], k: int, where: Where | None
-    ) -> list[list[tuple[Chunk, float]]]:
-        """The k best chunks of each query by BM25."""
-        terms = self._analyzer.batch(queries)
-        return self._search(lambda snapshot: snapshot.search_terms(terms, k, where), where)
-
-    def explain_terms(self, query: str, chunk: Chunk) -> dict[str, float]:
-        """What each term of the query adds to the chunk's BM25 score."""
-        snapshot = self.snapshot()
-        number = self._reading_store().chunk_number(chunk.id, snapshot.generation)
-        return snapshot.explain_terms(self._analyzer.terms(query), number)
+    ) -> list[list[tuple[Chunk, float, dict[str, float]]]]:
+        """The k best chunks of each query by BM25, with what each term added."""
+        term_lists = self._analyzer.batch(queries)
+        snapshot, found, chunks = self._search(
+            lambda s: s.search_terms(term_lists, k, where), where
+        )
+        return [
+            [
+                (chunks[place.chunk], place.score, shares)
+                for place, shares in zip(places, snapshot.explain_terms(terms, places), strict=True)
+            ]
+            for terms, places in zip(term_lists, found, strict=True)
+        ]
 
     def _search(
         self, search: Callable[[Snapshot], Found], where: Where | None
-    ) -> list[list[tuple[Chunk, float]]]:
+    ) -> tuple[Snapshot, Found, dict[int, Chunk]]:
         if where is not None:
             filters.check(where)
         store = self._reading_store()
         while True:
             snapshot = self.snapshot()
             found = search(snapshot)
-            chunks = store.chunks(sorted({number for hits in found for number, _ in hits}))
+            chunks = store.chunks(sorted({place.chunk for places in found for place in places}))
             if store.generation() - snapshot.generation < maintenance.KEPT_GENERATIONS:
-                return [[(chunks[number], score) for number, score in hits] for hits in found]
+                return snapshot, found, chunks
             # Writers were so quick that the texts may be gone already: search what is there now.
 
     def close(self) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +17,19 @@ from ragkit.store.store import Store
 from ragkit.types import Mask, Rows, Scores, Vectors, Where
 
 _SearchSegment = Callable[[int, Mask | None], tuple[Scores, Rows]]
-Found = list[list[tuple[int, float]]]
-"""For each query (chunk number, score), best first."""
+
+
+class Place(NamedTuple):
+    """A chunk that was found: its number, its score, and where it lies."""
+
+    chunk: int
+    score: float
+    segment: int
+    row: int
+
+
+Found = list[list[Place]]
+"""For each query its places, best first."""
 
 _KEPT_FILTERS = 32
 
@@ -81,13 +94,17 @@ class Snapshot:
 
         return self._merge(search, len(term_lists), k, where)
 
-    def explain_terms(self, terms: Sequence[str], chunk: int) -> dict[str, float]:
-        """What each term adds to a live chunk's BM25 score."""
-        for segment, live, index in zip(self.segments, self.live, self._bm25, strict=True):
-            for row in np.flatnonzero(segment.chunks == chunk):
-                if live is None or live[row]:
-                    return index.explain(terms, int(row))
-        raise KeyError(f"chunk {chunk} is not live in generation {self.generation}")
+    def explain_terms(
+        self, terms: Sequence[str], places: Sequence[Place]
+    ) -> list[dict[str, float]]:
+        """What each term adds to the BM25 scores of chunks that were found."""
+        shares: list[dict[str, float]] = [{} for _ in places]
+        for i in {place.segment for place in places}:
+            mine = [n for n, place in enumerate(places) if place.segment == i]
+            rows = np.array([places[n].row for n in mine], dtype=np.int64)
+            for n, share in zip(mine, self._bm25[i].explain(terms, rows), strict=True):
+                shares[n] = share
+        return shares
 
     def _merge(self, search: _SearchSegment, n_queries: int, k: int, where: Where | None) -> Found:
         allowed = self.live if where is None else self._allowed(where)
@@ -96,9 +113,10 @@ class Snapshot:
             scores, rows = search(i, allowed[i])
             for pool, row_scores, row_numbers in zip(pools, scores, rows, strict=True):
                 present = row_numbers >= 0
-                numbers = segment.chunks[row_numbers[present]].tolist()
+                found = row_numbers[present]
+                numbers = segment.chunks[found].tolist()
                 values = row_scores[present].astype(np.float64).round(6).tolist()
-                pool += zip(numbers, values, strict=True)
+                pool += map(Place, numbers, values, repeat(i), found.tolist())
         if len(self.segments) == 1:  # rows of a segment are already in order of chunk id
             return pools
         return self._ordered(pools, k)
@@ -106,10 +124,10 @@ class Snapshot:
     def _ordered(self, pools: Found, k: int) -> Found:
         kept = []
         for pool in pools:
-            cut = sorted((score for _, score in pool), reverse=True)[:k][-1:]
-            kept.append([(chunk, score) for chunk, score in pool if not cut or score >= cut[0]])
-        ids = self._store.chunk_ids(sorted({chunk for pool in kept for chunk, _ in pool}))
-        return [sorted(pool, key=lambda found: (-found[1], ids[found[0]]))[:k] for pool in kept]
+            cut = sorted((place.score for place in pool), reverse=True)[:k][-1:]
+            kept.append([place for place in pool if not cut or place.score >= cut[0]])
+        ids = self._store.chunk_ids(sorted({place.chunk for pool in kept for place in pool}))
+        return [sorted(pool, key=lambda p: (-p.score, ids[p.chunk]))[:k] for pool in kept]
 
     def _allowed(self, where: Where) -> list[Mask]:
         key = repr(filters.to_sql(where))

@@ -52,14 +52,10 @@ def search(
         if explain:
             for part in hit.parts:
                 out(f"     {part.stage}/{part.name}: rank {part.rank}, {part.score:.4f}")
-            for term, share in _terms(collection, text, hit).items():
-                out(f"     term {term}: {share:.4f}")
+                terms = part.detail.get("terms", {})
+                for term, share in sorted(terms.items(), key=lambda item: -item[1]):
+                    out(f"       term {term}: {share:.4f}")
         body = " ".join(hit.chunk.text.split())
         out(f"   {body[:_SHOWN]}{'…' if len(body) > _SHOWN else ''}")
     if not hits:
         out("no hits")
-
-
-def _terms(collection: Any, query: str, hit: Any) -> dict[str, float]:
-    found: dict[str, float] = collection.explain_terms(query, hit.chunk)
-    return dict(sorted(found.items(), key=lambda item: -item[1]))

@@ -277,14 +277,15 @@ class BM25Index:
             scores[i, : len(best[0])], rows[i, : len(best[1])] = best
         return scores, rows
 
-    def explain(self, terms: Sequence[str], row: int) -> dict[str, float]:
-        """What each query term adds to a row's score."""
-        shares = {}
+    def explain(self, terms: Sequence[str], rows: Rows) -> list[dict[str, float]]:
+        """What each query term adds to the scores of some rows, terms in alphabetical order."""
+        shares: list[dict[str, float]] = [{} for _ in rows]
         for term, times in sorted(Counter(terms).items()):
-            rows, weights = self._weights(term)
-            at = int(np.searchsorted(rows, row))
-            if at < len(rows) and rows[at] == row:
-                shares[term] = float(times * weights[at])
+            hit, weights = self._weights(term)
+            places = np.searchsorted(hit, rows)  # (rows,)
+            for share, row, place in zip(shares, rows, places, strict=True):
+                if place < len(hit) and hit[place] == row:
+                    share[term] = round(float(times * weights[place]), 6)
         return shares
 
     def _weights(self, term: str) -> tuple[NDArray[np.int32], NDArray[np.float64]]:

@@ -27,11 +27,8 @@ class ChunkIndex(Protocol):
 
     def search_terms(
         self, queries: Sequence[str], k: int, where: Where | None
-    ) -> list[list[tuple[Chunk, float]]]:
-        """The k best chunks of each query by BM25."""
-
-    def explain_terms(self, query: str, chunk: Chunk) -> dict[str, float]:
-        """What each term adds to a chunk's BM25 score."""
+    ) -> list[list[tuple[Chunk, float, dict[str, float]]]]:
+        """The k best chunks of each query by BM25, with what each term added."""
 
 
 class Composable(ABC):

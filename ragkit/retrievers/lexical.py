@@ -9,7 +9,7 @@ from ragkit.types import Hit, Part, Source, Where
 
 
 class LexicalRetriever(Composable):
-    """BM25; `explain` says what each term of the query added."""
+    """BM25; `Hit.parts[-1].detail["terms"]` says what each term of the query added."""
 
     def __init__(self, index: ChunkIndex) -> None:
         self._index = index
@@ -26,12 +26,8 @@ class LexicalRetriever(Composable):
         check_queries(queries, k)
         return [
             [
-                Hit(chunk, score, (Part("bm25", "bm25", score, rank),))
-                for rank, (chunk, score) in enumerate(found, start=1)
+                Hit(chunk, score, (Part("bm25", "bm25", score, rank, detail={"terms": terms}),))
+                for rank, (chunk, score, terms) in enumerate(found, start=1)
             ]
             for found in self._index.search_terms(queries, k, where)
         ]
-
-    def explain(self, query: str, hit: Hit) -> dict[str, float]:
-        """What each term of the query adds to the hit's BM25 score."""
-        return self._index.explain_terms(query, hit.chunk)

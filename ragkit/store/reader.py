@@ -159,22 +159,6 @@ class StoreReader:
             found |= {row[0]: _chunk(row) for row in self._all(statement)}
         return found
 
-    def chunk_number(self, chunk_id: str, generation: int) -> int:
-        """The number of a live chunk."""
-        statement = (
-            sa.select(chunks.c.seq)
-            .join(documents, chunks.c.document == documents.c.seq)
-            .where(
-                documents.c.id == chunk_id.rpartition(":")[0],
-                chunks.c.id == chunk_id,
-                live_in(documents, generation),
-            )
-        )
-        rows = self._all(statement)
-        if not rows:
-            raise CollectionError(f"there is no chunk {chunk_id!r} in generation {generation}")
-        return int(rows[0][0])
-
     def files_of_root(self, root: str) -> set[str]:
         """Ids of the files that were added from a folder."""
         return {row[0] for row in self._all(sa.select(files.c.id).where(files.c.root == root))}
