@@ -11,6 +11,13 @@ import pytest
 from ragkit.cli import main
 
 ROOT = Path(__file__).parents[1]
+
+
+def heed_interrupts():
+    """A background job inherits SIGINT ignored; the command under test must not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 GAAS = "Gallium arsenide has a direct band gap. It is used in laser diodes."
 LIF = "Lithium fluoride is a wide-gap insulator. Its measured band gap is 11.7 eV."
 
@@ -303,7 +310,9 @@ def test_index_add_when_interrupted_says_how_to_go_on(tmp_path):
         "--to",
         "m.rag",
     ]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
     database = tmp_path / "m.rag" / "ledger"
     for _ in range(600):
         if database.exists() and any(database.iterdir()):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -213,7 +215,9 @@ def test_worker_when_its_parent_ends_then_it_ends_quietly(tmp_path, mode, end):
     file = _html(tmp_path)
     command = [sys.executable, "-c", _SCRIPT, str(file.path), mode]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes) as parent:
+    # A background job inherits SIGINT ignored; the process under test must heed it.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, preexec_fn=heed, **pipes) as parent:
         pid = int(parent.stdout.readline())
         if end:
             parent.send_signal(2 if end == "interrupt" else 9)
