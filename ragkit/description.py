@@ -13,6 +13,15 @@ from ragkit.errors import CollectionError, CorruptCollection, FormatMismatch
 from ragkit.types import Embedder
 
 FORMAT = 1
+_KINDS = {
+    "embedder": str,
+    "chunk_tokens": int,
+    "overlap": int,
+    "language": str,
+    "index": str,
+    "k1": int | float,
+    "b": int | float,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,17 @@ class Settings:
     index: str = "exact"
     k1: float = 1.5
     b: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, kinds in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise TypeError(f"the setting {name} is {value!r}; expected {kinds}")
+        if self.chunk_tokens < 1 or not 0 <= self.overlap < self.chunk_tokens:
+            raise ValueError(
+                f"chunk_tokens is {self.chunk_tokens} and overlap {self.overlap}; expected at "
+                "least 1 token, and less overlap than that"
+            )
 
 
 def read_description(path: Path) -> dict[str, Any] | None:
@@ -62,6 +82,7 @@ def read_description(path: Path) -> dict[str, Any] | None:
             )
         known = set(Settings.__dataclass_fields__)
         value["settings"] = {k: v for k, v in value["settings"].items() if k in known}
+        Settings(**value["settings"])
         fingerprint, dim = value["embedder"]["fingerprint"], value["embedder"]["dim"]
         if not isinstance(fingerprint, str) or not fingerprint.isalnum():
             raise ValueError(f"the embedder's fingerprint is {fingerprint!r}")

@@ -128,12 +128,24 @@ class Ingestion:
                 self._skipped.add(file.id)
             else:
                 fresh.append(file)
+                self._report_replaced(file, known.get(file.id))
         pending = [self._row(Document(file.id, ""), file.id, "pending") for file in fresh]
         self._parts.store.note_files([*moved, *(_file_row(file, "") for file in fresh)])
         self._parts.store.stage(pending, replaces=[row.id for row in pending])
         for i, file in enumerate(fresh):
             self._add_file(file)
             self._on_progress(Progress("files", i + 1, len(fresh), file.id))
+
+    def _report_replaced(self, file: SourceFile, before: FileRow | None) -> None:
+        """A file of another folder with the same id loses its documents: say so."""
+        if before is None or before.root == _file_row(file, "").root:
+            return
+        if (Path(before.root) / file.id).exists():  # else the folder was moved
+            report(
+                Loss("documents", file.id, f"the documents of {before.root}/{file.id}",
+                     f"those of {file.path}",
+                     "both have this id; add them from their common folder")
+            )  # fmt: skip
 
     def add_documents(self, documents: Iterable[Document]) -> None:
         """Offer documents that are in memory."""
@@ -182,7 +194,7 @@ class Ingestion:
             self._fail(storable(str(document.id or "(no id)")), file, problem)
             return
         if document.id in self._seen:
-            _report_twin(document.id)
+            self._drop_twin(document.id, file)
             return
         self._seen.add(document.id)
         text = storable(document.text)
@@ -195,6 +207,13 @@ class Ingestion:
         self._buffer.append((replace(document, text=text, metadata=fields), file))
         if len(self._buffer) >= BATCH_DOCUMENTS:
             self._process()
+
+    def _drop_twin(self, doc_id: str, file: str) -> None:
+        self._counts["failed"] += 1
+        report(
+            Loss("documents", f"{doc_id} of {file}" if file else doc_id, "the document",
+                 "the first one with this id", "two documents have the same id; give each its own")
+        )  # fmt: skip
 
     def _fail(self, doc_id: str, file: str, reason: str) -> None:
         self._counts["failed"] += 1
@@ -237,8 +256,13 @@ class Ingestion:
                 self._counts["unchanged"] += 1
                 continue
             if version and version[4] != file and version[4] in self._skipped:
-                _report_twin(document.id)
+                self._drop_twin(document.id, file)
                 continue
+            if version and file and version[4] and version[4] != file:
+                report(
+                    Loss("documents", f"{document.id} of {version[4]}", "the document",
+                         f"the one of {file}", "both have this id; give each its own")
+                )  # fmt: skip
             self._counts["changed" if version else "added"] += 1
             rows.append(row)
             for chunk in self._parts.chunker.chunk(document):
@@ -345,13 +369,6 @@ def indexed_text(title: str, text: str) -> str:
 
 def _file_row(file: SourceFile, key: str) -> FileRow:
     return FileRow(file.id, str(file.root.resolve()), key)
-
-
-def _report_twin(doc_id: str) -> None:
-    report(
-        Loss("documents", doc_id, "the document", "the first one with this id",
-             "two documents of one call have the same id; give each its own")
-    )  # fmt: skip
 
 
 def storable(text: str) -> str:

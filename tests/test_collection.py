@@ -152,7 +152,7 @@ def test_add_when_ids_repeat_keeps_the_first_and_says_so(notes, folder):
     notes.add(folder)
     (folder / "more.jsonl").write_text(json.dumps({"_id": "r1", "text": "Another record one."}))
     twin = notes.add(folder)  # data.jsonl is unchanged, and r1 is in it
-    assert (twin.changed, [loss.what for loss in twin.losses]) == (0, ["r1"])
+    assert (twin.changed, [loss.what for loss in twin.losses]) == (0, ["r1 of more.jsonl"])
     assert notes.document("r1").text == "Record number 1 of zinc."
 
 
@@ -530,7 +530,9 @@ def test_retriever_when_arguments_are_extreme_answers_or_says_why(notes, name):
     assert len(retriever.retrieve(["gap"], 10**9)[0]) == (2 if name == "bm25" else 3)
     assert len(retriever.retrieve(["gap " * 25_000])[0]) >= 2
     assert retriever.retrieve(["\0"]) is not None
-    assert len(retriever.retrieve(["gap\0 \ud800"])[0]) >= 2
+    assert len(retriever.retrieve(["gap\0 x"])[0]) >= 2
+    with pytest.raises(ValueError, match="no UTF-8 text"):
+        retriever.retrieve(["gap \ud800"])
     assert retriever.retrieve([]) == []
     with pytest.raises(ValueError, match="k is 0; expected at least 1"):
         retriever.retrieve(["gap"], 0)
@@ -888,3 +890,55 @@ def test_vectors_when_stored_are_the_embedders(notes):
     [segment] = notes.snapshot().segments
     expected = HashEmbedder().embed_queries(["Magnetite is a ferrimagnet."])[0]
     assert any(np.array_equal(row, expected) for row in segment.vectors)
+
+
+def test_add_when_another_folder_has_the_same_id_says_what_was_replaced(notes, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "README.md").write_text(f"The {name} folder speaks of {name} things.")
+    assert notes.add(tmp_path / "one").losses == ()
+    [loss] = notes.add(tmp_path / "two").losses
+    assert (loss.what, "one/README.md" in loss.lost) == ("README.md", True)
+    (tmp_path / "two").rename(tmp_path / "moved")
+    (tmp_path / "moved" / "README.md").write_text("The folder was moved, and its file changed.")
+    assert notes.add(tmp_path / "moved").losses == ()
+
+
+def test_add_when_the_collection_lies_in_the_folder_leaves_itself_out(tmp_path):
+    (tmp_path / "a.txt").write_text("Quartz is piezoelectric.")
+    with Collection(tmp_path / "notes.rag", embedder=HashEmbedder()) as c:
+        assert (c.add(tmp_path).added, c.add(tmp_path).failed) == (1, 0)
+        assert [row["id"] for row in c.documents()] == ["a.txt"]
+        assert c.sync(tmp_path).deleted == 0
+
+
+def test_collection_when_the_folder_holds_other_things_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(CollectionError, match="holds other things"):
+        Collection(tmp_path, embedder=HashEmbedder()).add(Document("a", "words"))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(ValueError, match="a path is empty"):
+        Collection(tmp_path / "n.rag", embedder=HashEmbedder()).add("")
+
+
+def test_collection_when_the_index_is_unknown_is_refused_before_any_work(tmp_path):
+    embedder = HashEmbedder()
+    c = Collection(tmp_path / "n.rag", embedder=embedder, settings=Settings(index="foo"))
+    with pytest.raises(ValueError, match="does not accept the factory 'foo'"):
+        c.add(Document("a", "words"))
+    assert (embedder.n_embedded, (tmp_path / "n.rag").exists()) == (0, False)
+    with pytest.raises(TypeError, match="the setting k1 is 'x'"):
+        Settings(k1="x")
+
+
+@pytest.mark.parametrize("damage", ["overwritten", "truncated"])
+def test_writing_when_the_store_is_damaged_says_so(tmp_path, damage):
+    path = tmp_path / "n.rag"
+    with Collection(path, embedder=HashEmbedder()) as c:
+        c.add([Document(f"d{i}", f"gap w{i}") for i in range(200)])
+    data = (path / "store.db").read_bytes()
+    data = b"\xff" * 2048 + data[2048:] if damage == "overwritten" else data[: len(data) // 3]
+    (path / "store.db").write_bytes(data)
+    for call in ("repair", "compact", "gc"):
+        with pytest.raises(CollectionError, match=r"store\.db"):
+            getattr(Collection(path, embedder=HashEmbedder()), call)()

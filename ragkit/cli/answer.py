@@ -79,4 +79,9 @@ def _documents(data: dict[str, Any], in_: Path | None, docs: list[str] | None) -
     named = source.get("collection") if isinstance(source, dict) else None
     if in_ is None and named is None:
         raise RagkitError("the answer names no collection; say --in PATH or --docs PATH")
-    return open_collection(in_ or Path(str(named)))
+    path = in_ or Path(str(named))
+    if not (path / "collection.json").exists():
+        raise RagkitError(
+            f"the collection of the answer is not at {str(path)!r}, seen from here; say --in PATH"
+        )
+    return open_collection(path)

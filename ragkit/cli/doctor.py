@@ -70,7 +70,7 @@ def _problems(found: dict[str, Any]) -> list[str]:
     writable = found["home"]
     while not os.path.exists(writable):
         writable = os.path.dirname(writable)
-    if not os.access(writable, os.W_OK):
+    if not os.path.isdir(writable) or not os.access(writable, os.W_OK):
         problems.append(f"{found['home']} cannot be written: set RAGKIT_HOME")
     if importlib.util.find_spec("sqlite3") is None:
         problems.append("this Python has no sqlite3")

@@ -11,12 +11,13 @@ import typer
 from ragkit import __version__
 from ragkit.cli import answer, ask, doctor, index, models, search
 from ragkit.cli.common import err
-from ragkit.errors import RagkitError
+from ragkit.errors import FilterError, RagkitError
 
 app = typer.Typer(
     name="ragkit",
     help="Retrieval-augmented question answering whose citations a machine can re-check.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # it would take [default: …] for its own
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 fine, 1 error, 2 usage, 3 some inputs failed, 4 no evidence, "
     "130 interrupted.",
@@ -51,6 +52,9 @@ def run() -> None:
     """Run the command line; ends the process with one of its exit codes."""
     try:
         app()
+    except FilterError as error:
+        _say(str(error))
+        sys.exit(2)
     except RagkitError as error:
         _say(str(error))
         sys.exit(1)

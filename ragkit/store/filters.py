@@ -55,7 +55,7 @@ def parse_expression(text: str) -> dict[str, Any]:
         check(value)
         return dict(value)
     match = re.fullmatch(
-        r"([^\s=!<>]+)\s*(==|!=|>=|<=|=|>|<|\s(?:in|nin|contains)\s)\s*(.+)", stripped
+        r"([^\s=!<>]+)\s*(==|!=|>=|<=|=|>|<|\s(?:in|nin|contains)\s)\s*([^\s=!<>].*)", stripped
     )
     if match is None:
         raise FilterError(

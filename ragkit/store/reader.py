@@ -90,13 +90,8 @@ class StoreReader:
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except sa.exc.OperationalError as error:
-            raise CollectionError(f"{str(self.path)!r} cannot be read: {error.orig}") from error
-        except sa.exc.DatabaseError as error:
-            raise CorruptCollection(f"{str(self.path)!r} is damaged: {error.orig}") from error
+        with database_errors(self.path), self._engine.connect() as connection:
+            yield connection
 
     def generation(self) -> int:
         """The current generation; 0 for an empty collection."""
@@ -358,6 +353,24 @@ def in_parts(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
 def read_generation(connection: sa.Connection) -> int:
     """The current generation, inside a transaction."""
     return int(connection.execute(_GENERATION).scalar() or 0)
+
+
+@contextmanager
+def database_errors(path: Path) -> Iterator[None]:
+    """SQLite's errors inside the block, in our words."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sqlite3.OperationalError) as error:
+        raise CollectionError(f"{str(path)!r} cannot be used: {_cause(error)}") from error
+    except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
+        raise CorruptCollection(
+            f"{str(path)!r} is damaged: {_cause(error)}. `repair` builds the indexes from it and "
+            "cannot mend it: restore a copy, or build the collection again from its files"
+        ) from error
+
+
+def _cause(error: Exception) -> object:
+    return getattr(error, "orig", error)
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
