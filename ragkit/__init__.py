@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ragkit.recipes import load_recipe
     from ragkit.retrievers import HybridRetriever
     from ragkit.types import Answer, Chunk, Citation, Document, Hit, Loss
-    from ragkit.verification import verify_answer
+    from ragkit.verification import verify_answer, verify_sentences
 
 __version__ = "0.1.0"
 
@@ -49,6 +49,7 @@ _HOMES = {
     "load_llm": "ragkit.llms",
     "load_recipe": "ragkit.recipes",
     "verify_answer": "ragkit.verification",
+    "verify_sentences": "ragkit.verification",
 }
 _RENAMED = {"collect_losses": "collect"}
 
@@ -72,6 +73,7 @@ __all__ = [
     "load_llm",
     "load_recipe",
     "verify_answer",
+    "verify_sentences",
 ]
 
 

@@ -9,7 +9,8 @@ from typing import Any, Literal, Protocol
 
 from ragkit.digests import text_digest
 from ragkit.errors import RagkitError
-from ragkit.types import Answer, Document
+from ragkit.readers.citations import SupportChecker, strip_marks
+from ragkit.types import Answer, Chunk, Document, Hit
 
 State = Literal["valid", "broken", "stale"]
 
@@ -40,7 +41,7 @@ def verify_answer(
 ) -> list[CitationCheck]:
     """Check every citation of an answer, or of the JSON that `answer_json` made.
 
-    Only the citations are checked: not that they support the text, which may be edited.
+    Only the citations are checked; `verify_sentences` checks that they support the text.
 
     Raises:
         RagkitError: The JSON is not an answer.
@@ -95,3 +96,48 @@ def _check(
 def answer_json(answer: Answer) -> str:
     """An answer as JSON, following the dataclasses."""
     return json.dumps(asdict(answer), ensure_ascii=False, indent=1)
+
+
+def verify_sentences(answer: Answer | Mapping[str, Any]) -> list[str]:
+    """What is wrong between an answer's text and its citations, one line a fault; no model needed.
+
+    Each sentence must lie in the text and cite what is there; all words must belong to a sentence;
+    and a sentence that says it is supported must pass the same check again, against its quotes.
+
+    Raises:
+        RagkitError: The JSON is not an answer.
+    """
+    data = asdict(answer) if isinstance(answer, Answer) else answer
+    faults = []
+    try:
+        text, quotes = _text(data["text"]), [_text(c["quote"]) for c in data["citations"]]
+        rest = text
+        for number, sentence in enumerate(data["sentences"], start=1):
+            start, end = _offset(sentence["start"]), _offset(sentence["end"])
+            cited = [_offset(n) for n in sentence["citations"]]
+            if not 0 <= start < end <= len(text):
+                faults.append(f"sentence {number} lies outside of the text")
+                continue
+            rest = rest[:start] + " " * (end - start) + rest[end:]
+            if not all(1 <= n <= len(quotes) for n in cited):
+                faults.append(f"sentence {number} cites {cited} of {len(quotes)} citations")
+            elif sentence["supported"] and not _supports(
+                [quotes[n - 1] for n in cited], text[start:end]
+            ):
+                faults.append(f"sentence {number} is not supported by what it cites")
+    except (KeyError, TypeError, ValueError) as error:
+        raise RagkitError(
+            f"this is not an answer of ragkit: {type(error).__name__}: {error}; expected the JSON "
+            "that `ragkit ask --json` prints"
+        ) from error
+    if rest.strip():
+        faults.append(f"the text holds words of no sentence: {rest.strip()[:60]!r}")
+    return faults
+
+
+def _supports(quotes: list[str], sentence: str) -> bool:
+    said = " ".join(strip_marks(sentence).split())
+    if any(said == " ".join(strip_marks(quote).split()) for quote in quotes):
+        return True
+    hits = [Hit(Chunk(str(n), "", quote, 0, len(quote)), 0.0) for n, quote in enumerate(quotes)]
+    return SupportChecker(hits).check(said) is not None

@@ -13,8 +13,8 @@ import ragkit
 from ragkit.errors import RagkitError
 from ragkit.readers import ExtractiveReader
 from ragkit.testing import HashEmbedder
-from ragkit.types import Answer
-from ragkit.verification import answer_json, verify_answer
+from ragkit.types import Answer, Chunk, Hit
+from ragkit.verification import answer_json, verify_answer, verify_sentences
 
 TEXT = "Intro is here. The band gap of GaAs is 1.42 eV. — ünïcode 鋼 🙂. It is direct."
 
@@ -141,3 +141,31 @@ def test_verify_with_another_digest_is_stale_and_without_one_looks_at_the_quote(
 def test_verify_of_what_is_no_answer_raises(collection: ragkit.Collection, bad: Any):
     with pytest.raises(RagkitError, match="this is not an answer of ragkit"):
         verify_answer(bad, collection)
+
+
+def test_sentences_when_the_text_was_edited_are_faults():
+    quote = "The gap of GaAs is 1.42 eV."
+    good = {
+        "text": "The gap of GaAs is 1.42 eV. [1]",
+        "sentences": [{"start": 0, "end": 31, "citations": [1], "supported": True}],
+        "citations": [{"quote": quote}],
+    }
+    assert verify_sentences(good) == []
+    changed = {**good, "text": "The gap of GaAs is 9.42 eV. [1]"}
+    assert verify_sentences(changed) == ["sentence 1 is not supported by what it cites"]
+    longer = {**good, "text": good["text"] + " Trust me."}
+    assert verify_sentences(longer) == ["the text holds words of no sentence: 'Trust me.'"]
+    elsewhere = {**good, "sentences": [{**good["sentences"][0], "citations": [7]}]}
+    assert verify_sentences(elsewhere) == ["sentence 1 cites [7] of 1 citations"]
+    outside = {**good, "sentences": [{**good["sentences"][0], "end": 99}]}
+    assert verify_sentences(outside)[0] == "sentence 1 lies outside of the text"
+    with pytest.raises(RagkitError, match="not an answer"):
+        verify_sentences({"text": 3})
+
+
+def test_sentences_when_a_reader_made_them_pass(tmp_path):
+    hits = [Hit(Chunk("d:0-40", "d", "So it is [7]. Is it? GaN emits blue light.", 0, 42), 1.0)]
+    for question in ("Is it so?", "What does GaN emit?"):
+        answer = ExtractiveReader(HashEmbedder(), threshold=0.0).read([question], [hits])[0]
+        assert answer.sentences
+        assert verify_sentences(answer) == []

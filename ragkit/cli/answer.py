@@ -23,22 +23,27 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check every citation: valid, stale or broken. Exit code 0 only if all are valid."""
-    from ragkit.verification import verify_answer
+    from ragkit.verification import verify_answer, verify_sentences
 
     data = _read(answer)
     checks = verify_answer(data, _documents(data, in_, docs))
     refusal = data.get("refusal")
-    valid = all(check.state == "valid" for check in checks)
+    faults = verify_sentences(data)
+    valid = bool(checks) and not faults and all(check.state == "valid" for check in checks)
     if as_json:
-        print_json({"valid": valid, "refusal": refusal, "citations": checks})
+        print_json({"valid": valid, "refusal": refusal, "citations": checks, "faults": faults})
     elif refusal:
         out(f"a refusal ({refusal.get('reason')}): there is nothing to check")
     else:
         for check in checks:
             out(f"[{check.number}] {check.state:6} {check.doc_id}: {check.why}")
+        for fault in faults:
+            out(f"fault: {fault}")
+        if not checks:
+            out("the answer cites nothing")
     if refusal:
         raise typer.Exit(NO_EVIDENCE)
-    if not valid or not checks:
+    if not valid:
         raise typer.Exit(1)
 
 
