@@ -80,6 +80,11 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def kinds(cell):
+    """The mime types a cell shows. How a stream is cut into pieces is up to the machine's load."""
+    return [sorted(output.data) for output in cell.outputs if output.output_type != "stream"]
+
+
 def shown(cell):
     """The text of a cell's outputs."""
     return "".join(
@@ -123,9 +128,7 @@ def test_notebook_when_run_in_a_fresh_kernel_without_network_then_shows_the_same
     for before, after in zip(committed, fresh, strict=True):
         if "deterministic" in before.metadata.get("tags", []):
             assert shown(after) == shown(before)
-        assert [sorted(output.get("data", {})) for output in after.outputs] == [
-            sorted(output.get("data", {})) for output in before.outputs
-        ]
+        assert kinds(after) == kinds(before)
 
 
 def test_notebook_when_it_reaches_for_the_network_then_is_stopped(tmp_path):
