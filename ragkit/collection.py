@@ -410,7 +410,7 @@ class Collection:
         return maintenance.content_digest(self._reading_store(), self.snapshot())
 
     def info(self) -> dict[str, Any]:
-        """Counts by state, generation, settings and fingerprints."""
+        """Counts by state, generation, settings, fingerprints, the last jobs with their losses."""
         store = self._reading_store()
         snapshot = self.snapshot()
         assert self._description is not None
@@ -423,7 +423,10 @@ class Collection:
             "settings": asdict(self.settings),
             "embedder": dict(self._description["embedder"]),
             "bytes": sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()),
-            "jobs": store.job_history(5),
+            "jobs": [
+                {**job, "losses": [asdict(loss) for loss in store.job_losses(job["id"])]}
+                for job in store.job_history(5)
+            ],
         }
 
     def document(self, doc_id: str) -> Document | None:
