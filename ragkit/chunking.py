@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from ragkit.sentences import RuleSegmenter
 from ragkit.types import Chunk, Document, Segmenter, Tokenizer
 
+_BLOCK = 1 << 15  # code points tokenized at once: this memory does not grow with the document
+_LONGEST_TOKEN = 32  # code points: more of them make a chunk full, however few tokens they are
 _WORD = re.compile(r"\w+|[^\w\s]")
 _CLAUSE = re.compile(r"[,;:)\]–—，、；][\"'”’]{0,2}(?:\s|(?<=[，、；]))")
 _SPACE = re.compile(r"\s")
@@ -76,7 +78,8 @@ class Chunker:
 
     A sentence longer than that is split at the last clause mark or white space before the limit, or
     else between two tokens. A chunk exceeds the budget only where one character alone does. Every
-    character but white space is in some chunk.
+    character but white space is in some chunk. A chunk is no longer than 32 characters for each
+    token of the budget, since tokenizers read endless words (as in encoded data) as a single token.
 
     In a Markdown document (metadata "format" is "markdown") each header line starts a chunk, and
     chunks carry the texts of their headers from level 1 down as "headers". In a document with
@@ -84,7 +87,8 @@ class Chunker:
     from 1, as "page".
 
     Args:
-        tokenizer: Counts the tokens; called twice a document, with batches.
+        tokenizer: Counts the tokens; called with blocks of about 32,000 characters and their
+            chunks.
         max_tokens: Budget of a chunk in tokens, at least 1.
         overlap: At most this many tokens of whole trailing sentences are repeated at the start of
             the next chunk of the section; 0 <= overlap < max_tokens.
@@ -114,6 +118,8 @@ class Chunker:
         self._tokenizer = tokenizer
         self._segmenter = RuleSegmenter() if segmenter is None else segmenter
         self._max_tokens = max_tokens
+        self._max_length = _LONGEST_TOKEN * max_tokens  # code points
+        self._block = max(_BLOCK, 4 * self._max_length)
         self._overlap = overlap
 
     @property
@@ -130,33 +136,82 @@ class Chunker:
             return []
         markdown = document.metadata.get("format") == "markdown"
         sections = _sections(text) if markdown else [_Section(0, [])]
-        tokens = _Tokens(self._tokenizer.spans([text])[0])
-        runs: list[_Run] = []
-        for section, spans in zip(sections, _by_section(text, sentences, sections), strict=True):
-            units = [unit for span in spans for unit in self._units(text, span, tokens)]
-            runs.extend(_Run(packed, section.headers) for packed in self._packed(units, tokens))
-        # A chunk that is the whole text was counted in its only context.
-        whole = len(runs) == 1 and sentences[0][0] == 0 and runs[0].units[-1].end == len(text)
-        fits = whole and len(tokens.ends) <= self._max_tokens
-        return [_chunk(document, run) for run in (runs if fits else self._fitting(text, runs))]
+        groups = zip(sections, _by_section(text, sentences, sections), strict=True)
+        return [
+            _chunk(document, _Run(run, section.headers))
+            for section, spans in groups
+            for run in self._runs(text, _bounded(text, spans, self._block))
+        ]
+
+    def _runs(self, text: str, spans: list[tuple[int, int]]) -> Iterator[list[_Unit]]:
+        """The chunks to be of a section, tokenizing a block of it at a time."""
+        first = 0
+        while first < len(spans):
+            start, last = spans[first][0], first + 1
+            while last < len(spans) and spans[last][1] - start <= self._block:
+                last += 1
+            block = text[start : spans[last - 1][1]]
+            tokens = _Tokens(self._tokenizer.spans([block])[0], offset=start)
+            units = [unit for span in spans[first:last] for unit in self._units(text, span, tokens)]
+            runs = list(self._packed(units, tokens))
+            first = last
+            if last < len(spans) and len(runs) > 1:  # the last run may go on in the next block
+                begin = runs.pop()[0].start
+                while spans[first - 1][0] > begin:
+                    first -= 1
+                if spans[first - 1][1] > begin:
+                    first -= 1
+                    spans[first] = (begin, spans[first][1])
+            # A run that is the whole block was counted in its only context.
+            alone = len(runs) == 1 and _extent(runs[0]) == (start, start + len(block))
+            fits = alone and len(tokens.ends) <= self._max_tokens
+            yield from runs if fits else self._fitting(text, runs)
+
+    def _is_over(self, start: int, end: int, tokens: _Tokens) -> bool:
+        """Whether text[start:end] is more than one chunk may hold."""
+        return tokens.count(start, end) > self._max_tokens or end - start > self._max_length
 
     def _units(self, text: str, span: tuple[int, int], tokens: _Tokens) -> Iterator[_Unit]:
-        """The sentence, or its pieces of at most max_tokens tokens."""
+        """The sentence, or its pieces that each fit a chunk."""
         start, end = span
-        whole = tokens.count(start, end) <= self._max_tokens
-        while tokens.count(start, end) > self._max_tokens:
-            cut = _cut(text, start, tokens, self._max_tokens)
+        whole = not self._is_over(start, end, tokens)
+        while self._is_over(start, end, tokens):
+            cut = self._cut(text, start, tokens)
             if cut >= end:
                 break
             yield _Unit(start, _rstripped(text, start, cut), whole=False)
             start = _lstripped(text, cut, end)
         yield _Unit(start, end, whole)
 
+    def _cut(self, text: str, start: int, tokens: _Tokens) -> int:
+        """Where to cut text[start:] so that the first part fits a chunk.
+
+        After the last clause mark of the last quarter, else after the last white space of the
+        second half, else before the first token that is too many, or after it where nothing stands
+        before it.
+        """
+        limit = tokens.before(start) + self._max_tokens
+        longest = start + self._max_length
+        by_tokens = limit < len(tokens.starts) and tokens.starts[limit] <= longest
+        hard = tokens.starts[limit] if by_tokens else longest
+        if hard <= start:
+            return min(tokens.ends[limit], longest)
+        for pattern, share in ((_CLAUSE, 4), (_SPACE, 2)):
+            if by_tokens:
+                lowest = tokens.starts[limit - self._max_tokens // share]
+            else:
+                lowest = longest - self._max_length // share
+            found = pattern.finditer(text, max(start + 1, lowest), hard)
+            cut = max((match.end() for match in found), default=0)
+            if cut:
+                return cut
+        return hard
+
     def _packed(self, units: Sequence[_Unit], tokens: _Tokens) -> Iterator[list[_Unit]]:
         """Runs of units within the budget, each as long as possible."""
         packed: list[_Unit] = []
         for unit in units:
-            if packed and tokens.count(packed[0].start, unit.end) > self._max_tokens:
+            if packed and self._is_over(packed[0].start, unit.end, tokens):
                 yield packed
                 packed = self._repeated(packed, unit, tokens)
             packed.append(unit)
@@ -170,38 +225,55 @@ class Chunker:
         first = len(packed)
         while first and packed[first - 1].whole:
             start = packed[first - 1].start
-            if (
-                tokens.count(start, packed[-1].end) > self._overlap
-                or tokens.count(start, unit.end) > self._max_tokens
+            if tokens.count(start, packed[-1].end) > self._overlap or self._is_over(
+                start, unit.end, tokens
             ):
                 break
             first -= 1
         return packed[first:]
 
-    def _fitting(self, text: str, runs: list[_Run]) -> list[_Run]:
+    def _fitting(self, text: str, runs: list[list[_Unit]]) -> list[list[_Unit]]:
         """The runs, split where the tokenizer finds more tokens in a slice than in its context.
 
         Word pieces depend on their word, and byte pairs on the space before them.
         """
-        fitting: list[_Run] = []
+        fitting: list[list[_Unit]] = []
         pending = runs
         while pending:
-            slices = [text[run.units[0].start : run.units[-1].end] for run in pending]
-            split: list[_Run] = []
+            slices = [text[slice(*_extent(run))] for run in pending]
+            split: list[list[_Unit]] = []
             for run, spans in zip(pending, self._tokenizer.spans(slices), strict=True):
                 halves = self._split(text, run, spans) if len(spans) > self._max_tokens else [run]
                 (split if len(halves) > 1 else fitting).extend(halves)
             pending = split
-        return sorted(fitting, key=lambda run: (run.units[-1].end, run.units[0].start))
+        return sorted(fitting, key=lambda run: (run[-1].end, run[0].start))
 
-    def _split(self, text: str, run: _Run, spans: Sequence[tuple[int, int]]) -> list[_Run]:
+    def _split(
+        self, text: str, run: list[_Unit], spans: Sequence[tuple[int, int]]
+    ) -> list[list[_Unit]]:
         """The run without its last unit and that unit; a single unit in pieces."""
-        units, headers = run
-        if len(units) > 1:
-            return [_Run(units[:-1], headers), _Run(units[-1:], headers)]
-        start, end, _ = units[0]
+        if len(run) > 1:
+            return [run[:-1], run[-1:]]
+        start, end, _ = run[0]
         tokens = _Tokens(spans, offset=start)
-        return [_Run([piece], headers) for piece in self._units(text, (start, end), tokens)]
+        return [[piece] for piece in self._units(text, (start, end), tokens)]
+
+
+def _extent(units: Sequence[_Unit]) -> tuple[int, int]:
+    return units[0].start, units[-1].end
+
+
+def _bounded(text: str, spans: Sequence[tuple[int, int]], longest: int) -> list[tuple[int, int]]:
+    """The spans, long ones cut at white space, or anywhere if there is none."""
+    pieces = []
+    for start, end in spans:
+        while end - start > longest:
+            spaces = _SPACE.finditer(text, start + longest // 2, start + longest)
+            cut = max((match.end() for match in spaces), default=start + longest)
+            pieces.append((start, _rstripped(text, start, cut)))
+            start = _lstripped(text, cut, end)
+        pieces.append((start, end))
+    return pieces
 
 
 def _rstripped(text: str, start: int, end: int) -> int:
@@ -214,25 +286,6 @@ def _lstripped(text: str, start: int, end: int) -> int:
     while start < end and text[start].isspace():
         start += 1
     return start
-
-
-def _cut(text: str, start: int, tokens: _Tokens, max_tokens: int) -> int:
-    """Where to cut text[start:] so that the first part has at most `max_tokens` tokens.
-
-    After the last clause mark of the last quarter, else after the last white space of the second
-    half, else before the first token that is too many, or after it where nothing stands before it.
-    """
-    first = tokens.before(start)
-    limit = first + max_tokens
-    hard = tokens.starts[limit]
-    if hard <= start:
-        return tokens.ends[limit]
-    for pattern, share in ((_CLAUSE, 4), (_SPACE, 2)):
-        lowest = max(start + 1, tokens.starts[limit - max_tokens // share])
-        cut = max((match.end() for match in pattern.finditer(text, lowest, hard)), default=0)
-        if cut:
-            return cut
-    return hard
 
 
 def _by_section(
@@ -284,7 +337,7 @@ def _header_text(rest: str) -> str:
 
 
 def _chunk(document: Document, run: _Run) -> Chunk:
-    start, end = run.units[0].start, run.units[-1].end
+    start, end = _extent(run.units)
     metadata = {key: value for key, value in document.metadata.items() if key != "pages"}
     if run.headers:
         metadata["headers"] = list(run.headers)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -252,7 +253,8 @@ class Collection:
         deleted by `add` (see `sync`). Interrupted at any point, the same call goes on.
 
         Args:
-            items: Paths, documents, or a mixture.
+            items: Paths, documents, or a mixture. A generator of documents is read as it is
+                worked through, and never held in memory.
             metadata: Fields for every document; they win over the documents' own.
             on_progress: Called with a `Progress` as work goes on.
 
@@ -536,9 +538,16 @@ def _check_new(path: Path, settings: Settings) -> None:
 
 def _sort(
     items: str | Path | Document | Iterable[str | Path | Document],
-) -> tuple[list[Path], list[Document]]:
+) -> tuple[list[Path], Iterable[Document]]:
+    """Paths and documents. A generator of documents is not read yet: it may be endless."""
     if isinstance(items, str | Path | Document):
         items = [items]
+    if not isinstance(items, Sequence):
+        items = iter(items)
+        first = next(items, None)
+        if isinstance(first, Document):
+            return [], _only_documents(chain([first], items))
+        items = [] if first is None else [first, *items]
     paths: list[Path] = []
     documents: list[Document] = []
     for item in items:
@@ -551,3 +560,13 @@ def _sort(
         else:
             raise TypeError(f"cannot add {item!r}; expected a path or a Document")
     return paths, documents
+
+
+def _only_documents(items: Iterable[object]) -> Iterator[Document]:
+    for item in items:
+        if not isinstance(item, Document):
+            raise TypeError(
+                f"cannot add {item!r} from a generator that began with documents; it must hold "
+                "documents only (a list may hold paths as well)"
+            )
+        yield item

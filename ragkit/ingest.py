@@ -33,6 +33,7 @@ from ragkit.types import Chunk, Document, Embedder, Loss
 LOADER_VERSION = 1  # raise it when loaders extract something else; files are then read again
 BATCH_CHUNKS = 256  # embedded between two flushes of the ledger: what a kill can cost
 BATCH_DOCUMENTS = 256
+BATCH_CHARACTERS = 1 << 21  # of documents held at once, if there is more than one
 SEGMENT_CHUNKS = 16_384  # indexed and committed at once
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -101,6 +102,7 @@ class Ingestion:
         self._on_progress = on_progress or (lambda progress: None)
         self._next_document, self._next_chunk = parts.store.next_numbers()
         self._buffer: list[tuple[Document, str]] = []
+        self._buffered = 0  # characters
         self._seen: set[str] = set()
         self._finished: list[FileRow] = []
         self._staged = _Staged()
@@ -205,7 +207,8 @@ class Ingestion:
             )  # fmt: skip
         fields = {**document.metadata, **self._metadata}
         self._buffer.append((replace(document, text=text, metadata=fields), file))
-        if len(self._buffer) >= BATCH_DOCUMENTS:
+        self._buffered += len(text)
+        if len(self._buffer) >= BATCH_DOCUMENTS or self._buffered >= BATCH_CHARACTERS:
             self._process()
 
     def _drop_twin(self, doc_id: str, file: str) -> None:
@@ -245,7 +248,7 @@ class Ingestion:
 
     def _process(self) -> None:
         """Chunk, store and embed the buffered documents; commit when a segment is full."""
-        buffer, self._buffer = self._buffer, []
+        buffer, self._buffer, self._buffered = self._buffer, [], 0
         live = self._parts.store.live_versions([document.id for document, _ in buffer])
         rows: list[DocumentRow] = []
         new_chunks: list[ChunkRow] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +16,9 @@ import numpy as np
 
 from ragkit import trust
 from ragkit.digests import text_digest
-from ragkit.errors import CollectionError
-from ragkit.indexes.bm25 import Postings, PostingsBuilder
+from ragkit.errors import CollectionError, CorruptCollection
+from ragkit.indexes.bm25 import PostingsBuilder
+from ragkit.indexes.merge import MergedPostings
 from ragkit.indexes.segment import verify_segment, write_segment
 from ragkit.ingest import (
     BATCH_CHUNKS,
@@ -36,6 +38,7 @@ from ragkit.types import Rows, Vectors
 _T = TypeVar("_T")
 _SEGMENTS_A_TIER = 8
 _SMALLEST_TIER = 64  # rows
+_NAMED_ROWS = 1000  # chunk ids of a segment in memory at once
 _DEAD_SHARE = 0.5  # a segment with more dead rows is written anew
 KEPT_GENERATIONS = 2
 
@@ -83,8 +86,11 @@ def compact(parts: Parts, snapshot: Snapshot, *, full: bool = False) -> bool:
     kept = np.flatnonzero(is_live)
     numbers: Rows = np.concatenate([segment.chunks for segment in segments])
     dropped = numbers[~is_live].tolist()
-    ids = parts.store.chunk_ids(numbers[kept].tolist())
-    kept = np.array(sorted(kept.tolist(), key=lambda i: ids[int(numbers[i])]), dtype=np.int64)
+    ends = np.cumsum([len(segment) for segment in segments])
+    runs = [
+        kept[(kept >= end - len(s)) & (kept < end)] for end, s in zip(ends, segments, strict=True)
+    ]
+    kept = _by_chunk_id(parts.store, numbers, runs)
     old = [segment.folder.name for segment in segments]
     if len(kept) == 0:
         parts.store.replace_segments(old, [], dropped=dropped)
@@ -100,12 +106,27 @@ def compact(parts: Parts, snapshot: Snapshot, *, full: bool = False) -> bool:
 
     place = np.full(len(numbers), -1, dtype=np.int64)
     place[kept] = np.arange(len(kept))
-    targets = np.split(place, np.cumsum([len(segment) for segment in segments])[:-1])
-    postings = Postings.merge([segment.postings for segment in segments], targets)
+    targets = np.split(place, ends[:-1])
+    postings = MergedPostings([segment.postings for segment in segments], targets)
     name = write_segment(parts.segments, numbers[kept], gather, postings, parts.index)
     old = [digest for digest in old if digest != name]
     parts.store.replace_segments(old, [(name, len(kept))], dropped=dropped)
     return True
+
+
+def _by_chunk_id(store: Store, numbers: Rows, runs: Sequence[Rows]) -> Rows:
+    """All positions in order of their chunks' ids; those of each run are in that order already."""
+
+    def named(run: Rows) -> Iterator[tuple[str, int]]:
+        for positions in _batched(iter(run.tolist()), _NAMED_ROWS):
+            ids = store.chunk_ids(numbers[positions].tolist())
+            yield from (
+                (ids[number], i)
+                for i, number in zip(positions, numbers[positions].tolist(), strict=True)
+            )
+
+    merged = heapq.merge(*map(named, runs))
+    return np.fromiter((position for _, position in merged), dtype=np.int64)
 
 
 def is_tidy(opening: Opening) -> bool:
@@ -161,22 +182,45 @@ def content_digest(store: Store, snapshot: Snapshot) -> str:
     total = hashlib.blake2b(digest_size=16)
     for doc_id, text, _ in store.live_documents(generation):
         total.update(f"{doc_id}\0{text}\0".encode())
-    where = _places(snapshot)
+    places = _Places(snapshot)
     for number, chunk_id, start, end in store.live_chunks(generation):
         total.update(f"{chunk_id}\0{start}\0{end}\0".encode())
-        segment, row = where[number]
-        total.update(snapshot.segments[segment].vectors[row].tobytes())
+        vector = places.vector(number)
+        if vector is None:
+            raise CorruptCollection(f"the chunk {chunk_id!r} is in no segment; see `index verify`")
+        total.update(vector.tobytes())
     return total.hexdigest()
 
 
-def _places(snapshot: Snapshot) -> dict[int, tuple[int, int]]:
-    places = {}
-    for i, segment in enumerate(snapshot.segments):
-        live = snapshot.live[i]
-        for row, number in enumerate(segment.chunks.tolist()):
-            if live is None or live[row]:
-                places[number] = (i, row)
-    return places
+class _Places:
+    """Where each live chunk's vector is; 16 bytes a chunk."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._segments = snapshot.segments
+        self._ends = np.cumsum([len(segment) for segment in snapshot.segments])
+        empty: Rows = np.empty(0, dtype=np.int64)
+        numbers = np.concatenate([empty, *(segment.chunks for segment in snapshot.segments)])
+        live = [
+            np.ones(len(segment), dtype=bool) if mask is None else mask
+            for segment, mask in zip(snapshot.segments, snapshot.live, strict=True)
+        ]
+        at = np.flatnonzero(np.concatenate([np.empty(0, dtype=bool), *live]))
+        self._positions = at[np.argsort(numbers[at], kind="stable")]
+        self._numbers = numbers[self._positions]
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def vector(self, number: int) -> Vectors | None:
+        """float32 (dim,) of a chunk, None if no segment holds it."""
+        i = int(np.searchsorted(self._numbers, number))
+        if i == len(self._numbers) or self._numbers[i] != number:
+            return None
+        position = int(self._positions[i])
+        segment = int(np.searchsorted(self._ends, position, side="right"))
+        # Counted from the segment's end.
+        found: Vectors = self._segments[segment].vectors[position - int(self._ends[segment])]
+        return found
 
 
 def verify(store: Store, segments: Path, ledger: Ledger, snapshot: Snapshot | None) -> VerifyReport:
@@ -210,7 +254,7 @@ def verify(store: Store, segments: Path, ledger: Ledger, snapshot: Snapshot | No
 
 def _fit(store: Store, ledger: Ledger, snapshot: Snapshot) -> Iterator[str]:
     """Every live chunk is in one segment, with the ledger's vector."""
-    places = _places(snapshot)
+    places = _Places(snapshot)
     vectors = ledger.vectors()
     seen = 0
     for batch in _batched(store.live_chunk_texts(snapshot.generation), BATCH_CHUNKS):
@@ -219,12 +263,10 @@ def _fit(store: Store, ledger: Ledger, snapshot: Snapshot) -> Iterator[str]:
             seen += 1
             if _key(title, text) != key:
                 yield f"store.db: the title or text of {chunk_id!r} is not what was embedded"
-            if number not in places:
+            stored = places.vector(number)
+            if stored is None:
                 yield f"the chunk {chunk_id!r} is in no segment"
-                continue
-            segment, row = places[number]
-            stored = snapshot.segments[segment].vectors[row]
-            if key in rows and not np.array_equal(stored, vectors[rows[key]]):
+            elif key in rows and not np.array_equal(stored, vectors[rows[key]]):
                 yield f"the vector of {chunk_id!r} differs from the ledger's"
     if seen != len(places):
         yield f"the segments hold {len(places)} live rows, the store {seen} live chunks"

@@ -1,9 +1,11 @@
 import re
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ragkit import chunking
 from ragkit.chunking import Chunker, WordTokenizer
 from ragkit.types import Chunk, Document
 
@@ -223,3 +225,29 @@ def test_chunk_when_200_kilobytes_of_one_piece_then_all_is_kept(piece):
     document = Document("d", text, metadata={"format": "markdown"})
     chunks = Chunker(WordTokenizer()).chunk(document)
     assert "".join("".join(chunk.text.split()) for chunk in chunks) == "".join(text.split())
+
+
+@given(
+    words=st.lists(
+        st.sampled_from(["a", "Bc", "def.", "It", "so,", "x" * 70, "\n\n"]), max_size=400
+    ),
+    max_tokens=st.integers(1, 3),
+    overlap=st.integers(0, 2),
+)
+def test_chunk_when_tokenized_block_by_block_then_as_if_at_once(words, max_tokens, overlap):
+    document = Document("d", " ".join(words))
+    found = []
+    for block in (1, 1 << 20):
+        with mock.patch.object(chunking, "_BLOCK", block):
+            chunker = Chunker(
+                WordTokenizer(), max_tokens=max_tokens, overlap=min(overlap, max_tokens - 1)
+            )
+        found.append(chunker.chunk(document))
+    assert found[0] == found[1]
+
+
+def test_chunk_when_a_text_is_one_endless_word_then_its_chunks_are_bounded():
+    text = "QUJD" * 20_000
+    chunks = Chunker(WordTokenizer(), max_tokens=10).chunk(Document("d", text))
+    assert "".join(chunk.text for chunk in chunks) == text
+    assert max(len(chunk.text) for chunk in chunks) == 320

@@ -1,13 +1,18 @@
+import tempfile
 import warnings
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ragkit.indexes import merge
 from ragkit.indexes.bm25 import BM25Index, Postings, Statistics
 from ragkit.indexes.exact import ExactIndex
 from ragkit.indexes.faiss import FaissIndex
+from ragkit.indexes.merge import MergedPostings
 from ragkit.indexes.terms import TermAnalyzer
 from ragkit.testing import check_term_index, check_vector_index, unit_vectors
 
@@ -149,11 +154,14 @@ def test_postings_when_merged_equal_postings_built_at_once(rows, cut, data):
     keep = [i for i in order if i not in dropped]
     target = np.full(len(rows), -1)
     target[keep] = np.arange(len(keep))
-    merged = Postings.merge(
-        [Postings.build(rows[:cut]), Postings.build(rows[cut:])], [target[:cut], target[cut:]]
-    )
+    parts = [Postings.build(rows[:cut]), Postings.build(rows[cut:])]
+    block = data.draw(st.integers(1, 20))
+    with mock.patch.object(merge, "_BLOCK", block), tempfile.TemporaryDirectory() as folder:
+        MergedPostings(parts, [target[:cut], target[cut:]]).save(Path(folder))
+        merged = Postings.load(Path(folder))
     at_once = Postings.build([rows[i] for i in keep])
     assert merged.lengths.tolist() == at_once.lengths.tolist()
+    assert merged.vocabulary() == at_once.vocabulary()
     for term in {word for row in rows for word in row}:
         assert [a.tolist() for a in merged.find(term)] == [a.tolist() for a in at_once.find(term)]
 

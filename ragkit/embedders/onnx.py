@@ -17,7 +17,7 @@ from ragkit.embedders.tokenizer import HubTokenizer, report_cut
 from ragkit.errors import ModelError
 from ragkit.types import Vectors
 
-_CONVERSION = 2  # part of the fingerprint: raise it when the graph or its quantisation changes
+_CONVERSION = 3  # part of the fingerprint: raise it when the graph or its quantisation changes
 _TOKENS_PER_BATCH = 8192  # fp32 only
 
 

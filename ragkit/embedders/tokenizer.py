@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tokenizers import Encoding
 from tokenizers import Tokenizer as _FastTokenizer
 
 from ragkit.losses import report
@@ -25,16 +26,19 @@ class HubTokenizer:
 
     def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Each text's tokens as (start, end) code point offsets, special tokens left out."""
-        encodings = self._fast.encode_batch(list(texts), add_special_tokens=False)
-        return [encoding.offsets for encoding in encodings]
+        return [encoding.offsets for encoding in self._encode(texts, special=False)]
+
+    def _encode(self, texts: Sequence[str], *, special: bool) -> list[Encoding]:
+        if len(texts) == 1:  # a batch starts threads, which cost more than a short text does
+            return [self._fast.encode(texts[0], add_special_tokens=special)]
+        return self._fast.encode_batch(list(texts), add_special_tokens=special)
 
     def ids(self, texts: Sequence[str], max_tokens: int) -> tuple[list[list[int]], list[int]]:
         """Ids with special tokens, at most `max_tokens` a text, and each text's full length.
 
         A longer text loses the tokens before its last special token.
         """
-        encodings = self._fast.encode_batch(list(texts))
-        full = [encoding.ids for encoding in encodings]
+        full = [encoding.ids for encoding in self._encode(texts, special=True)]
         cut = [ids if len(ids) <= max_tokens else [*ids[: max_tokens - 1], ids[-1]] for ids in full]
         return cut, [len(ids) for ids in full]
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit.indexes.arrays import map_array
 from ragkit.indexes.ranking import best_rows, check_search, empty_result
 from ragkit.types import Mask, Rows, Scores
 
@@ -53,42 +54,6 @@ class Postings:
             builder.add(terms)
         return builder.build()
 
-    @classmethod
-    def merge(cls, parts: Sequence[Postings], targets: Sequence[Rows]) -> Postings:
-        """One index from several, each row moved.
-
-        Args:
-            parts: The indexes.
-            targets: For each, int64 (rows,): the new row of every old one, -1 to drop it. All new
-                rows together are 0 … n - 1.
-        """
-        term_rows: dict[bytes, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
-        n_rows = sum(int((target >= 0).sum()) for target in targets)
-        lengths = np.zeros(n_rows, dtype=np.int32)
-        for part, target in zip(parts, targets, strict=True):
-            kept = target >= 0
-            lengths[target[kept]] = part.lengths[kept]
-            for i in range(part.n_terms):
-                old, counts = part._posting(i)
-                new = target[old]
-                live = new >= 0
-                if live.any():
-                    pair = (new[live], counts[live].astype(np.int64))
-                    term_rows.setdefault(part._term(i), []).append(pair)
-        ordered = sorted(term_rows)
-        ids: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-        rows: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-        counts_of: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-        for i, term in enumerate(ordered):
-            new = np.concatenate([pair[0] for pair in term_rows[term]])
-            order = np.argsort(new)
-            ids.append(np.full(len(new), i))
-            rows.append(new[order])
-            counts_of.append(np.concatenate([pair[1] for pair in term_rows[term]])[order])
-        terms = [term.decode() for term in ordered]
-        joined = [np.concatenate(arrays) for arrays in (ids, rows, counts_of)]
-        return cls(pack(terms, joined[0], joined[1], joined[2], lengths))
-
     def save(self, folder: Path) -> list[Path]:
         """Write one `.npy` an array; returns the files."""
         files = []
@@ -112,6 +77,20 @@ class Postings:
         """Rows, empty ones included."""
         return len(self.lengths)
 
+    def vocabulary(self) -> list[bytes]:
+        """The terms in UTF-8, sorted."""
+        return [self._term(i) for i in range(self.n_terms)]
+
+    def sizes(self) -> NDArray[np.int64]:
+        """int64 (terms,): in how many rows each term occurs."""
+        return np.diff(self._posting_ends, prepend=0)
+
+    def postings(self, first: int, last: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Rows and counts of the terms from number `first` to before `last`, end to end."""
+        start = int(self._posting_ends[first - 1]) if first else 0
+        end = int(self._posting_ends[last - 1]) if last else 0
+        return self._rows[start:end], self._counts[start:end]  # type: ignore[return-value]
+
     def find(self, term: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Rows that hold the term, ascending, and how often; both int32, maybe empty."""
         wanted = term.encode()
@@ -119,16 +98,11 @@ class Postings:
         if i == self.n_terms or self._term(i) != wanted:
             nothing = np.empty(0, dtype=np.int32)
             return nothing, nothing
-        return self._posting(i)
+        return self.postings(i, i + 1)
 
     def _term(self, i: int) -> bytes:
         start = int(self._term_ends[i - 1]) if i else 0
         return bytes(self._terms[start : int(self._term_ends[i])])
-
-    def _posting(self, i: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        start = int(self._posting_ends[i - 1]) if i else 0
-        end = int(self._posting_ends[i])
-        return self._rows[start:end], self._counts[start:end]  # type: ignore[return-value]
 
 
 def pack(
@@ -187,15 +161,6 @@ class PostingsBuilder:
         placed = np.empty_like(lengths)
         placed[place] = lengths
         return Postings(pack(ordered, term_ids[order], rows[order], counts, placed))
-
-
-def map_array(file: Path) -> NDArray[np.generic]:
-    """Memory-map an `.npy` file; an empty array cannot be mapped and is read."""
-    try:
-        array: NDArray[np.generic] = np.load(file, mmap_mode="r", allow_pickle=False)
-    except ValueError:
-        array = np.load(file, allow_pickle=False)
-    return np.asarray(array)  # still mapped; slices of np.memmap itself cost ten times as much
 
 
 class Statistics:

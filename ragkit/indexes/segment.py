@@ -27,8 +27,10 @@ from ragkit import trust
 from ragkit.digests import digest, file_digest
 from ragkit.durable import sync_path
 from ragkit.errors import CorruptCollection
-from ragkit.indexes.bm25 import Postings, map_array
+from ragkit.indexes.arrays import map_array, write_array
+from ragkit.indexes.bm25 import Postings
 from ragkit.indexes.exact import ExactIndex
+from ragkit.indexes.merge import MergedPostings
 from ragkit.types import Rows, VectorIndex, Vectors
 
 FORMAT = 1
@@ -91,7 +93,7 @@ def write_segment(
     parent: Path,
     chunks: Rows,
     gather: Callable[[slice], Vectors],
-    postings: Postings,
+    postings: Postings | MergedPostings,
     settings: IndexSettings,
 ) -> str:
     """Write a segment and return its digest.
@@ -142,11 +144,9 @@ def write_segment(
 
 def _write_vectors(file: Path, n_rows: int, gather: Callable[[slice], Vectors]) -> int:
     dim = int(gather(slice(0, 1)).shape[1])
-    out = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(n_rows, dim))
-    for start in range(0, n_rows, _COPY_ROWS):
-        part = slice(start, min(start + _COPY_ROWS, n_rows))
-        out[part] = gather(part)
-    out.flush()
+    starts = range(0, n_rows, _COPY_ROWS)
+    blocks = (gather(slice(start, min(start + _COPY_ROWS, n_rows))) for start in starts)
+    write_array(file, blocks, np.float32, (n_rows, dim))
     return dim
 
 

