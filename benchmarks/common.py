@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import string
+import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ from typing import Any
 from ragkit.digests import text_digest
 from ragkit.types import Document, Hit
 
-ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = Path(__file__).resolve().parent
+ROOT = BENCHMARKS.parent
 
 
 def data_root() -> Path:
@@ -39,6 +41,29 @@ def machine() -> str:
         cpu = found[1] if found else cpu
     libraries = ", ".join(f"{name} {version(name)}" for name in names)
     return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, {libraries}"
+
+
+def run_system(peers: Path, system: str, job: str, *arguments: object) -> dict[str, Any]:
+    """One job of `systems.py` in a process of its own: ragkit's Python, or the peers'."""
+    python = sys.executable if system == "ragkit" else str(peers)
+    command = [python, str(BENCHMARKS / "systems.py"), system, job, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{system} {job} failed:\n{done.stderr[-2000:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def peer_versions(peers: Path) -> str:
+    """The peers' versions; ends the program if their environment is not there."""
+    if not peers.exists():
+        sys.exit(f"no peers at {peers}; `make .venv-peers/.done` makes their environment")
+    names = ("sentence-transformers", "txtai", "llama-index-core", "faiss-cpu", "torch")
+    code = "import sys, importlib.metadata as m; print(', '.join(f'{n} {m.version(n)}' "
+    code += "for n in sys.argv[1:]))"
+    done = subprocess.run(
+        [str(peers), "-c", code, *names], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
 
 
 def normalise(text: str) -> str:

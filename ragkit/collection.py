@@ -502,10 +502,15 @@ class Collection:
         while True:
             snapshot = self.snapshot()
             found = search(snapshot)
-            chunks = store.chunks(sorted({place.chunk for places in found for place in places}))
-            if store.generation() - snapshot.generation < maintenance.KEPT_GENERATIONS:
+            numbers = sorted({place.chunk for places in found for place in places})
+            chunks = store.chunks(numbers)
+            # Writers may have been so quick that texts, and with them the fields to filter by, are
+            # gone from the store already. Then search what is there now.
+            if all(number in chunks and chunks[number].text for number in numbers) and (
+                where is None
+                or store.generation() - snapshot.generation < maintenance.KEPT_GENERATIONS
+            ):
                 return snapshot, found, chunks
-            # Writers were so quick that the texts may be gone already: search what is there now.
 
     def close(self) -> None:
         """Let go of the files."""

@@ -12,6 +12,7 @@ from ragkit.types import Mask, Rows, Scores, Vectors
 
 _BLOCK_SCORES = 1 << 24  # scores held at once: 64 MB of float32
 _BLOCK_ROWS = 1 << 13  # rows scored again at once
+_FEW_QUERIES = 8  # below this a matrix product is slower than one product a row
 
 
 class ExactIndex:
@@ -49,7 +50,7 @@ class ExactIndex:
         step = max(1, _BLOCK_SCORES // len(matrix))
         for start in range(0, len(queries), step):
             block = queries[start : start + step]
-            products = block @ matrix.T  # (block, candidates or rows)
+            products = _products(block, matrix)  # (block, candidates or rows)
             if not few and len(candidates) < n_rows:
                 products = products[:, candidates]
             for i, query in enumerate(block):
@@ -65,6 +66,20 @@ class ExactIndex:
             for i in range(0, len(rows), _BLOCK_ROWS)
         ]
         return np.concatenate(blocks) if blocks else np.empty(0)
+
+
+def _products(queries: Vectors, matrix: Vectors) -> Vectors:
+    """float32 (queries, rows): all inner products.
+
+    For few queries memory is the limit, and BLAS' threads only wait for one another: on two busy
+    cores its product of one query with 7,000 rows takes 8 ms, a loop over the rows 0.2 ms.
+    """
+    if len(queries) >= _FEW_QUERIES:
+        return queries @ matrix.T
+    products = np.empty((len(queries), len(matrix)), dtype=np.float32)
+    for query, row in zip(queries, products, strict=True):
+        np.vecdot(matrix, query, out=row)
+    return products
 
 
 def check_queries(vectors: Vectors, dim: int) -> Vectors:
