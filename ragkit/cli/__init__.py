@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 
 
 def run() -> None:
     """Run the command line; Ctrl-C is answered from the first import on."""
+    pressed = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     try:
         from ragkit.cli import main
 
         main.run()
-    except KeyboardInterrupt:
+    except BaseException:
+        if not pressed:  # else whatever was raised: C code turns an interrupt into other errors
+            raise
         sys.stderr.write("interrupted\n")
         sys.exit(130)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ def add(
     if "-" in paths:
         items += _from_stdin(name)
     with (
-        _interruptible(f"ragkit index add {' '.join(paths)} --to {target}"),
+        _interruptible("add", *paths, "--to", target),
         progress(quiet=quiet) as show,
     ):
         report = collection.add(items, metadata=_fields(metadata), on_progress=show)
@@ -88,7 +89,7 @@ def build(
     exists = (target / "collection.json").exists()
     collection = Collection(target, settings=None if exists else loaded.collection_settings)
     with (
-        _interruptible(f"ragkit index build {recipe} --to {target}"),
+        _interruptible("build", recipe, "--to", target),
         progress(quiet=quiet) as show,
     ):
         report = collection.add(loaded.paths, metadata=loaded.metadata, on_progress=show)
@@ -120,7 +121,7 @@ def sync(
     """Add a folder, and delete what came from it before and is gone."""
     target = _target(to)
     collection = _open_or_make(target, None, None, None, strict=False)
-    with _interruptible(f"ragkit index sync {path} --to {target}"), progress(quiet=quiet) as show:
+    with _interruptible("sync", path, "--to", target), progress(quiet=quiet) as show:
         report = collection.sync(path, metadata=_fields(metadata), yes=yes, on_progress=show)
     _finish(collection, report, as_json=as_json)
 
@@ -217,7 +218,7 @@ def repair(in_: InOption = None, quiet: QuietOption = False) -> None:
     """Build the indexes anew from the stored documents."""
     collection = open_collection(in_)
     with (
-        _interruptible(f"ragkit index repair --in {collection.path}"),
+        _interruptible("repair", "--in", collection.path),
         progress(quiet=quiet) as show,
     ):
         n_embedded = collection.repair(on_progress=show)
@@ -301,12 +302,12 @@ def _fields(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _interruptible(command: str) -> Iterator[None]:
+def _interruptible(*command: str | Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        note(f"interrupted; nothing is lost. Go on with: {command}")
-        raise typer.Exit(130) from None
+        note(f"nothing is lost. Go on with: {shlex.join(['ragkit', 'index', *map(str, command)])}")
+        raise
 
 
 def _finish(collection: Collection, report: AddReport, *, as_json: bool) -> None:

@@ -1,0 +1,124 @@
+"""Ctrl-C at any moment of every command: exit code 130, no traceback, a whole collection."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+
+from ragkit import Collection
+from ragkit.cli import main
+
+ROOT = Path(__file__).parents[1]
+ARTICLES = ROOT / "notebooks" / "data"
+SECONDS_OF_PYTHON = 0.1  # its own start, which is not ours to guard
+
+COMMANDS = {
+    "search": ["band gap", "--in", "notes.rag"],
+    "ask": ["What is the band gap of silicon?", "--in", "notes.rag"],
+    "chat": ["--in", "notes.rag"],
+    "verify": ["answer.json"],
+    "doctor": [],
+    "models list": [],
+    "models install": ["minilm"],
+    "index add": [str(ARTICLES), "--to", "new.rag"],
+    "index build": [str(ROOT / "indexes" / "demo"), "--to", "built.rag"],
+    "index sync": [str(ARTICLES), "--to", "notes.rag", "--yes"],
+    "index delete": ["doc-1", "--in", "notes.rag"],
+    "index list": ["--in", "notes.rag"],
+    "index show": ["doc-2", "--in", "notes.rag"],
+    "index info": ["--in", "notes.rag"],
+    "index verify": ["--in", "notes.rag"],
+    "index repair": ["--in", "notes.rag"],
+    "index trust": ["--in", "notes.rag"],
+    "index compact": ["--in", "notes.rag"],
+    "index gc": ["--in", "notes.rag"],
+    "index recipes": [],
+}
+# What else they end with: no evidence, no such document any more, no download.
+ENDS = {"ask": 4, "index delete": 1, "models install": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("interrupts")
+    lines = [f"doc-{i},Oxide {i} has a band gap of {i % 7}.5 eV." for i in range(30)]
+    (folder / "notes.csv").write_text("\n".join(["id,text", *lines]))
+    run(folder, ["index", "add", "notes.csv", "--to", "notes.rag"])
+    asked = run(folder, ["ask", "What is the band gap of oxide 3?", "--in", "notes.rag", "--json"])
+    (folder / "answer.json").write_text(asked.stdout)
+    return folder
+
+
+def run(folder, arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "ragkit", *arguments], cwd=folder, capture_output=True, text=True,
+        stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    assert done.returncode in (0, 4), done.stderr
+    return done
+
+
+def interrupt(folder, name, delay):
+    """Run a command, press Ctrl-C after so many seconds; its exit code and stderr."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ragkit", *name.split(), *COMMANDS[name]],
+        cwd=folder,
+        env={**os.environ, "RAGKIT_OFFLINE": "1"},
+        stdin=subprocess.PIPE,  # chat waits for it
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A background job inherits SIGINT ignored; the command under test must not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)  # a hang is a fault too
+    return process.returncode, err
+
+
+def check(folder, name, delay):
+    code, err = interrupt(folder, name, delay)
+    # The signal itself ends Python after the command's work is done, which shells show as 130 too.
+    finished = (0, ENDS.get(name), -signal.SIGINT)
+    assert code in (130, *finished), f"{name} after {delay:.2f} s: {code}\n{err}"
+    assert "Traceback" not in err, f"{name} after {delay:.2f} s\n{err}"
+    if code == 130:
+        assert err.endswith("interrupted\n"), err
+
+
+def test_every_command_is_interrupted_here():
+    def names(group, above=()):
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                yield from names(command, (*above, name))
+            else:
+                yield " ".join((*above, name))
+
+    assert set(names(typer.main.get_command(main.app))) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_when_interrupted_ends_at_once_and_quietly(folder, name):
+    check(folder, name, SECONDS_OF_PYTHON + random.random() * 0.6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_when_interrupted_at_many_moments_ends_quietly(folder, name):
+    for step in range(6):
+        check(folder, name, SECONDS_OF_PYTHON + step * 0.14)
+
+
+def test_collection_when_every_command_was_interrupted_is_whole(folder):
+    for name in ("index sync", "index delete", "index compact", "index repair", "index gc"):
+        check(folder, name, 0.6)
+    with Collection(folder / "notes.rag") as collection:
+        assert collection.verify().faults == ()
+        assert collection.retriever("bm25").retrieve(["oxide band gap"])[0]
