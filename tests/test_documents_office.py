@@ -6,6 +6,7 @@ import io
 import os
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,165 @@ def test_mail_when_loaded_then_body_headers_and_attachment_losses(tmp_path):
     assert (document.title, document.text) == ("Größe", "Plain body\n")
     assert document.metadata == {"format": "eml", "from": "a@b.c", "to": "d@e.f"}
     assert [loss.what for loss in result.losses] == ["a.eml: x.png"]
+
+
+def _raw_pdf(*objects: bytes, trailer: str = "") -> bytes:
+    """A PDF of these objects, the first its catalog; PLACE in the trailer is that of the table."""
+    out, places = b"%PDF-1.7\n", []
+    for number, content in enumerate(objects, start=1):
+        places.append(len(out))
+        out += f"{number} 0 obj\n".encode() + content + b"\nendobj\n"
+    table = "".join(f"{place:010d} 00000 n \n" for place in places)
+    start = len(out)
+    rest = f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}trailer\n"
+    rest += f"<< /Size {len(objects) + 1} /Root 1 0 R {trailer.replace('PLACE', str(start))} >>\n"
+    return out + f"{rest}startxref\n{start}\n%%EOF".encode()
+
+
+def _stream(content: bytes, fields: bytes = b"") -> bytes:
+    return b"<< /Length %d %s >>\nstream\n%s\nendstream" % (len(content), fields, content)
+
+
+_CATALOG = b"<< /Type /Catalog /Pages 2 0 R /Outlines 6 0 R >>"
+_PAGES = b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
+_PAGE = b"""<< /Type /Page /Parent 2 0 R /MediaBox [0 0 99 99] /Contents 4 0 R /Resources
+<< /Font << /F1 5 0 R >> /XObject << /X 6 0 R >> >> >>"""
+_TEXT = _stream(b"BT /F1 12 Tf (hello) Tj ET /X Do")
+_FONT = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"
+_FORM = b"/Type /XObject /Subtype /Form /BBox [0 0 9 9] /Resources << /XObject << /X 6 0 R >> >>"
+
+
+def _hostile_pdfs() -> dict[str, tuple[bytes, str]]:
+    """Names of PDFs, the files, and what the text or the error begins with."""
+    parts = (_CATALOG, _PAGES, _PAGE, _TEXT, _FONT)
+    self_kid = b"<< /Type /Pages /Kids [2 0 R 3 0 R] /Count 2 >>"
+    liar = b"<< /Type /Pages /Kids [3 0 R] /Count 1000000000 >>"
+    tree = [b"<< /Type /Pages /Kids [%d 0 R] /Count 1 >>" % (n + 3) for n in range(3000)]
+    bomb = _stream(zlib.compress(b"\0" * 300_000_000, 1), b"/Filter /FlateDecode")
+    deep = b"[" * 100_000 + b"]" * 100_000
+    form = _stream(b"/X Do " * 10, _FORM)
+    outline = b"<< /First 6 0 R /Next 6 0 R /Last 6 0 R /Title (x) >>"
+    return {
+        "page tree loop": (_raw_pdf(_CATALOG, self_kid, *parts[2:]), "a.pdf: broken"),
+        "page count lie": (_raw_pdf(_CATALOG, liar, *parts[2:]), "hello"),
+        "deep page tree": (_raw_pdf(_CATALOG, *tree, _PAGE), "a.pdf: too big"),
+        "table loop": (_raw_pdf(*parts, trailer="/Prev PLACE"), "hello"),
+        "form loop": (_raw_pdf(*parts, form), "hello"),
+        "outline loop": (_raw_pdf(*parts, outline), "hello"),
+        "stream bomb": (_raw_pdf(*parts[:3], bomb, _FONT), "a.pdf: broken"),
+        "deep array": (_raw_pdf(*parts[:3], deep, _FONT), "a.pdf: broken"),
+        "self reference": (_raw_pdf(*parts[:3], b"4 0 R", _FONT), "a.pdf: no text layer"),
+    }
+
+
+@pytest.mark.parametrize("name", _hostile_pdfs().keys())
+def test_pdf_when_it_loops_or_grows_then_read_or_refused(tmp_path, name):
+    data, expected = _hostile_pdfs()[name]
+    try:
+        outcome = _load(tmp_path, "a.pdf", data, Limits(seconds=30)).documents[0].text
+    except DocumentError as error:
+        outcome = str(error)
+    assert outcome.startswith(expected)
+
+
+def test_pdf_when_10000_pages_then_the_cap_is_a_loss(tmp_path):
+    kids = b"<< /Type /Pages /Kids [" + b"3 0 R " * 10_000 + b"] /Count 10000 >>"
+    result = _load(tmp_path, "a.pdf", _raw_pdf(_CATALOG, kids, _PAGE, _TEXT, _FONT))
+    (document,) = result.documents
+    assert len(document.metadata["pages"]) == 5_000
+    assert [(loss.lost, loss.kept) for loss in result.losses] == [("5000 pages", "5000 pages")]
+
+
+def _workbook() -> dict[str, bytes]:
+    openpyxl = pytest.importorskip("openpyxl")
+    book, buffer = openpyxl.Workbook(), io.BytesIO()
+    book.active["A1"], book.active["A1048576"] = "first", "last"
+    book.save(buffer)
+    with zipfile.ZipFile(buffer) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_xlsx_when_it_claims_a_million_rows_of_16000_then_its_cells_are_read(tmp_path):
+    files, sheet = _workbook(), "xl/worksheets/sheet1.xml"
+    claim = re.sub(rb'<dimension ref="[^"]*"', b'<dimension ref="A1:XFD1048576"', files[sheet])
+    (document,) = _load(tmp_path, "a.xlsx", _zip({**files, sheet: claim})).documents
+    assert document.text == "## Sheet\n\nfirst\nlast"
+    far = files[sheet].replace(b"1048576", b"99999999999999")
+    result = _load(tmp_path, "b.xlsx", _zip({**files, sheet: far}))
+    assert result.documents[0].text == "## Sheet\n\nfirst"
+    assert [loss.lost for loss in result.losses] == ["the rest"]
+
+
+def test_archive_when_its_names_climb_then_nothing_is_written_outside(tmp_path):
+    names = {"../up.txt": b"x", str(tmp_path / "abs.txt"): b"x", "n\nl": b"x", "a" * 60_000: b"x"}
+    (document,) = _load(tmp_path, "a.xlsx", _zip({**_workbook(), **names})).documents
+    assert document.text.startswith("## Sheet")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.xlsx"]
+    assert not (tmp_path.parent / "up.txt").exists()
+
+
+def _epub(chapter: str, package: str = "") -> bytes:
+    package = package or (
+        '<package xmlns="http://www.idpf.org/2007/opf"><metadata/><manifest><item id="c" '
+        'href="c.xhtml" media-type="application/xhtml+xml"/></manifest><spine>'
+        '<itemref idref="c"/></spine></package>'
+    )
+    container = '<container><rootfiles><rootfile full-path="o.opf"/></rootfiles></container>'
+    return _zip({"META-INF/container.xml": container, "o.opf": package, "c.xhtml": chapter})
+
+
+def test_epub_when_entities_multiply_or_nesting_is_deep_then_only_that_file_is_lost(tmp_path):
+    pytest.importorskip("markitdown")
+    assert _load(tmp_path, "a.epub", _epub("<h1>Head</h1>")).documents[0].text == "# Head"
+    entities = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 12))
+    bomb = f'<!DOCTYPE x [<!ENTITY a0 "lol">{entities}]><package>&a11;</package>'
+    with pytest.raises(DocumentError, match=r"^b\.epub: broken: EntitiesForbidden"):
+        _load(tmp_path, "b.epub", _epub("x", bomb))
+    deep = "<div>" * 100_000 + "word"
+    try:
+        assert "word" in _load(tmp_path, "c.epub", _epub(deep)).documents[0].text
+    except DocumentError as error:
+        assert str(error).startswith("c.epub: broken")  # noqa: PT017  either is right
+
+
+_MAILS = {
+    "nested": b"Subject: x\n"
+    + b"".join(
+        b'Content-Type: multipart/mixed; boundary="b%d"\n\n--b%d\n' % (n, n) for n in range(10_000)
+    ),
+    "forwarded": b"Subject: x\n" + b"Content-Type: message/rfc822\n\n" * 10_000,
+}
+
+
+@pytest.mark.parametrize("name", _MAILS)
+def test_mail_when_nested_10000_deep_then_refused(tmp_path, name):
+    with pytest.raises(DocumentError, match=r"^a\.eml: broken: RecursionError"):
+        _load(tmp_path, "a.eml", _MAILS[name] + b"\nbody\n")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"To: " + b"a@b.c, " * 30_000,
+        b"Subject: " + b"=?utf-8?q?x?= " * 20_000,
+        b"To: " + b"(" * 4000,
+        b"From: <<<>>>@@\nDate: Mon, 99 Xxx 99999 99:99:99 +9999",
+        b"Subject: =?x?q?y?=\nTo: @,;:",
+    ],
+)
+def test_mail_when_a_header_is_hostile_then_the_body_is_read(tmp_path, header):
+    result = _load(tmp_path, "a.eml", header + b"\n\nbody\n", Limits(seconds=20))
+    assert result.documents[0].text == "body\n"
+    assert bool(result.losses) == (len(header) > 5000)
+
+
+def test_mail_when_it_has_thousands_of_attachments_then_the_losses_are_counted(tmp_path):
+    part = b'--b\nContent-Disposition: attachment; filename="x\x01"\n\ny\n'
+    head = b'X: y\nContent-Type: multipart/mixed; boundary="b"\n\n--b\n\nbody\n'
+    result = _load(tmp_path, "a.eml", head + part * 3000 + b"--b--\n")
+    assert result.documents[0].text == "body"
+    assert result.losses[0].what.startswith("a.eml: x")
+    assert result.losses[-1].lost == "2000 more of its parts"
 
 
 REFUSED = {

@@ -80,26 +80,34 @@ def read_stable(path: Path, name: str) -> tuple[bytes, str]:
     for _ in range(2):
         try:
             data, same = _read(path, name)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise DocumentError(f"{name}: cannot be read: {reason}") from error
+        except (OSError, ValueError) as error:
+            raise DocumentError(f"{name}: cannot be read: {_reason(error)}") from error
         if same:
             return data, digest(data)
     raise DocumentError(f"{name}: changed while it was read, twice; add it when it is complete")
 
 
 def _read(path: Path, name: str) -> tuple[bytes, bool]:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
-        raise DocumentError(f"{name}: a regular file was expected")
-    with path.open("rb") as file:
+    # Some devices act when they are opened, and a pipe would wait for its writer.
+    _expect_file(path.stat(), name)
+    with open(path, "rb", opener=_open) as file:
         before = os.fstat(file.fileno())
+        _expect_file(before, name)  # it may have been replaced meanwhile
         data = file.read(MAX_FILE_BYTES + 1)
         after = os.fstat(file.fileno())
     if len(data) > MAX_FILE_BYTES:
         raise DocumentError(f"{name}: too big: files up to {MAX_FILE_BYTES} bytes are read")
     states = {_state(before), _state(after), _state(path.stat())}
     return data, len(states) == 1 and len(data) == after.st_size
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _expect_file(status: os.stat_result, name: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise DocumentError(f"{name}: cannot be read: a regular file was expected")
 
 
 def _state(status: os.stat_result) -> tuple[int, int, int]:
@@ -110,7 +118,10 @@ def _walk(given: Path) -> Iterator[SourceFile | Loss]:
     try:
         mode = given.stat().st_mode
     except (OSError, ValueError) as error:
-        raise DocumentError(f"{printable(str(given))}: no such file or folder") from error
+        reason = _reason(error)
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            reason = "no such file or folder"
+        raise DocumentError(f"{printable(str(given))}: {reason}") from error
     if stat.S_ISREG(mode):
         loss = _why_not(given)
         yield loss or SourceFile(printable(given.name), given, given.parent)
@@ -126,7 +137,10 @@ def _walk_folder(root: Path) -> Iterator[SourceFile | Loss]:
     while stack:
         path = stack.pop()
         if path != root:
-            loss = _why_not_below(path, real_root)
+            try:
+                loss = _why_not_below(path, real_root)
+            except OSError as error:  # its folder cannot be entered, or the path is too long
+                loss = _skipped(path, _reason(error))
             if loss:
                 yield loss
                 continue
@@ -136,7 +150,7 @@ def _walk_folder(root: Path) -> Iterator[SourceFile | Loss]:
         try:
             children = sorted(path.iterdir(), key=lambda child: os.fsencode(child.name))
         except OSError as error:
-            yield _skipped(path, error.strerror or str(error), lost="the folder")
+            yield _skipped(path, _reason(error), lost="the folder")
             continue
         stack.extend(reversed(children))
 
@@ -163,7 +177,7 @@ def _why_not(path: Path) -> Loss | None:
     try:
         status = path.stat()
     except OSError as error:
-        return _skipped(path, error.strerror or str(error))
+        return _skipped(path, _reason(error))
     if not stat.S_ISREG(status.st_mode):
         return _skipped(path, "it is no regular file")
     if status.st_size > MAX_FILE_BYTES:
@@ -173,6 +187,10 @@ def _why_not(path: Path) -> Loss | None:
 
 def _skipped(path: Path, why: str, *, lost: str = "the file") -> Loss:
     return Loss("documents", printable(str(path)), lost, "nothing", printable(why))
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _printable(char: str) -> str:

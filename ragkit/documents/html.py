@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from html.parser import HTMLParser
 
+from ragkit.documents.html_tokens import Kind, tokens
 from ragkit.documents.text import Extract, decode
 
 _SKIPPED = frozenset({"iframe", "nav", "noscript", "script", "style", "svg", "template"})
@@ -55,16 +55,15 @@ def to_markdown(page: str) -> tuple[str, str]:
     ('T', '## Head\\n\\none\\ntwo & three')
     """
     extractor = _Extractor()
-    extractor.feed(page)
-    extractor.close()
+    for kind, value in tokens(page):
+        extractor.take(kind, value)
     return extractor.title(), extractor.text()
 
 
-class _Extractor(HTMLParser):
+class _Extractor:
     """Writes text as it is met; all state is counters and one stack of open elements."""
 
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
         self._out: list[str] = []
         self._open: list[str] = []
         self._n_open: Counter[str] = Counter()
@@ -91,8 +90,20 @@ class _Extractor(HTMLParser):
             self._pop()
         return "".join(self._out)
 
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        """Opens an element."""
+    def take(self, kind: Kind, value: str) -> None:
+        """The next token of the page."""
+        if kind == "text":
+            self._take_text(value)
+        elif kind == "end":
+            self._close(value)
+        elif kind == "start":
+            self._begin(value)
+        elif value not in _SKIPPED:
+            self._begin(value)
+            if value not in _VOID:
+                self._close(value)
+
+    def _begin(self, tag: str) -> None:
         self._close_implied(tag)
         if tag in _SKIPPED:
             self._n_skipped += 1
@@ -102,23 +113,15 @@ class _Extractor(HTMLParser):
             self._open.append(tag)
             self._n_open[tag] += 1
 
-    def handle_startendtag(self, tag: str, attrs: object) -> None:
-        """An element like `<br/>` or, in XHTML, `<p/>`."""
-        if tag not in _SKIPPED:
-            self.handle_starttag(tag, attrs)
-            if tag not in _VOID:
-                self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
+    def _close(self, tag: str) -> None:
         """Closes the element and those left open inside; a tag that was never opened is ignored."""
         if tag == "br":
-            self.handle_starttag(tag, ())
+            self._begin(tag)
         if self._n_open[tag]:
             while self._pop() != tag:
                 pass
 
-    def handle_data(self, data: str) -> None:
-        """Text between tags."""
+    def _take_text(self, data: str) -> None:
         if self._n_skipped:
             return
         if self._n_open["title"]:

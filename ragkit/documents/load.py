@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from ragkit.digests import digest as bytes_digest
-from ragkit.documents.files import SourceFile, read_stable
+from ragkit.documents.files import SourceFile, printable, read_stable
 from ragkit.documents.records import read_json, read_jsonl
 from ragkit.documents.sandbox import Limits, extract
 from ragkit.documents.tables import read_csv
@@ -43,14 +43,18 @@ SUPPORTED: Mapping[str, str] = MappingProxyType(
 
 _STREAMED = ("csv", "html", "json", "jsonl", "markdown", "text")
 _ARCHIVES = frozenset({"docx", "epub", "pdf", "pptx", "xlsx"})
+_NO_SUFFIX = "unsupported type: its name has no suffix such as .txt"
 _BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What one file gave: at least one document, what was lost, and the digest of its bytes."""
+    """What one file gave: at least one document, what was lost, and the digest of its bytes.
 
-    documents: tuple[Document, ...]
+    The documents of records (CSV, JSON, JSON Lines) are made anew by each loop over them.
+    """
+
+    documents: Sequence[Document]
     losses: tuple[Loss, ...]
     digest: str
 
@@ -71,9 +75,8 @@ def load_file(file: SourceFile, *, limits: Limits | None = None) -> LoadResult:
     """
     suffix = file.path.suffix.lower()
     if suffix not in SUPPORTED:
-        known = " ".join(SUPPORTED)
-        shown = f"unsupported type {suffix}" if suffix else "unsupported type: it has no suffix"
-        raise DocumentError(f"{file.id}: {shown}; convert it to one of {known}")
+        shown = f"unsupported type {printable(suffix)[:20]}" if suffix else _NO_SUFFIX
+        raise DocumentError(f"{file.id}: {shown}; convert it to text, Markdown, HTML or PDF")
     data, digest = read_stable(file.path, file.id)
     kind = SUPPORTED[suffix]
     if data and kind not in _ARCHIVES and is_binary(data):
@@ -109,7 +112,7 @@ def read_stream(text: str, *, name: str = "stdin", format: str = "text") -> Load
 
 def _parse(
     kind: str, data: bytes, name: str, delimiter: str, limits: Limits
-) -> tuple[tuple[Document, ...], tuple[Loss, ...]]:
+) -> tuple[Sequence[Document], tuple[Loss, ...]]:
     if not data:
         raise DocumentError(f"{name}: empty: it has no bytes")
     if kind == "csv":
@@ -124,7 +127,7 @@ def _parse(
     if not documents:
         why = f"; {losses[0].what}: {losses[0].why}" if losses else ""
         raise DocumentError(f"{name}: empty: no record with text was found in it{why}")
-    return tuple(documents), tuple(losses)
+    return documents, losses
 
 
 def _extract(kind: str, data: bytes, name: str, limits: Limits) -> Extract:
@@ -138,7 +141,7 @@ def _extract(kind: str, data: bytes, name: str, limits: Limits) -> Extract:
         raise DocumentError(f"{name}: {error}") from error
 
 
-def _single(found: Extract, name: str) -> tuple[tuple[Document, ...], tuple[Loss, ...]]:
+def _single(found: Extract, name: str) -> tuple[Sequence[Document], tuple[Loss, ...]]:
     if not found.text.strip():
         raise DocumentError(f"{name}: empty: no text was found in it")
     document = Document(name, found.text, found.title, name, found.metadata)

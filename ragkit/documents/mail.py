@@ -7,10 +7,14 @@ import email.policy
 from email.message import EmailMessage
 from typing import Any
 
+from ragkit.documents.files import printable
 from ragkit.documents.html import to_markdown
+from ragkit.documents.losses import LossList
 from ragkit.documents.text import Extract, clean
 from ragkit.errors import DocumentError
-from ragkit.types import Loss
+
+_MAX_HEADER = 5_000  # characters
+_MAX_NAME = 200
 
 
 def read_mail(data: bytes, name: str) -> Extract:
@@ -24,15 +28,16 @@ def read_mail(data: bytes, name: str) -> Extract:
     message = email.message_from_bytes(data, policy=email.policy.default)
     if not isinstance(message, EmailMessage) or not message.keys():
         raise DocumentError(f"{name}: broken: it has no mail headers")
+    losses = LossList(name)
     metadata: dict[str, Any] = {"format": "eml"}
     for header in ("from", "to", "date"):
-        if message[header]:
-            metadata[header] = clean(str(message[header]))
-    losses = []
+        value = _header(message, header, losses, name)
+        if value:
+            metadata[header] = value
     for part in message.iter_attachments():
-        what = clean(part.get_filename() or part.get_content_type())
+        what = printable(part.get_filename() or part.get_content_type())[:_MAX_NAME]
         why = "attachments are not read; save it as a file and add that"
-        losses.append(Loss("documents", f"{name}: {what}", "the attachment", "the mail", why))
+        losses.lost(f"{name}: {what}", why, lost="the attachment", kept="the mail")
     body = message.get_body(("plain", "html"))
     text = ""
     if isinstance(body, EmailMessage):
@@ -43,4 +48,19 @@ def read_mail(data: bytes, name: str) -> Extract:
         if body.get_content_type() == "text/html":
             text = to_markdown(clean(text))[1]
             metadata["format"] = "markdown"
-    return Extract(clean(text), clean(str(message["subject"] or "")), metadata, tuple(losses))
+    title = _header(message, "subject", losses, name)
+    return Extract(clean(text), title, metadata, losses.all())
+
+
+def _header(message: EmailMessage, header: str, losses: LossList, name: str) -> str:
+    """A header's value, as it stands in the file where it cannot be decoded."""
+    raw = next((str(value) for key, value in message.raw_items() if key.lower() == header), "")
+    if len(raw) > _MAX_HEADER:  # the decoder's time and memory grow with the square
+        why = f"a header of {len(raw)} characters"
+        kept = f"{_MAX_HEADER} characters, not decoded"
+        losses.lost(name, why, lost=f"the rest of the header {header}", kept=kept)
+        return clean(raw[:_MAX_HEADER])
+    try:
+        return clean(str(message[header] or ""))
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return clean(raw)

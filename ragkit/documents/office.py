@@ -103,7 +103,7 @@ def _read_workbook(data: bytes, name: str) -> Extract:
         lines = [f"## {sheet.title}", ""]
         sheet.reset_dimensions()  # the size a file claims would pad every row
         for row in sheet.iter_rows(values_only=True):
-            n_left -= len(row)
+            n_left -= len(row) or 1  # a row's number may be of any size
             if n_left < 0:
                 why = f"the cap of {_MAX_CELLS} cells a file; export the sheet as CSV"
                 what = f"{name} sheet {sheet.title}"

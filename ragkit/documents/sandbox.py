@@ -1,7 +1,8 @@
 """Parsing in a child process, so that a hang, a crash or a bomb costs one file.
 
-The parent sends a JSON line and the file's bytes, the child answers with a JSON line. A child
-serves many files, because importing the parsers takes longer than most of them.
+The parent sends a JSON line and the file's bytes, the child answers with a JSON line and the text's
+bytes. A child serves many files, because importing the parsers takes longer than most of them. What
+it answers is not trusted: a reply has a limited size, and a wrong one is this file's error.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ragkit.documents.text import Extract
+from ragkit.documents.text import Extract, clean, plain
 from ragkit.errors import DocumentError, MissingExtra
 from ragkit.types import Loss
 
 _MAX_JOBS = 500  # then a fresh child takes over, and what the parsers leaked is gone
-_MAX_REPLY_BYTES = 1 << 30
+_MAX_HEADER_BYTES = 16 << 20  # title, metadata and losses
+_MAX_WORDS = 10_000  # characters of an error
 # Secrets of the environment, such as API keys, are no business of a parser.
 _ENVIRONMENT = (
     *("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "SYSTEMROOT"),
@@ -72,13 +74,14 @@ def extract(kind: str, data: bytes, name: str, limits: Limits) -> Extract:
         "memory_bytes": limits.memory_bytes,
         "unpacked_bytes": limits.unpacked_bytes,
         "characters": limits.characters,
+        "header_bytes": _MAX_HEADER_BYTES,
     }
     pool = _pool(os.getpid())
     while True:
         worker = pool.take()
         was_fresh = worker.is_fresh()
         try:
-            reply, timed_out = worker.ask(json.dumps(header).encode(), data, seconds)
+            reply, timed_out = worker.ask(json.dumps(header).encode(), data, limits, seconds)
         except BaseException:
             worker.stop()
             raise
@@ -96,14 +99,30 @@ def extract(kind: str, data: bytes, name: str, limits: Limits) -> Extract:
 
 def _unpack(reply: Mapping[str, Any], name: str) -> Extract:
     if "missing" in reply:
-        raise MissingExtra(str(reply["missing"]))
+        raise MissingExtra(_words(reply["missing"]))
     if "error" in reply:
-        raise DocumentError(str(reply["error"]))
+        raise DocumentError(_words(reply["error"]))
     try:
-        losses = tuple(Loss(*map(str, loss)) for loss in reply["losses"])
-        return Extract(str(reply["text"]), str(reply["title"]), dict(reply["metadata"]), losses)
-    except (KeyError, TypeError, ValueError) as error:
+        losses = tuple(Loss(*map(_words, loss)) for loss in reply["losses"])
+        metadata = plain(dict(reply["metadata"]))
+        return Extract(clean(reply["text"]), clean(reply["title"]), metadata, losses)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise DocumentError(f"{name}: broken: its parser gave no usable answer") from error
+
+
+def _is_sound(reply: Mapping[str, Any], max_bytes: int) -> bool:
+    """Whether the reply has the form of one, so that the child may go on."""
+    n_bytes = reply.get("n_bytes")
+    if type(n_bytes) is not int or not 0 <= n_bytes <= max_bytes:
+        return False
+    kinds = {"title": str, "metadata": dict, "losses": list}
+    return bool({"error", "missing"} & reply.keys()) or all(
+        isinstance(reply.get(key), kind) for key, kind in kinds.items()
+    )
+
+
+def _words(value: object) -> str:
+    return clean(str(value))[:_MAX_WORDS]
 
 
 class _Worker:
@@ -127,7 +146,9 @@ class _Worker:
         )
         self._n_jobs = 0
 
-    def ask(self, header: bytes, data: bytes, seconds: float) -> tuple[dict[str, Any] | None, bool]:
+    def ask(
+        self, header: bytes, data: bytes, limits: Limits, seconds: float
+    ) -> tuple[dict[str, Any] | None, bool]:
         """The reply, or None if there is no good one; and whether time ran out."""
         self._n_jobs += 1
         timed_out = threading.Event()
@@ -135,7 +156,7 @@ class _Worker:
         timer.daemon = True
         timer.start()
         try:
-            reply = self._exchange(header, data)
+            reply = self._exchange(header, data, 4 * limits.characters)
         finally:
             timer.cancel()
         if timed_out.is_set() or reply is None:
@@ -165,7 +186,7 @@ class _Worker:
         timed_out.set()
         self._process.kill()
 
-    def _exchange(self, header: bytes, data: bytes) -> dict[str, Any] | None:
+    def _exchange(self, header: bytes, data: bytes, max_bytes: int) -> dict[str, Any] | None:
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             return None
@@ -173,11 +194,15 @@ class _Worker:
             stdin.write(header + b"\n")
             stdin.write(data)
             stdin.flush()
-            line = stdout.readline(_MAX_REPLY_BYTES)
+            line = stdout.readline(_MAX_HEADER_BYTES)
             reply = json.loads(line) if line.endswith(b"\n") else None
+            if not isinstance(reply, dict) or not _is_sound(reply, max_bytes):
+                return None
+            text = stdout.read(reply["n_bytes"])
         except (OSError, ValueError, RecursionError):
             return None
-        return reply if isinstance(reply, dict) else None
+        whole = len(text) == reply["n_bytes"]
+        return {**reply, "text": text.decode("utf-8", "replace")} if whole else None
 
 
 class _Pool:

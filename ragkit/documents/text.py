@@ -6,10 +6,12 @@ import codecs
 import importlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ragkit.documents.json_values import JsonReader
 from ragkit.types import Loss
 
 RESERVED = frozenset({"doc_id", "format", "n_pages", "pages", "source", "title"})
@@ -165,12 +167,16 @@ def own_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     {'year': 1999, 'format_': 'octavo'}
     """
     kept: dict[str, Any] = {}
+    n_alike: Counter[str] = Counter()
     for key, value in fields.items():
         value = plain(value)
         if value is not None:
-            key = clean(key)
-            while key in RESERVED or key in kept:
-                key += "_"
+            key = own = clean(key)
+            if own in RESERVED or own in kept:
+                key = f"{own}_"
+                while key in kept:
+                    n_alike[own] += 1
+                    key = f"{own}_{n_alike[own] + 1}"
             kept[key] = value
     return kept
 
@@ -261,11 +267,16 @@ def _value(word: str, *, item: bool = False) -> Any:
     word = word.strip()
     if word.startswith(("[", "{") if item else "["):
         try:
-            return json.loads(word)
-        except (ValueError, RecursionError):
+            return JsonReader().value(word)
+        except ValueError:
             if word.startswith("[") and word.endswith("]"):
-                return [_value(part) for part in word[1:-1].split(",") if part.strip()]
+                return [_bare(part.strip()) for part in word[1:-1].split(",") if part.strip()]
             return word
+    return _bare(word) if word else None
+
+
+def _bare(word: str) -> str | int | float | bool:
+    """A value that is no list, quoted or not."""
     if len(word) > 1 and word[0] == word[-1] == '"':
         try:
             return str(json.loads(word))
@@ -273,4 +284,4 @@ def _value(word: str, *, item: bool = False) -> Any:
             return word[1:-1]
     if len(word) > 1 and word[0] == word[-1] == "'":
         return word[1:-1].replace("''", "'")
-    return scalar(word) if word else None
+    return scalar(word)

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from dataclasses import astuple
 from io import BufferedReader, BufferedWriter
 from typing import Any
@@ -14,6 +16,10 @@ from ragkit.documents.html import read_html
 from ragkit.documents.mail import read_mail
 from ragkit.documents.text import Extract
 from ragkit.errors import DocumentError, MissingExtra
+from ragkit.types import Loss
+
+_MAX_REASON = 500  # characters: some parsers quote the whole file
+_MAX_TITLE = 1_000
 
 
 def main() -> None:
@@ -24,6 +30,7 @@ def main() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
+    threading.Thread(target=_follow, args=[os.getppid()], daemon=True).start()
     while line := requests.readline():
         if not _serve(json.loads(line), requests, replies):
             return
@@ -32,22 +39,25 @@ def main() -> None:
 def _serve(request: dict[str, Any], requests: BufferedReader, replies: BufferedWriter) -> bool:
     """Answers one request, and says whether this process is fit for another."""
     name = str(request["name"])
+    reply: dict[str, Any]
+    text = b""
     fit = True
     _limit(int(request["memory_bytes"]), float(request["seconds"]))
     try:
         data = requests.read(int(request["n_bytes"]))
-        reply = _reply(_extract(request, data), name, int(request["characters"]))
+        reply, text = _reply(_extract(request, data), request)
     except MissingExtra as error:
-        reply = json.dumps({"missing": str(error)})
+        reply = {"missing": str(error)}
     except DocumentError as error:
-        reply = json.dumps({"error": str(error)})
+        reply = {"error": str(error)}
     except MemoryError:
         why = f"too big when unpacked: more than {request['memory_bytes']} bytes of memory needed"
-        reply = json.dumps({"error": f"{name}: {why}", "exhausted": True})
+        reply = {"error": f"{name}: {why}", "exhausted": True}
         fit = False
     except Exception as error:  # noqa: BLE001  a parser's bug is this file's fault, not the run's
-        reply = json.dumps({"error": f"{name}: broken: {type(error).__name__}: {error}"})
-    replies.write(reply.encode("utf-8", "replace") + b"\n")
+        reply = {"error": f"{name}: broken: {type(error).__name__}: {str(error)[:_MAX_REASON]}"}
+    replies.write(json.dumps({**reply, "n_bytes": len(text)}).encode() + b"\n")
+    replies.write(text)
     replies.flush()
     if hasattr(signal, "alarm"):
         signal.alarm(0)
@@ -69,17 +79,32 @@ def _extract(request: dict[str, Any], data: bytes) -> Extract:
     return read_office(data, name, kind=kind, unpacked_bytes=int(request["unpacked_bytes"]))
 
 
-def _reply(extract: Extract, name: str, n_characters: int) -> str:
+def _reply(extract: Extract, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """The reply's first line, and the text that follows it."""
+    name, n_characters = request["name"], int(request["characters"])
     if len(extract.text) > n_characters:
         size = f"{len(extract.text)} characters of text, at most {n_characters} are taken"
         raise DocumentError(f"{name}: too big when unpacked: {size}; split the file")
+    losses = list(extract.losses)
+    if len(extract.title) > _MAX_TITLE:
+        why = f"a title of {len(extract.title)} characters; is its end marked?"
+        kept = f"{_MAX_TITLE} characters"
+        losses.append(Loss("documents", name, "the rest of the title", kept, why))
     answer = {
-        "text": extract.text,
-        "title": extract.title,
+        "title": extract.title[:_MAX_TITLE],
         "metadata": extract.metadata,
-        "losses": [astuple(loss) for loss in extract.losses],
+        "losses": [astuple(loss) for loss in losses],
     }
-    return json.dumps(answer, ensure_ascii=False)
+    if len(json.dumps(answer)) > int(request["header_bytes"]) - 1000:
+        raise DocumentError(f"{name}: too big when unpacked: its metadata, as mail headers are")
+    return answer, extract.text.encode("utf-8", "replace")
+
+
+def _follow(parent: int) -> None:
+    """Ends this process soon after its parent was killed, whatever it is busy with."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _limit(memory_bytes: int, seconds: float) -> None:
