@@ -45,7 +45,7 @@ def machine() -> str:
 
 def run_system(peers: Path, system: str, job: str, *arguments: object) -> dict[str, Any]:
     """One job of `systems.py` in a process of its own: ragkit's Python, or the peers'."""
-    python = sys.executable if system == "ragkit" else str(peers)
+    python = sys.executable if system in ("ragkit", "bm25s") else str(peers)
     command = [python, str(BENCHMARKS / "systems.py"), system, job, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

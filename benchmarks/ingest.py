@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from common import beir, data_root, machine, peer_versions, run_system
-from systems import SYSTEMS
+from systems import DENSE
 
 from ragkit.chunking import Chunker
 from ragkit.embedders import load_embedder
@@ -60,13 +60,13 @@ def nfcorpus_chunks() -> list[str]:
 
 def compare(name: str, texts: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """Seconds and memory of every system over the same texts."""
-    found: dict[str, list[dict[str, float]]] = {system: [] for system in SYSTEMS}
+    found: dict[str, list[dict[str, float]]] = {system: [] for system in DENSE}
     with tempfile.TemporaryDirectory() as folder:
         passages = Path(folder) / "passages.jsonl"
         rows = ({"_id": f"p{i}", "text": text} for i, text in enumerate(texts))
         passages.write_text("".join(json.dumps(row) + "\n" for row in rows))
         for turn in range(options.repeats):
-            for system in SYSTEMS:
+            for system in DENSE:
                 store = Path(folder) / f"{system}-{turn}"
                 done = run_system(options.peers, system, "ingest", passages, store)
                 found[system].append(done)

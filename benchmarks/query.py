@@ -23,7 +23,7 @@ from typing import Any
 
 from common import BENCHMARKS, machine, peer_versions, run_system
 from ingest import two_wiki
-from systems import SYSTEMS
+from systems import DENSE
 
 N_QUERIES = 200
 
@@ -53,7 +53,7 @@ def main() -> None:
         titles = [text.split("\n")[0] for text in texts[:N_QUERIES]]
         queries = folder / "queries.json"
         queries.write_text(json.dumps([f"Where was {title} born?" for title in titles]))
-        for system in SYSTEMS:
+        for system in DENSE:
             run_system(options.peers, system, "ingest", passages, folder / system)
         result["warm_ms"] = warm(folder, queries, options)
         result["cold"] = cold(folder, f"Where was {titles[0]} born?", options)
@@ -103,9 +103,9 @@ def cold(folder: Path, query: str, options: argparse.Namespace) -> dict[str, Any
 
 def in_turns(repeats: int, once: Callable[[str], list[float]]) -> list[tuple[str, list[float]]]:
     """The medians of what every system gives; the systems take turns."""
-    found: dict[str, list[list[float]]] = {system: [] for system in SYSTEMS}
+    found: dict[str, list[list[float]]] = {system: [] for system in DENSE}
     for _ in range(repeats):
-        for system in SYSTEMS:
+        for system in DENSE:
             found[system].append(once(system))
     return [
         (system, [statistics.median(column) for column in zip(*runs, strict=True)])

@@ -3,10 +3,12 @@
     python benchmarks/systems.py SYSTEM ingest PASSAGES STORE
     python benchmarks/systems.py SYSTEM queries STORE QUERIES
     python benchmarks/systems.py SYSTEM search STORE QUERY
+    python benchmarks/systems.py SYSTEM run PASSAGES QUERIES DEPTH RESULT
 
-SYSTEM is ragkit, sentence-transformers, txtai or llama-index; PASSAGES is JSON Lines with `_id` and
-`text`, QUERIES a JSON list. Each system uses the same MiniLM weights, its own defaults else, and
-keeps what a restart needs: vectors, ids and texts. `benchmarks/ingest.py` and `query.py` call it.
+SYSTEM is ragkit, sentence-transformers (with FAISS), txtai, llama-index or bm25s; PASSAGES is JSON
+Lines with `_id` and `text`, QUERIES a JSON list. Each system uses the same MiniLM weights, its own
+defaults else, and keeps what a restart needs: vectors, ids and texts. `ingest.py`, `query.py` and
+`table.py` call it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import os
 import resource
 import statistics
 import sys
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -56,6 +59,10 @@ class System(ABC):
     @abstractmethod
     def search(self, query: str) -> list[str]:
         """The texts of the K nearest passages."""
+
+    def ranked(self, query: str, depth: int) -> list[tuple[str, float]]:
+        """Ids and scores of the nearest passages."""
+        raise NotImplementedError
 
 
 class Ragkit(System):
@@ -113,11 +120,21 @@ class SentenceTransformers(System):
 
         self.load_model()
         self._index = faiss.read_index(str(store / "index.faiss"))
-        self._texts = [row["text"] for row in json.loads((store / "passages.json").read_text())]
+        rows = json.loads((store / "passages.json").read_text())
+        self._texts = [row["text"] for row in rows]
+        self._ids = [row["_id"] for row in rows]
 
     def search(self, query: str) -> list[str]:
+        return [self._texts[row] for row in self._nearest(query, K)[1]]
+
+    def ranked(self, query: str, depth: int) -> list[tuple[str, float]]:
+        scores, rows = self._nearest(query, depth)
+        return [(self._ids[row], score) for row, score in zip(rows, scores, strict=True)]
+
+    def _nearest(self, query: str, k: int) -> tuple[list[float], list[int]]:
         vector = self._model.encode([query], normalize_embeddings=True)
-        return [self._texts[row] for row in self._index.search(vector, K)[1][0]]
+        scores, rows = self._index.search(vector, min(k, len(self._texts)))
+        return scores[0].tolist(), rows[0].tolist()
 
 
 class Txtai(System):
@@ -139,6 +156,9 @@ class Txtai(System):
 
     def search(self, query: str) -> list[str]:
         return [row["text"] for row in self._embeddings.search(query, K)]
+
+    def ranked(self, query: str, depth: int) -> list[tuple[str, float]]:
+        return [(row["id"], row["score"]) for row in self._embeddings.search(query, depth)]
 
 
 class LlamaIndex(System):
@@ -168,11 +188,52 @@ class LlamaIndex(System):
         self.load_model()
         vectors = FaissVectorStore.from_persist_dir(str(store))
         context = StorageContext.from_defaults(vector_store=vectors, persist_dir=str(store))
-        index: Any = load_index_from_storage(context, embed_model=self._model)
-        self._retriever = index.as_retriever(similarity_top_k=K)
+        self._index: Any = load_index_from_storage(context, embed_model=self._model)
+        self._retriever = self._index.as_retriever(similarity_top_k=K)
 
     def search(self, query: str) -> list[str]:
         return [node.text for node in self._retriever.retrieve(query)]
+
+    def ranked(self, query: str, depth: int) -> list[tuple[str, float]]:
+        if self._retriever.similarity_top_k != depth:
+            self._retriever = self._index.as_retriever(similarity_top_k=depth)
+        found = self._retriever.retrieve(query)
+        return [(node.node.ref_doc_id, float(node.score)) for node in found]
+
+
+class Bm25s(System):
+    """bm25s with its own defaults, English stop words and Snowball stems."""
+
+    def load_model(self) -> None:
+        import Stemmer
+
+        self._stemmer = Stemmer.Stemmer("english")
+
+    def ingest(self, passages: list[dict[str, str]], store: Path) -> None:
+        import bm25s
+
+        index = bm25s.BM25()
+        index.index(self._tokens([row["text"] for row in passages]), show_progress=False)
+        index.save(str(store), corpus=[row["_id"] for row in passages])
+
+    def open(self, store: Path) -> None:
+        import bm25s
+
+        self.load_model()
+        self._index = bm25s.BM25.load(str(store), load_corpus=True)
+
+    def search(self, query: str) -> list[str]:
+        return [name for name, _ in self.ranked(query, K)]
+
+    def ranked(self, query: str, depth: int) -> list[tuple[str, float]]:
+        found, scores = self._index.retrieve(self._tokens([query]), k=depth, show_progress=False)
+        pairs = zip(found[0], scores[0].tolist(), strict=True)
+        return [(row["text"], score) for row, score in pairs if score > 0]
+
+    def _tokens(self, texts: list[str]) -> Any:
+        import bm25s
+
+        return bm25s.tokenize(texts, stopwords="en", stemmer=self._stemmer, show_progress=False)
 
 
 SYSTEMS: dict[str, type[System]] = {
@@ -180,7 +241,9 @@ SYSTEMS: dict[str, type[System]] = {
     "sentence-transformers": SentenceTransformers,
     "txtai": Txtai,
     "llama-index": LlamaIndex,
+    "bm25s": Bm25s,
 }
+DENSE = ("ragkit", "sentence-transformers", "txtai", "llama-index")
 
 
 def main() -> None:
@@ -210,10 +273,31 @@ def main() -> None:
             found.append(system.search(query))
             times.append(1000 * (time.perf_counter() - start))
         result = {"median_ms": statistics.median(times), "first": found[20][0]}
+    elif job == "run":
+        result = make_run(system, *map(Path, arguments[:2]), int(arguments[2]), Path(arguments[3]))
     else:
         system.open(Path(arguments[0]))
         result = {"first": system.search(arguments[1])[0]}
     print(json.dumps({**result, "peak_mb": peak_mb()}))
+
+
+def make_run(
+    system: System, passages: Path, queries: Path, depth: int, target: Path
+) -> dict[str, Any]:
+    """Index the passages, search every query, write query id → [passage id, score], …"""
+    rows = [json.loads(line) for line in passages.read_text().splitlines()]
+    with tempfile.TemporaryDirectory() as folder:
+        system.load_model()
+        system.ingest(rows, Path(folder) / "store")
+        system.open(Path(folder) / "store")
+        found: dict[str, list[tuple[str, float]]] = {}
+        seconds: dict[str, float] = {}
+        for name, query in json.loads(queries.read_text()).items():
+            start = time.perf_counter()
+            found[name] = system.ranked(query, min(depth, len(rows)))
+            seconds[name] = time.perf_counter() - start
+    target.write_text(json.dumps({"run": found, "seconds": seconds}))
+    return {"queries": len(found)}
 
 
 def peak_mb() -> float:

@@ -9,6 +9,7 @@
     │   └── Locked             another process is writing
     ├── ModelError             a model cannot be found, converted or run
     │   └── EndpointError      a hosted model is down, slow or answers nonsense
+    ├── DatasetError           a data set, qrels or run file is malformed or missing
     ├── FilterError            `where` cannot be understood (also a ValueError)
     ├── LossError              strict=True met a loss
     └── MissingExtra           an optional package is not installed (also an ImportError)
@@ -57,6 +58,10 @@ class ModelError(RagkitError):
 
 class EndpointError(ModelError):
     """A hosted model is unreachable, too slow, or answers something unusable."""
+
+
+class DatasetError(RagkitError):
+    """A data set, qrels or run file is malformed or missing."""
 
 
 class FilterError(RagkitError, ValueError):

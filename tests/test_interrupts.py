@@ -1,5 +1,6 @@
 """Ctrl-C at any moment of every command: exit code 130, no traceback, a whole collection."""
 
+import json
 import os
 import random
 import signal
@@ -24,6 +25,9 @@ COMMANDS = {
     "chat": ["--in", "notes.rag"],
     "verify": ["answer.json"],
     "doctor": [],
+    "eval": ["--data", "beir", "--retrievers", "bm25,dense"],
+    "compare": ["a.run", "b.run", "--qrels", "some.qrels"],
+    "tune": ["--data", "beir"],
     "models list": [],
     "models install": ["minilm"],
     "index add": [str(ARTICLES), "--to", "new.rag"],
@@ -52,6 +56,17 @@ def folder(tmp_path_factory):
     run(folder, ["index", "add", "notes.csv", "--to", "notes.rag"])
     asked = run(folder, ["ask", "What is the band gap of oxide 3?", "--in", "notes.rag", "--json"])
     (folder / "answer.json").write_text(asked.stdout)
+    beir = folder / "beir"
+    (beir / "qrels").mkdir(parents=True)
+    rows = [{"_id": f"{i}", "title": "", "text": f"Oxide {i} melts."} for i in range(30)]
+    for name in ("corpus", "queries"):
+        (beir / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    qrels = "".join(f"{i}\t{i}\t1\n" for i in range(30))
+    (beir / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + qrels)
+    (folder / "some.qrels").write_text("".join(f"{i} 0 {i} 1\n" for i in range(30)))
+    for name in "ab":
+        run_file = "".join(f"{i} Q0 {i} 1 1.0 {name}\n" for i in range(30))
+        (folder / f"{name}.run").write_text(run_file)
     return folder
 
 

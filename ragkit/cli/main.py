@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ragkit import __version__
-from ragkit.cli import answer, ask, doctor, index, models, search
+from ragkit.cli import answer, ask, doctor, evaluate, index, models, search, tune
 from ragkit.cli.common import err
 from ragkit.errors import FilterError, RagkitError
 
@@ -28,6 +28,9 @@ app.command()(search.search)
 app.command()(ask.ask)
 app.command()(ask.chat)
 app.command()(answer.verify)
+app.command(name="eval")(evaluate.evaluate)
+app.command()(evaluate.compare)
+app.command()(tune.tune)
 app.command()(doctor.doctor)
 
 

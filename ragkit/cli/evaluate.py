@@ -1,0 +1,157 @@
+"""`ragkit eval` and `ragkit compare`: systems measured on a data set."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ragkit.cli.common import (
+    JsonOption,
+    QuietOption,
+    note,
+    out,
+    print_json,
+    print_losses,
+    progress,
+)
+from ragkit.errors import DatasetError
+from ragkit.ingest import Progress
+
+if TYPE_CHECKING:
+    from ragkit.collection import Collection
+    from ragkit.evaluation.datasets import RetrievalSet
+    from ragkit.evaluation.experiment import Experiment
+    from ragkit.evaluation.measures import Measure
+
+DataOption = Annotated[
+    str, typer.Option("--data", help="A data set's name, or the path of a BEIR folder or zip.")
+]
+MeasuresOption = Annotated[str, typer.Option(help="Separated by commas.")]
+SplitOption = Annotated[str | None, typer.Option(help="Which split [default: test].")]
+LenientOption = Annotated[
+    bool, typer.Option("--lenient", help="Skip and count malformed lines instead of stopping.")
+]
+DEFAULT_MEASURES = "nDCG@10,R@100,MRR@10"
+
+
+def evaluate(
+    data: DataOption,
+    in_: Annotated[
+        Path | None,
+        typer.Option("--in", help="The collection; made from the corpus if it is not there."),
+    ] = None,
+    retrievers: Annotated[str, typer.Option(help="Separated by commas.")] = "bm25,dense,hybrid",
+    measures: MeasuresOption = DEFAULT_MEASURES,
+    baseline: Annotated[str | None, typer.Option(help="Default: the first retriever.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Documents a query.")] = 100,
+    split: SplitOption = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder for runs and results; run again to go on.")
+    ] = None,
+    lenient: LenientOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure retrievers on a data set, with intervals and paired tests."""
+    from ragkit.evaluation.datasets import load_retrieval
+    from ragkit.evaluation.experiment import experiment
+
+    wanted = _measures(measures)
+    dataset = load_retrieval(data, split=split, lenient=lenient)
+    print_losses(dataset.losses)
+    with ExitStack() as stack:
+        if in_ is None and to is None:
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "corpus.rag"
+        else:
+            path = in_ if in_ is not None else (to or Path()) / "corpus.rag"
+        collection = stack.enter_context(_collection(path, dataset, own=in_ is None, quiet=quiet))
+        names: list[Any] = [name.strip() for name in retrievers.split(",")]
+        show = stack.enter_context(progress(quiet=quiet))
+        found = experiment(
+            {name: collection.retriever(name) for name in names},
+            dataset.queries,
+            dataset.qrels,
+            wanted,
+            k=k,
+            baseline=baseline,
+            name=f"{dataset.name} {dataset.split}".strip(),
+            folder=to,
+            on_query=lambda done, total: show(Progress("documents", done, total, "queries")),
+        )
+    _print(found, as_json=as_json)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="TREC run files; the first is the baseline.")],
+    data: Annotated[str | None, typer.Option("--data", help="A data set with the qrels.")] = None,
+    qrels: Annotated[Path | None, typer.Option(help="A TREC qrels file.")] = None,
+    measures: MeasuresOption = DEFAULT_MEASURES,
+    split: SplitOption = None,
+    lenient: LenientOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare run files: means, intervals, paired tests."""
+    from ragkit.evaluation.datasets import load_retrieval, read_qrels, read_run
+    from ragkit.evaluation.experiment import Experiment
+    from ragkit.evaluation.runs import SystemRun
+
+    if (data is None) == (qrels is None):
+        raise ValueError("say where the judgements are: --data NAME or --qrels FILE, one of them")
+    if qrels is not None:
+        judged: Any = read_qrels(qrels)
+    else:
+        judged = load_retrieval(str(data), split=split, lenient=lenient).qrels
+    names = _names(runs)
+    systems = [SystemRun(name, read_run(file), {}) for name, file in zip(names, runs, strict=True)]
+    _print(Experiment(systems, judged, _measures(measures)), as_json=as_json)
+
+
+def _measures(text: str) -> list[Measure]:
+    from ragkit.evaluation.measures import parse_measure
+
+    return [parse_measure(name.strip()) for name in text.split(",")]
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """The files' stems, or their paths where stems are equal."""
+    stems = [file.stem for file in runs]
+    return stems if len(set(stems)) == len(stems) else [str(file) for file in runs]
+
+
+def _collection(path: Path, dataset: RetrievalSet, *, own: bool, quiet: bool) -> Collection:
+    """The collection at a path, or a new one from the data set's corpus."""
+    from ragkit.collection import Collection
+
+    is_new = not (path / "collection.json").exists()
+    collection = Collection(path)
+    if is_new or own:
+        if not quiet:
+            note(f"{len(dataset.corpus)} documents of {dataset.name} go into {path}")
+        with progress(quiet=quiet) as show:
+            collection.add(list(dataset.corpus), on_progress=show)
+    held = {row["id"] for row in collection.documents()}
+    judged = {document for row in dataset.qrels.values() for document in row}
+    missing = len(judged - held)
+    if missing == len(judged):
+        raise DatasetError(
+            f"{str(path)!r} holds none of the {len(judged)} judged documents of {dataset.name}; "
+            "leave --in out to build a collection from the data set's own corpus"
+        )
+    if missing:
+        note(f"{missing} of {len(judged)} judged documents are not in {path}: they cannot be found")
+    return collection
+
+
+def _print(found: Experiment, *, as_json: bool) -> None:
+    if as_json:
+        print_json(found.to_dict())
+        return
+    out(found.table())
+    if sys.stdout.isatty():
+        note("* the difference has p < 0.05 (paired permutation test, Holm's correction)")

@@ -1,0 +1,83 @@
+"""`ragkit tune`: the settings that suit a data set."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ragkit.cli.common import JsonOption, QuietOption, note, out, print_json, print_losses, progress
+from ragkit.cli.evaluate import DataOption, LenientOption, SplitOption
+
+
+def tune(
+    data: DataOption,
+    measure: Annotated[str, typer.Option(help="What is to be best.")] = "nDCG@10",
+    chunk_tokens: Annotated[str, typer.Option(help="Chunk sizes, separated by commas.")] = "200",
+    latency_ms: Annotated[
+        float | None, typer.Option(help="A query may take this long (median).")
+    ] = None,
+    split: SplitOption = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder for the collections; kept for the next time.")
+    ] = None,
+    lenient: LenientOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose chunk size, retriever and fusion on half of the queries; confirm on the other half."""
+    from ragkit.collection import Collection
+    from ragkit.description import Settings
+    from ragkit.evaluation.datasets import load_retrieval
+    from ragkit.evaluation.measures import parse_measure
+    from ragkit.evaluation.tuning import Trial, retrieval_trial, retrievers_of
+    from ragkit.evaluation.tuning import tune as choose
+
+    wanted = parse_measure(measure)
+    sizes = _sizes(chunk_tokens)
+    dataset = load_retrieval(data, split=split, lenient=lenient)
+    print_losses(dataset.losses)
+    judged = [query for query in dataset.queries if query in dataset.qrels]
+    with ExitStack() as stack:
+        folder = to or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        trials: dict[str, Trial] = {}
+        for size in sizes:
+            path = folder / f"{size}-tokens.rag"
+            collection = stack.enter_context(Collection(path, settings=Settings(chunk_tokens=size)))
+            if not quiet:
+                note(f"{len(dataset.corpus)} documents in chunks of {size} tokens go into {path}")
+            with progress(quiet=quiet) as show:
+                collection.add(list(dataset.corpus), on_progress=show)
+            for name, retriever in retrievers_of(collection).items():
+                trials[f"{name}, {size} tokens"] = retrieval_trial(
+                    retriever, dataset.queries, dataset.qrels, wanted
+                )
+        found = choose(
+            trials,
+            judged,
+            latency_ms=latency_ms,
+            on_round=lambda left, n: None if quiet else note(f"{left} settings, {n} queries"),
+        )
+    if as_json:
+        print_json(asdict(found))
+        return
+    for n_queries, means in found.rounds:
+        out(f"on {n_queries} queries:")
+        for name, mean in sorted(means.items(), key=lambda item: -item[1]):
+            slow = "  too slow" if name in found.too_slow else ""
+            out(f"  {name:32} {mean:.4f}  {found.milliseconds[name]:7.2f} ms{slow}")
+    out(str(found))
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"--chunk-tokens is {text!r}; expected numbers, as in 128,200") from error
+    if min(sizes) < 8:
+        raise ValueError(f"--chunk-tokens is {text!r}; expected at least 8")
+    return sizes

@@ -1,0 +1,113 @@
+"""Sentence pairs with scores, and key-value probes."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from ragkit.evaluation.datasets.faults import Faults, Malformed, Place
+from ragkit.evaluation.datasets.reading import (
+    Source,
+    items,
+    json_values,
+    lines,
+    mapping,
+    pair,
+    text,
+)
+from ragkit.evaluation.datasets.shapes import KeyValueProbe, KeyValueSet, Pair, PairSet
+
+
+def read_sts(path: str | Path, *, lenient: bool = False) -> PairSet:
+    """The STS benchmark: CSV without a header, two sentences and a score from 0 to 5.
+
+    Args:
+        path: The file.
+        lenient: Skip what is malformed and list it in `losses`.
+
+    Raises:
+        DatasetError: A row has not three columns, an empty sentence, or no score from 0 to 5.
+
+    Source:
+        Cer et al. 2017; as CSV: https://github.com/PhilipMay/stsb-multi-mt.
+    """
+    faults = Faults(lenient=lenient)
+    source = Source(Path(path))
+    pairs = []
+    for place, cells in csv_rows(source, faults):
+        with faults.at(place):
+            if len(cells) != 3:
+                remedy = "expected three: sentence, sentence, score"
+                raise Malformed(f"{len(cells)} columns", remedy)
+            first, second, score = cells
+            if not first.strip() or not second.strip():
+                raise Malformed("an empty sentence", "fill it in or delete the row")
+            pairs.append(Pair(place.spot.split()[-1], first, second, _score(score)))
+    return PairSet(source.path.stem, "all", tuple(pairs), faults.losses())
+
+
+def csv_rows(source: Source, faults: Faults) -> Iterator[tuple[Place, list[str]]]:
+    """The rows of a CSV that are not blank; a row's place is the line that it ends in."""
+    place = Place(str(source), "line 1")
+
+    def numbered() -> Iterator[str]:
+        nonlocal place
+        for place, line in lines(source, faults, blank=True):  # noqa: B007
+            yield line + "\n"
+
+    reader = csv.reader(numbered(), strict=True)
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            faults.add(place, str(error), "mend the quotes of this row", done="the rest skipped")
+            return
+        if row is None:
+            return
+        if row:
+            yield place, row
+
+
+def _score(cell: str) -> float:
+    try:
+        score = float(cell)
+    except ValueError:
+        score = math.nan
+    if not 0 <= score <= 5:
+        raise Malformed(f"score {cell!r}", "a score is a number from 0 to 5")
+    return score
+
+
+def read_key_values(path: str | Path, *, lenient: bool = False) -> KeyValueSet:
+    """Key-value probes: JSON Lines of `ordered_kv_records`, `key`, `value`.
+
+    Args:
+        path: The file; .gz is unpacked.
+        lenient: Skip what is malformed and list it in `losses`.
+
+    Raises:
+        DatasetError: A record is malformed, or its key does not have its value.
+
+    Source:
+        Liu et al. 2024, https://github.com/nelson-liu/lost-in-the-middle.
+    """
+    faults = Faults(lenient=lenient)
+    source = Source(Path(path))
+    probes = []
+    for number, (place, value) in enumerate(json_values(source, faults), start=1):
+        with faults.at(place):
+            row = mapping(value)
+            records = []
+            for record in items(row, "ordered_kv_records"):
+                key, content = pair(record, "a record")
+                cells = {"key": key, "value": content}
+                records.append((text(cells, "key"), text(cells, "value")))
+            probe = KeyValueProbe(str(number), tuple(records), text(row, "key"), text(row, "value"))
+            if dict(records).get(probe.key) != probe.value or len(dict(records)) != len(records):
+                problem = f"key {probe.key!r} is not there once with its value"
+                raise Malformed(problem, "keys are unique and one of them is asked for")
+            probes.append(probe)
+    name = source.path.name.removesuffix(".gz").rsplit(".", 1)[0]
+    return KeyValueSet(name, "all", tuple(probes), faults.losses())
