@@ -12,6 +12,7 @@ from ragkit.errors import DatasetError
 from ragkit.evaluation.datasets import read_run
 from ragkit.evaluation.experiment import Experiment, experiment
 from ragkit.evaluation.measures import R, nDCG
+from ragkit.evaluation.plots import plot_differences, plot_latency
 from ragkit.evaluation.runs import SystemRun, make_run, search_documents
 from ragkit.evaluation.tuning import retrieval_trial, tune
 from ragkit.testing import HashEmbedder
@@ -264,3 +265,18 @@ def test_eval_when_the_data_are_unknown_names_what_is_known(tmp_path):
     assert "no-such-set" in done.stderr
     assert "nfcorpus" in done.stderr
     assert not list(Path(tmp_path).iterdir())
+
+
+def test_plots_when_drawn_show_every_query_and_system(collection, tmp_path):
+    systems = {name: collection.retriever(name) for name in ("bm25", "dense")}
+    found = experiment(systems, QUERIES, QRELS, [R @ 1])
+    differences = plot_differences(found, "dense", "R@1")
+    heights = [bar.get_height() for bar in differences.axes[0].patches]
+    assert heights == sorted(
+        (found.values("dense", "R@1") - found.values("bm25", "R@1")).tolist(), reverse=True
+    )
+    latency = plot_latency(found, "R@1")
+    assert {text.get_text() for text in latency.axes[0].texts} == {"bm25", "dense"}
+    for number, figure in enumerate((differences, latency)):
+        figure.savefig(tmp_path / f"{number}.png")
+        assert (tmp_path / f"{number}.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,61 @@
+"""Pictures of an experiment; they need the `plots` extra."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ragkit.errors import require
+from ragkit.evaluation.experiment import Experiment
+
+
+def _axes(width: float, height: float) -> Any:
+    # A figure of its own, not pyplot's: nothing is global, and no window is opened.
+    figure = require("matplotlib.figure", extra="plots").Figure((width, height), layout="tight")
+    return figure.subplots()
+
+
+def plot_differences(experiment: Experiment, system: str, measure: str) -> Any:
+    """A bar a query: a system's score minus the baseline's, sorted.
+
+    Args:
+        experiment: The comparison.
+        system: One of its systems.
+        measure: One of its measures, as it is written: "nDCG@10".
+
+    Returns:
+        A matplotlib `Figure`; `figure.savefig("differences.png")` writes it.
+    """
+    differences = experiment.values(system, measure) - experiment.values(
+        experiment.baseline, measure
+    )
+    ordered = sorted(differences.tolist(), reverse=True)
+    axes = _axes(6, 3)
+    colours = ["tab:blue" if value >= 0 else "tab:orange" for value in ordered]
+    axes.bar(range(len(ordered)), ordered, color=colours, width=1.0)
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xlabel("queries, sorted")
+    axes.set_ylabel(f"{measure}: {system} - {experiment.baseline}")
+    return axes.figure
+
+
+def plot_latency(experiment: Experiment, measure: str) -> Any:
+    """A point a system: the median time of a query against a measure's mean, with its interval.
+
+    Args:
+        experiment: The comparison.
+        measure: One of its measures, as it is written: "nDCG@10".
+
+    Returns:
+        A matplotlib `Figure`.
+    """
+    axes = _axes(5, 3.5)
+    for row in experiment.rows:
+        if row.measure == measure:
+            x = experiment.milliseconds(row.system)
+            spread = [[row.mean - row.low], [row.high - row.mean]]
+            axes.errorbar([x], [row.mean], yerr=spread, fmt="o", capsize=3)
+            axes.annotate(row.system, (x, row.mean), xytext=(5, 5), textcoords="offset points")
+    axes.set_xscale("log")
+    axes.set_xlabel("milliseconds a query (median)")
+    axes.set_ylabel(measure)
+    return axes.figure
