@@ -61,7 +61,8 @@ def _ndcg(graded: _Graded, cutoff: int | None) -> _Floats:
 
 
 def _found(graded: _Graded, cutoff: int | None) -> _Floats:
-    return graded.hits[:, :cutoff].sum(axis=1).astype(np.float64)
+    found: _Floats = graded.hits[:, :cutoff].sum(axis=1).astype(np.float64)  # (queries,)
+    return found
 
 
 def _recall(graded: _Graded, cutoff: int | None) -> _Floats:
