@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import platform
 import re
-import string
 import subprocess
 import sys
-import zipfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ragkit.digests import text_digest
+from ragkit.evaluation.datasets import QASet, load_dataset, load_retrieval
+from ragkit.evaluation.measures import accuracy
 from ragkit.types import Document, Hit
 
 BENCHMARKS = Path(__file__).resolve().parent
@@ -66,64 +64,25 @@ def peer_versions(peers: Path) -> str:
     return done.stdout.strip()
 
 
-def normalise(text: str) -> str:
-    """SQuAD's normalisation: lower case, no punctuation, no articles, single spaces."""
-    kept = "".join(char for char in text.lower() if char not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
-
-
 def holds(text: str, answers: list[str]) -> bool:
     """Whether a normalised answer stands in the normalised text ("Lost in the middle")."""
-    return any(normalise(answer) in normalise(text) for answer in answers)
+    return accuracy(text, answers) == 1.0
 
 
-def nq_oracle() -> tuple[list[Document], list[dict[str, Any]]]:
-    """NQ with gold passages (litm_oracle_kv): passages, and {question, answers, gold}."""
-    path = data_root() / "litm_oracle_kv" / "nq-open-oracle.jsonl.gz"
-    passages: dict[str, Document] = {}
-    questions = []
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            gold = row["ctxs"][0]
-            doc_id = "nq-" + text_digest(f"{gold['title']}\n{gold['text']}")
-            passages[doc_id] = Document(doc_id, gold["text"], gold["title"])
-            questions.append(
-                {"question": row["question"], "answers": row["answers"], "gold": doc_id}
-            )
-    return list(passages.values()), questions
-
-
-def xquad() -> tuple[list[Document], list[dict[str, Any]]]:
-    """XQuAD English (a part of SQuAD): paragraphs, and {question, answers, gold}."""
-    data = json.loads((data_root() / "xquad" / "xquad.en.json").read_text())["data"]
-    passages, questions = [], []
-    for article in data:
-        for number, paragraph in enumerate(article["paragraphs"]):
-            doc_id = f"{article.get('title', len(passages))}#{number}"
-            title = str(article.get("title", "")).replace("_", " ")
-            passages.append(Document(doc_id, paragraph["context"], title))
-            for row in paragraph["qas"]:
-                answers = [answer["text"] for answer in row["answers"]]
-                questions.append({"question": row["question"], "answers": answers, "gold": doc_id})
-    return passages, questions
+def questions_of(name: str) -> tuple[list[Document], list[dict[str, Any]]]:
+    """All passages of a set, and {question, answers, gold} of every question."""
+    data = load_dataset(name, split="all" if name == "nq_gold" else None)
+    assert isinstance(data, QASet)
+    questions = [
+        {"question": q.text, "answers": list(q.answers), "gold": q.gold[0]} for q in data.questions
+    ]
+    return list(data.passages), questions
 
 
 def beir(name: str) -> tuple[list[Document], dict[str, str], dict[str, dict[str, int]]]:
-    """A BEIR set from its zip: corpus, queries, and the test split's qrels."""
-    with zipfile.ZipFile(data_root() / name / f"{name}.zip") as archive:
-
-        def lines(path: str) -> list[str]:
-            return archive.read(f"{name}/{path}").decode("utf-8").splitlines()
-
-        rows = [json.loads(line) for line in lines("corpus.jsonl")]
-        corpus = [Document(row["_id"], row["text"], row["title"]) for row in rows]
-        queries = {row["_id"]: row["text"] for row in map(json.loads, lines("queries.jsonl"))}
-        qrels: dict[str, dict[str, int]] = {}
-        for line in lines("qrels/test.tsv")[1:]:
-            query, document, relevance = line.split("\t")
-            qrels.setdefault(query, {})[document] = int(relevance)
-    return corpus, queries, qrels
+    """A set's corpus, and the queries and qrels of its test split."""
+    data = load_retrieval(name, split="test")
+    return list(data.corpus), dict(data.queries), {q: dict(row) for q, row in data.qrels.items()}
 
 
 def best_chunks(hits: Sequence[Hit], k: int) -> dict[str, float]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from common import holds, machine, nq_oracle
+from common import holds, machine, questions_of
 from numpy.typing import NDArray
 
 from ragkit.collection import Collection
@@ -47,7 +47,7 @@ class Case:
 def main() -> None:
     print(time.strftime("%Y-%m-%d"), machine())
     start = time.perf_counter()
-    passages, questions = nq_oracle()
+    passages, questions = questions_of("nq_gold")
     generator = np.random.default_rng(0)
     train = [q for q in questions if split_of(q["gold"]) == "train" and generator.random() < SHARE]
     dev = [q for q in questions if split_of(q["gold"]) == "dev"]

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import holds, machine, nq_oracle, xquad
+from common import holds, machine, questions_of
 
 from ragkit.collection import Collection
 from ragkit.evaluation.splits import split_of
@@ -47,13 +47,13 @@ def main() -> None:
     language: dict[str, Reader] = {"smollm2": LongContextReader(llm)}
     if options.unchecked:
         language["unchecked"] = LongContextReader(llm, unsupported="mark")
-    passages, questions = nq_oracle()
+    passages, questions = questions_of("nq_gold")
     chosen = [q for q in questions if split_of(q["gold"]) == "dev"]
     result = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "k": K}
     result["nq dev"] = compare(
         "nq dev", passages, chosen[: options.questions], options.without_gold, language
     )
-    passages, questions = xquad()
+    passages, questions = questions_of("xquad")
     every = max(1, len(questions) // options.questions)
     result["xquad en"] = compare(
         "xquad en",

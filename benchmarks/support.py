@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from common import data_root, machine, xquad
+from common import data_root, machine, questions_of
 
 from ragkit.readers.citations import COVERAGE, SupportChecker
 from ragkit.sentences import RuleSegmenter
@@ -82,7 +82,7 @@ def swaps() -> dict[str, list[bool]]:
     """For each kind of swap, whether each claim was refused."""
     generator = np.random.default_rng(0)
     outcomes: dict[str, list[bool]] = {}
-    for passage in xquad()[0]:
+    for passage in questions_of("xquad")[0]:
         check = checker(passage.text).check
         sentences = [passage.text[a:b] for a, b in RuleSegmenter().sentences(passage.text)]
         for kind, pattern in (("number", NUMBER), ("name", NAME)):

@@ -15,8 +15,15 @@ import filelock
 
 from ragkit import maintenance
 from ragkit.chunking import Chunker
-from ragkit.description import FORMAT, Settings, read_description, write_description
+from ragkit.description import (
+    FORMAT,
+    Settings,
+    keep_copy,
+    read_description,
+    write_description,
+)
 from ragkit.documents import SourceFile, find_files
+from ragkit.durable import disk_errors, make_folder
 from ragkit.embedders import load_embedder
 from ragkit.errors import (
     CollectionError,
@@ -33,8 +40,8 @@ from ragkit.maintenance import VerifyReport
 from ragkit.retrievers import Composable, DenseRetriever, HybridRetriever, LexicalRetriever
 from ragkit.snapshot import Found, Snapshot
 from ragkit.store import filters
+from ragkit.store.connect import database_errors
 from ragkit.store.ledger import Ledger
-from ragkit.store.reader import database_errors
 from ragkit.store.store import Store
 from ragkit.sync import vanished
 from ragkit.types import Chunk, Document, Embedder, Loss, Source, Vectors, Where
@@ -165,10 +172,15 @@ class Collection:
             description = read_description(self.path)
             if description is not None:
                 self._adopt(description)
-        if self._description is None or not (self.path / "store.db").exists():
+        if self._description is None:
             raise CollectionError(
                 f"there is no collection at {str(self.path)!r}; "
                 f"make one with: ragkit index add PATH --to {self.path}"
+            )
+        if not (self.path / "store.db").exists():
+            raise CorruptCollection(
+                f"{str(self.path)!r} has lost its store.db, which holds its documents; restore a "
+                "copy, or remove the folder and build the collection again from its files"
             )
 
     def snapshot(self) -> Snapshot:
@@ -189,22 +201,13 @@ class Collection:
 
     @contextmanager
     def _writing(self, *, create: bool = False) -> Iterator[Parts]:
-        if not create:
+        if not create or self._description is not None:
             self._must_exist()
-        elif self._description is None:
+        else:
             _check_new(self.path, self.settings)
         embedder = self.embedder
         chunker = self._chunker(embedder)
-        self.path.mkdir(parents=True, exist_ok=True)
-        if not os.access(self.path, os.W_OK):
-            raise CollectionError(f"{str(self.path)!r} cannot be written; check its permissions")
-        lock = filelock.FileLock(self.path / "lock", timeout=0)
-        try:
-            lock.acquire()
-        except filelock.Timeout as error:
-            raise Locked(
-                f"another process is writing to {str(self.path)!r}; wait for it and try again"
-            ) from error
+        lock = self._lock()
         try:
             with database_errors(self.path / "store.db"):
                 store = Store(self.path / "store.db")
@@ -219,6 +222,7 @@ class Collection:
                         self._description = write_description(
                             self.path, self.settings, embedder, chunker
                         )
+                keep_copy(self.path, store)
                 ledger = Ledger(
                     self.path / "ledger",
                     store,
@@ -227,13 +231,28 @@ class Collection:
                 )
                 segments = self.path / "segments"
                 index = self._index_settings
-                with database_errors(self.path / "store.db"):
-                    yield Parts(store, segments, embedder, chunker, self._analyzer, ledger, index)
+                yield Parts(store, segments, embedder, chunker, self._analyzer, ledger, index)
             finally:
                 with database_errors(self.path / "store.db"):
                     store.close()
         finally:
             lock.release()
+
+    def _lock(self) -> filelock.BaseFileLock:
+        """Make the folder, and be the one that writes to it."""
+        with disk_errors(self.path):
+            make_folder(self.path)
+        if not os.access(self.path, os.W_OK):
+            raise CollectionError(f"{str(self.path)!r} cannot be written; check its permissions")
+        lock = filelock.FileLock(self.path / "lock", timeout=0)
+        with disk_errors(self.path / "lock"):
+            try:
+                lock.acquire()
+            except filelock.Timeout as error:
+                raise Locked(
+                    f"another process is writing to {str(self.path)!r}; wait for it and try again"
+                ) from error
+        return lock
 
     def _chunker(self, embedder: Embedder) -> Chunker:
         return Chunker(
@@ -501,16 +520,19 @@ class Collection:
         store = self._reading_store()
         while True:
             snapshot = self.snapshot()
-            found = search(snapshot)
-            numbers = sorted({place.chunk for places in found for place in places})
-            chunks = store.chunks(numbers)
-            # Writers may have been so quick that texts, and with them the fields to filter by, are
-            # gone from the store already. Then search what is there now.
-            if all(number in chunks and chunks[number].text for number in numbers) and (
-                where is None
-                or store.generation() - snapshot.generation < maintenance.KEPT_GENERATIONS
-            ):
-                return snapshot, found, chunks
+            try:
+                found = search(snapshot)
+                numbers = sorted({place.chunk for places in found for place in places})
+                chunks = store.chunks(numbers)
+                if where is None and all(chunk.text for chunk in chunks.values()):
+                    return snapshot, found, chunks
+                if store.generation() - snapshot.generation < maintenance.KEPT_GENERATIONS:
+                    return snapshot, found, chunks
+            except CorruptCollection:
+                if store.generation() - snapshot.generation < maintenance.KEPT_GENERATIONS:
+                    raise
+            # Writers were so quick that chunks, texts or the fields to filter by may be gone from
+            # the store already: search what is there now.
 
     def close(self) -> None:
         """Let go of the files."""
@@ -531,7 +553,7 @@ def _check_new(path: Path, settings: Settings) -> None:
         from ragkit.indexes.faiss import check_factory
 
         check_factory(settings.index)
-    own = {"lock", "ledger", "segments", "collection.json"}
+    own = {"lock", "ledger", "segments", "collection.json", "collection.json.writing"}
     entries = [entry.name for entry in path.iterdir()] if path.is_dir() else []
     others = [name for name in entries if name not in own and not name.startswith("store.db")]
     if others and not (path / "collection.json").exists():

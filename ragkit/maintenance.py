@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import shutil
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,11 +15,13 @@ from typing import TypeVar
 import numpy as np
 
 from ragkit import trust
+from ragkit.description import restore_description
 from ragkit.digests import text_digest
+from ragkit.durable import disk_errors
 from ragkit.errors import CollectionError, CorruptCollection
 from ragkit.indexes.bm25 import PostingsBuilder
 from ragkit.indexes.merge import MergedPostings
-from ragkit.indexes.segment import verify_segment, write_segment
+from ragkit.indexes.segment import remove_folder, verify_segment, write_segment
 from ragkit.ingest import (
     BATCH_CHUNKS,
     SEGMENT_CHUNKS,
@@ -30,6 +32,7 @@ from ragkit.ingest import (
     indexed_text,
 )
 from ragkit.snapshot import Snapshot
+from ragkit.store import checks
 from ragkit.store.ledger import Ledger
 from ragkit.store.rows import Opening
 from ragkit.store.store import Store
@@ -41,6 +44,7 @@ _SMALLEST_TIER = 64  # rows
 _NAMED_ROWS = 1000  # chunk ids of a segment in memory at once
 _DEAD_SHARE = 0.5  # a segment with more dead rows is written anew
 KEPT_GENERATIONS = 2
+_OURS = re.compile("[0-9a-f]{32}|writing-[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,10 @@ def compact(parts: Parts, snapshot: Snapshot, *, full: bool = False) -> bool:
     if not group:
         return False
     segments = [snapshot.segments[i] for i in group]
+    for segment in segments:  # a fault would get a new digest, and could not be told any more
+        faults = verify_segment(parts.segments, segment.folder.name)
+        if faults:
+            raise CorruptCollection(f"{faults[0]}; `ragkit index repair` rebuilds it")
     live = [
         np.ones(len(segment), dtype=bool) if mask is None else mask
         for segment, mask in ((snapshot.segments[i], snapshot.live[i]) for i in group)
@@ -166,8 +174,10 @@ def collect_garbage(parts: Parts) -> int:
     wanted = set(parts.store.collect_garbage(keep_from))
     n_removed = 0
     for folder in _folders(parts.segments):
-        if folder.name not in wanted and folder.is_dir() and not folder.is_symlink():
-            shutil.rmtree(folder)
+        # Only what we have made: a collection from elsewhere may have a link for its folder.
+        if folder.name not in wanted and _OURS.fullmatch(folder.name):
+            with disk_errors(folder):
+                remove_folder(folder)
             n_removed += 1
     return n_removed
 
@@ -232,19 +242,23 @@ def verify(store: Store, segments: Path, ledger: Ledger, snapshot: Snapshot | No
         ledger: The vectors.
         snapshot: The current generation, None if its segments cannot even be opened.
     """
-    faults = store.integrity_faults()
+    faults = checks.integrity_faults(store)
     n_documents = n_chunks = 0
     names: list[str] = []
     try:
+        faults += _description_faults(store)
         opening = store.opening()
         generation, names = opening.generation, opening.segments
         for name in names:
             faults += verify_segment(segments, name)
-        faults += store.text_faults(generation)
+        faults += checks.state_faults(store)
+        texts, rows = checks.text_faults(store, generation)
+        faults += texts
         bad = ledger.faults()
         faults += [f"ledger: the vector of text {key.hex()} does not match" for key in bad]
         if not faults and snapshot is not None:
             faults += _fit(store, ledger, snapshot)
+        faults += rows
         counted = store.counts(generation)
         n_documents, n_chunks = counted["documents"]["indexed"], counted["chunks"]
     except CollectionError as error:
@@ -266,10 +280,25 @@ def _fit(store: Store, ledger: Ledger, snapshot: Snapshot) -> Iterator[str]:
             stored = places.vector(number)
             if stored is None:
                 yield f"the chunk {chunk_id!r} is in no segment"
-            elif key in rows and not np.array_equal(stored, vectors[rows[key]]):
+            elif key not in rows:
+                yield f"ledger: there is no vector of {chunk_id!r}"
+            elif not np.array_equal(stored, vectors[rows[key]]):
                 yield f"the vector of {chunk_id!r} differs from the ledger's"
     if seen != len(places):
         yield f"the segments hold {len(places)} live rows, the store {seen} live chunks"
+
+
+def _description_faults(store: Store) -> list[str]:
+    """Whether `collection.json` is its copy in the store."""
+    copy = store.description()
+    if copy is None:
+        return []  # from before 0.1: the next write makes one
+    try:
+        if (store.path.parent / "collection.json").read_text() == copy:
+            return []
+    except (OSError, ValueError) as error:
+        return [f"collection.json cannot be read ({error}); `repair` writes it again"]
+    return ["collection.json is not its copy in store.db"]
 
 
 def sign_indexes(parts: Parts) -> int:
@@ -290,16 +319,21 @@ def repair(parts: Parts, on_progress: OnProgress | None = None) -> int:
         How many texts were embedded.
     """
     store = parts.store
+    text = store.description()
+    if text is not None and _description_faults(store):
+        restore_description(store.path.parent, text)
     parts.ledger.forget(parts.ledger.faults())
     opening = store.opening()
     generation, old = opening.generation, opening.segments
-    store.mend_texts(generation)
+    checks.mend(store, generation)
+    checks.seal_missing_files(store)
     n_chunks = store.counts(generation)["chunks"]
     new: list[tuple[str, int]] = []
     n_embedded = 0
     for name in old:  # a damaged folder must not be taken for the new one
         if verify_segment(parts.segments, name):
-            shutil.rmtree(parts.segments / name, ignore_errors=True)
+            with disk_errors(parts.segments):
+                remove_folder(parts.segments / name)
     for block in _batched(store.live_chunk_texts(generation), SEGMENT_CHUNKS):
         builder = PostingsBuilder()
         rows: list[int] = []

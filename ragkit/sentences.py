@@ -117,7 +117,7 @@ class RuleSegmenter:
             end, after = candidate.span(2)
             if after == length:
                 break
-            if after - end == 1 and text[end] == " ":
+            if after - end == 1 and text[end] == " " and text[first] != "\n":
                 asked = end == stop and text[first] in "?!"
                 ends = _stop_ends(text, start, first, stop, after, asked)
             elif after == end and text[first] != "\n":

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ragkit.errors import CorruptCollection
 from ragkit.indexes.bm25 import BM25Index, Statistics
 from ragkit.indexes.segment import IndexSettings, Segment
 from ragkit.store import filters
@@ -79,6 +80,12 @@ class Snapshot:
 
         def search(i: int, allowed: Mask | None) -> tuple[Scores, Rows]:
             segment = self.segments[i]
+            if segment.vectors.shape[1] != vectors.shape[1]:
+                raise CorruptCollection(
+                    f"segment {segment.folder.name} holds vectors of {segment.vectors.shape[1]} "
+                    f"dimensions, the embedder gives {vectors.shape[1]}; `ragkit index repair` "
+                    "rebuilds it"
+                )
             return segment.index.search(vectors, min(k, len(segment)), allowed=allowed)
 
         return self._merge(search, len(vectors), k, where)
@@ -110,11 +117,17 @@ class Snapshot:
         allowed = self.live if where is None else self._allowed(where)
         pools: Found = [[] for _ in range(n_queries)]
         for i, segment in enumerate(self.segments):
-            scores, rows = search(i, allowed[i])
+            with np.errstate(all="ignore"):  # damaged vectors: what comes of them is looked at
+                scores, rows = search(i, allowed[i])
             for pool, row_scores, row_numbers in zip(pools, scores, rows, strict=True):
                 present = row_numbers >= 0
                 found = row_numbers[present]
                 numbers = segment.chunks[found].tolist()
+                if not np.isfinite(row_scores[present]).all():
+                    raise CorruptCollection(
+                        f"segment {segment.folder.name} gives scores that are no numbers: its "
+                        "vectors are damaged; `ragkit index repair` rebuilds it"
+                    )
                 values = row_scores[present].astype(np.float64).round(6).tolist()
                 pool += map(Place, numbers, values, repeat(i), found.tolist())
         if len(self.segments) == 1:  # rows of a segment are already in order of chunk id

@@ -16,20 +16,25 @@ from pathlib import Path
 
 from ragkit import models
 from ragkit.digests import file_digest
+from ragkit.durable import disk_errors, read_small
 
 _KEY_BYTES = 32
+_MAC_BYTES = 256  # twice what is written
 
 
 def sign(file: Path) -> None:
     """Mark a file as written, or trusted, on this machine."""
-    _mac_file(file).write_bytes(_mac(file))
+    target = _mac_file(file)
+    with disk_errors(target):
+        target.unlink(missing_ok=True)  # it may be a link to something else
+        target.write_bytes(_mac(file))
 
 
 def is_trusted(file: Path) -> bool:
     """Whether the file is one that `sign` has seen, unchanged."""
     try:
-        return hmac.compare_digest(_mac_file(file).read_bytes(), _mac(file))
-    except OSError:
+        return hmac.compare_digest(read_small(_mac_file(file), _MAC_BYTES), _mac(file))
+    except (OSError, ValueError):  # there is none, or it is none of ours
         return False
 
 

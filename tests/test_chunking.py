@@ -2,7 +2,7 @@ import re
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ragkit import chunking
@@ -178,6 +178,7 @@ def test_word_tokenizer_when_marks_and_words_then_one_token_each():
 
 
 @settings(max_examples=250, deadline=None)
+@example("\n## A\n .", 1, 0, WordTokenizer(), {}, None)
 @given(
     text=TEXTS,
     max_tokens=st.integers(1, 12),
@@ -227,15 +228,20 @@ def test_chunk_when_200_kilobytes_of_one_piece_then_all_is_kept(piece):
     assert "".join("".join(chunk.text.split()) for chunk in chunks) == "".join(text.split())
 
 
+# Shorter than the smallest block: only longer sentences are cut where a block ends.
+SENTENCES = st.lists(
+    st.sampled_from(["a", "Bc", "def", "It", "so,", "x" * 36]), min_size=1, max_size=3
+).map(lambda words: " ".join(words) + ".")
+
+
+@settings(deadline=None)
 @given(
-    words=st.lists(
-        st.sampled_from(["a", "Bc", "def.", "It", "so,", "x" * 70, "\n\n"]), max_size=400
-    ),
+    sentences=st.lists(SENTENCES, max_size=120),
     max_tokens=st.integers(1, 3),
     overlap=st.integers(0, 2),
 )
-def test_chunk_when_tokenized_block_by_block_then_as_if_at_once(words, max_tokens, overlap):
-    document = Document("d", " ".join(words))
+def test_chunk_when_tokenized_block_by_block_then_as_if_at_once(sentences, max_tokens, overlap):
+    document = Document("d", "\n\n".join(sentences))
     found = []
     for block in (1, 1 << 20):
         with mock.patch.object(chunking, "_BLOCK", block):

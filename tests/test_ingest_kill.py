@@ -1,102 +1,125 @@
-"""Killing an `add` at any moment loses at most the batch in flight."""
+"""Killing a writer at any moment loses at most the batch in flight."""
 
 import os
 import random
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
+import warnings
 
 import pytest
+from fault_helpers import RETRIEVERS, temporary_folder
 
 from ragkit.collection import Collection
 from ragkit.ingest import BATCH_CHUNKS
 from ragkit.testing import HashEmbedder
 from ragkit.types import Document
 
-N_DOCUMENTS, N_TEXTS, N_KILLS = 2_000, 1_500, 5
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-
-ADD = f"""
-import sys
-from ragkit.collection import Collection
-from ragkit.testing import HashEmbedder
-from ragkit.types import Document
-documents = [
-    Document(f"d{{i}}", f"text number {{i % {N_TEXTS}}} of many", metadata={{"n": i}})
-    for i in range({N_DOCUMENTS})
-]
-collection = Collection(sys.argv[1], embedder=HashEmbedder())
-print("ready", flush=True)
-collection.add(documents)
-"""
+N_DOCUMENTS, N_TEXTS = 1_600, 1_200
+KILLS_A_COLLECTION = 5
+GONE = [f"d{i}" for i in range(0, N_DOCUMENTS, 3)]
 
 
 @pytest.fixture
 def folder():
-    made = Path(tempfile.mkdtemp(dir=MEMORY))
-    yield made
-    shutil.rmtree(made)
+    with temporary_folder() as made:
+        yield made
+
+
+def _documents():
+    return [
+        Document(f"d{i}", f"text number {i % N_TEXTS} of many", metadata={"n": i})
+        for i in range(N_DOCUMENTS)
+    ]
+
+
+def _write(path):
+    """What is killed: adding, deleting, and merging what is left."""
+    with Collection(path, embedder=HashEmbedder()) as collection:
+        collection.add(_documents())
+        collection.delete(GONE)
+        collection.compact()
+        return collection.digest()
 
 
 def _start(path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", ADD, str(path)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
-    return process
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork in a process with threads
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            _write(path)
+            code = 0
+        finally:
+            os._exit(code)
+    return child
 
 
-def _n_embedded(path):
+def _kill_after(path, delay_s):
+    """Whether the kill came before the end."""
+    child = _start(path)
+    time.sleep(delay_s)  # the kill's moment
+    os.kill(child, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, -signal.SIGKILL)
+    return status != 0
+
+
+def _check_whole(path):
+    if not (path / "collection.json").exists():
+        return
     with Collection(path, embedder=HashEmbedder()) as collection:
-        return sum(job["n_embedded"] for job in collection.info()["jobs"])
+        live = {row["id"] for row in collection.documents() if row["state"] == "indexed"}
+        for name in RETRIEVERS:
+            [hits] = collection.retriever(name).retrieve(["text number 7"], 10_000)
+            assert {hit.chunk.doc_id for hit in hits} == live
+        assert collection.verify().faults == ()
 
 
-def test_add_when_killed_again_and_again_ends_like_one_that_was_not(folder):
-    whole = folder / "whole.rag"
-    began = time.monotonic()
-    with _start(whole) as process:
-        began = time.monotonic()
-        assert process.wait() == 0
-    took = time.monotonic() - began
-    with Collection(whole, embedder=HashEmbedder()) as collection:
-        digest = collection.digest()
-        assert _n_embedded(whole) == N_TEXTS
-
-    path = folder / "killed.rag"
-    dice = random.Random(7)
-    n_kills = 0
-    for attempt in range(N_KILLS):
-        with _start(path) as process:
-            time.sleep(took * dice.uniform(0.05, 0.3 + 0.15 * attempt))  # the kill's moment
-            process.send_signal(signal.SIGKILL)
-            n_kills += process.wait() == -signal.SIGKILL
-        if (path / "collection.json").exists():
-            with Collection(path, embedder=HashEmbedder()) as collection:
-                found = collection.retriever("hybrid").retrieve(["text number 7"], 3)
-                assert len(found[0]) in (0, 3)
-                assert collection.verify().ok
-    assert n_kills >= 3
+def _check_end(path, digest, n_kills):
+    """The same calls once more end like a run that nobody killed."""
+    assert _write(path) == digest
     with Collection(path, embedder=HashEmbedder()) as collection:
-        report = collection.add(
-            [
-                Document(f"d{i}", f"text number {i % N_TEXTS} of many", metadata={"n": i})
-                for i in range(N_DOCUMENTS)
-            ]
-        )
-        assert report.added + report.unchanged == N_DOCUMENTS
-        assert collection.digest() == digest
         assert collection.verify().faults == ()
         counts = collection.info()["documents"]
-        assert counts == {**dict.fromkeys(counts, 0), "indexed": N_DOCUMENTS}
-        states = [job["state"] for job in collection.info()["jobs"]]
-        assert states[0] == "done"
-        assert set(states[1:]) <= {"interrupted", "done"}
-    assert N_TEXTS - n_kills * BATCH_CHUNKS <= _n_embedded(path)
-    assert _n_embedded(path) <= N_TEXTS + n_kills * BATCH_CHUNKS
+        assert counts == {**dict.fromkeys(counts, 0), "indexed": N_DOCUMENTS - len(GONE)}
+        jobs = collection._reading_store().job_history(1_000)
+        assert jobs[0]["state"] == "done"
+        assert {job["state"] for job in jobs} <= {"interrupted", "done"}
+        n_embedded = sum(job["n_embedded"] for job in jobs)
+    assert N_TEXTS - n_kills * BATCH_CHUNKS <= n_embedded <= N_TEXTS + n_kills * BATCH_CHUNKS
+    folders = {item.name for item in (path / "segments").iterdir()}
+    assert not any(name.startswith("writing") for name in folders)
+
+
+def _kill_again_and_again(folder, n_kills, seed):
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    digest = _write(folder / "warm.rag")
+    began = time.monotonic()
+    assert _write(folder / "whole.rag") == digest
+    took = time.monotonic() - began
+    n_done = 0
+    while n_done < n_kills:
+        path = folder / f"killed{n_done}.rag"
+        n_here = n_late = 0
+        while n_here < min(KILLS_A_COLLECTION, n_kills - n_done) and n_late < KILLS_A_COLLECTION:
+            if _kill_after(path, took * dice.uniform(0.0, 0.9)):
+                n_here += 1
+                _check_whole(path)
+            else:
+                n_late += 1
+        _check_end(path, digest, n_here)
+        n_done += n_here
+
+
+def test_writing_when_killed_again_and_again_ends_like_one_that_was_not(folder):
+    _kill_again_and_again(folder, 5, seed=random.SystemRandom().randrange(10**6))
+
+
+@pytest.mark.slow
+def test_writing_when_killed_fifty_times_ends_like_one_that_was_not(folder):
+    _kill_again_and_again(folder, 50, seed=random.SystemRandom().randrange(10**6))
 
 
 class _Interrupted(HashEmbedder):

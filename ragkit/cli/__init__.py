@@ -27,3 +27,6 @@ def run() -> None:
             raise
         sys.stderr.write("interrupted\n")
         sys.exit(130)
+    finally:
+        # While Python shuts down the signal ends it, which shells show as 130, without a word.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -21,11 +21,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit.errors import CorruptCollection
 from ragkit.indexes.arrays import map_array
 from ragkit.indexes.ranking import best_rows, check_search, empty_result
 from ragkit.types import Mask, Rows, Scores
 
-_FILES = ("terms", "term_ends", "posting_ends", "rows", "counts", "lengths")
+_KINDS = {
+    "terms": np.uint8,
+    "term_ends": np.int64,
+    "posting_ends": np.int64,
+    "rows": np.int32,
+    "counts": np.int32,
+    "lengths": np.int32,
+}
+POSTINGS_FILES = tuple(_KINDS)
+"""Names of a segment's posting arrays, without `.npy`."""
 
 
 class Postings:
@@ -40,10 +50,10 @@ class Postings:
     def __init__(self, arrays: dict[str, NDArray[np.generic]]) -> None:
         self._arrays = arrays
         self._terms = memoryview(np.asarray(arrays["terms"]).data)
-        self._term_ends = arrays["term_ends"]
-        self._posting_ends = arrays["posting_ends"]
-        self._rows = arrays["rows"]
-        self._counts = arrays["counts"]
+        self._term_ends: NDArray[np.int64] = arrays["term_ends"]  # type: ignore[assignment]
+        self._posting_ends: NDArray[np.int64] = arrays["posting_ends"]  # type: ignore[assignment]
+        self._rows: NDArray[np.int32] = arrays["rows"]  # type: ignore[assignment]
+        self._counts: NDArray[np.int32] = arrays["counts"]  # type: ignore[assignment]
         self.lengths: NDArray[np.int32] = arrays["lengths"]  # type: ignore[assignment]
 
     @classmethod
@@ -57,15 +67,34 @@ class Postings:
     def save(self, folder: Path) -> list[Path]:
         """Write one `.npy` an array; returns the files."""
         files = []
-        for name in _FILES:
+        for name in _KINDS:
             files.append(folder / f"{name}.npy")
             np.save(files[-1], self._arrays[name], allow_pickle=False)
         return files
 
     @classmethod
     def load(cls, folder: Path) -> Postings:
-        """Memory-map what `save` wrote."""
-        return cls({name: map_array(folder / f"{name}.npy") for name in _FILES})
+        """Memory-map what `save` wrote.
+
+        Raises:
+            OSError: A file cannot be read.
+            ValueError: The files do not fit together. Reads what grows with terms and rows;
+                postings are checked as they are used.
+        """
+        self = cls({name: map_array(folder / f"{name}.npy", _KINDS[name], 1) for name in _KINDS})
+        ends = ((self._term_ends, len(self._terms)), (self._posting_ends, len(self._rows)))
+        for values, total in ends:
+            last = int(values[-1]) if len(values) else 0
+            if last != total or (np.diff(values, prepend=0) < 0).any():
+                raise ValueError(
+                    f"its terms or postings end at {last}; expected {total}, ascending"
+                )
+        n_terms, n_postings = len(self._term_ends), len(self._rows)
+        if n_terms != len(self._posting_ends) or n_postings != len(self._counts):
+            raise ValueError("its terms and postings differ in number")
+        if len(self.lengths) and int(self.lengths.min()) < 0:
+            raise ValueError(f"a row is {int(self.lengths.min())} terms long")
+        return self
 
     @property
     def n_terms(self) -> int:
@@ -86,10 +115,20 @@ class Postings:
         return np.diff(self._posting_ends, prepend=0)
 
     def postings(self, first: int, last: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Rows and counts of the terms from number `first` to before `last`, end to end."""
+        """Rows and counts of the terms from number `first` to before `last`, end to end.
+
+        Raises:
+            CorruptCollection: A row is none of this segment's, or a count is not positive.
+        """
         start = int(self._posting_ends[first - 1]) if first else 0
         end = int(self._posting_ends[last - 1]) if last else 0
-        return self._rows[start:end], self._counts[start:end]  # type: ignore[return-value]
+        rows, counts = self._rows[start:end], self._counts[start:end]
+        if start < end and not (rows.min() >= 0 and rows.max() < self.n_rows and counts.min() > 0):
+            raise CorruptCollection(
+                f"postings {start} to {end} point outside the {self.n_rows} rows of their segment, "
+                "or count less than 1; `ragkit index repair` rebuilds it"
+            )
+        return rows, counts
 
     def find(self, term: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Rows that hold the term, ascending, and how often; both int32, maybe empty."""

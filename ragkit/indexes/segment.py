@@ -25,15 +25,18 @@ import numpy as np
 
 from ragkit import trust
 from ragkit.digests import digest, file_digest
-from ragkit.durable import sync_path
+from ragkit.durable import disk_errors, make_folder, read_small, sync_path
 from ragkit.errors import CorruptCollection
 from ragkit.indexes.arrays import map_array, write_array
-from ragkit.indexes.bm25 import Postings
+from ragkit.indexes.bm25 import POSTINGS_FILES, Postings
 from ragkit.indexes.exact import ExactIndex
 from ragkit.indexes.merge import MergedPostings
 from ragkit.types import Rows, VectorIndex, Vectors
 
 FORMAT = 1
+_ARRAYS = {"chunks.npy", "vectors.npy", *(f"{name}.npy" for name in POSTINGS_FILES)}
+_INDEX = "index.faiss"
+_MANIFEST_BYTES = 1 << 16  # ours have under 1 KB
 _COPY_ROWS = 1 << 12  # vectors copied at once
 
 
@@ -59,15 +62,13 @@ class Segment:
         self.folder = folder
         self.manifest = _read_manifest(folder)
         try:
-            self.chunks: Rows = map_array(folder / "chunks.npy")  # type: ignore[assignment]
-            self.vectors: Vectors = map_array(folder / "vectors.npy")  # type: ignore[assignment]
+            self.chunks: Rows = map_array(folder / "chunks.npy", np.int64, 1)  # type: ignore[assignment]
+            self.vectors: Vectors = map_array(folder / "vectors.npy", np.float32, 2)  # type: ignore[assignment]
             self.postings = Postings.load(folder)
         except (OSError, ValueError, EOFError) as error:
-            raise CorruptCollection(
-                f"segment {folder.name} cannot be read ({error}); `ragkit index repair` rebuilds it"
-            ) from error
+            raise _unreadable(folder, error) from error
         n_rows, shape = len(self.chunks), self.vectors.shape
-        if self.postings.n_rows != n_rows or shape != (n_rows, self.manifest.get("dim")):
+        if self.postings.n_rows != n_rows or shape != (n_rows, self.manifest["dim"]):
             raise CorruptCollection(
                 f"segment {folder.name} holds {n_rows} chunks, vectors {shape} and terms of "
                 f"{self.postings.n_rows} rows; `ragkit index repair` rebuilds it"
@@ -83,9 +84,12 @@ class Segment:
         from ragkit.indexes.faiss import FaissIndex
 
         options = {"device": settings.device, "n_probe": settings.n_probe}
-        file = self.folder / "index.faiss"
+        file = self.folder / _INDEX
         if file.exists() and trust.is_trusted(file):
-            return FaissIndex.load(self.vectors, file, **options)  # type: ignore[arg-type]
+            try:
+                return FaissIndex.load(self.vectors, file, **options)  # type: ignore[arg-type]
+            except (OSError, RuntimeError, ValueError) as error:  # FAISS raises RuntimeError
+                raise _unreadable(self.folder, error) from error
         return FaissIndex(self.vectors, factory=settings.factory, **options)  # type: ignore[arg-type]
 
 
@@ -105,41 +109,65 @@ def write_segment(
         postings: Terms of the same rows.
         settings: Whether a FAISS index is added.
     """
-    parent.mkdir(parents=True, exist_ok=True)
+    make_folder(parent)
     folder = parent / f"writing-{os.getpid()}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    with disk_errors(folder):
+        remove_folder(folder)
+        folder.mkdir()
+        dim = _write_arrays(folder, chunks, gather, postings, settings)
+        files = sorted(folder.iterdir())
+        manifest = {
+            "format": FORMAT,
+            "n_rows": len(chunks),
+            "dim": dim,
+            "factory": settings.factory,
+            "files": {file.name: file_digest(file) for file in files},
+        }
+        text = json.dumps(manifest, indent=1, sort_keys=True)
+        (folder / "manifest.json").write_text(text)
+        for file in [*files, folder / "manifest.json", folder]:
+            sync_path(file)
+        name = digest(text.encode())
+        target = parent / name
+        if target.exists() and not verify_segment(parent, name):
+            remove_folder(folder)  # the same rows were indexed before, and gc has not come by yet
+        else:
+            remove_folder(target)  # damaged, or not from here
+            os.replace(folder, target)
+        if settings.factory != "exact":
+            trust.sign(target / _INDEX)
+        sync_path(parent)
+        return name
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that is in it, or a file or link of that name; or do nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write_arrays(
+    folder: Path,
+    chunks: Rows,
+    gather: Callable[[slice], Vectors],
+    postings: Postings | MergedPostings,
+    settings: IndexSettings,
+) -> int:
+    """Write all files but the manifest; returns the vectors' dimension."""
     np.save(folder / "chunks.npy", chunks, allow_pickle=False)
     dim = _write_vectors(folder / "vectors.npy", len(chunks), gather)
     postings.save(folder)
     if settings.factory != "exact":
         from ragkit.indexes.faiss import FaissIndex
 
-        vectors: Vectors = map_array(folder / "vectors.npy")  # type: ignore[assignment]
-        FaissIndex(vectors, factory=settings.factory).save(folder / "index.faiss")
-    files = sorted(folder.iterdir())
-    manifest = {
-        "format": FORMAT,
-        "n_rows": len(chunks),
-        "dim": dim,
-        "factory": settings.factory,
-        "files": {file.name: file_digest(file) for file in files},
-    }
-    text = json.dumps(manifest, indent=1, sort_keys=True)
-    (folder / "manifest.json").write_text(text)
-    for file in [*files, folder / "manifest.json", folder]:
-        sync_path(file)
-    name = digest(text.encode())
-    target = parent / name
-    if target.exists() and not verify_segment(parent, name):
-        shutil.rmtree(folder)  # the same rows were indexed before, and gc has not come by yet
-    else:
-        shutil.rmtree(target, ignore_errors=True)  # damaged, or not from here
-        os.replace(folder, target)
-    if settings.factory != "exact":
-        trust.sign(target / "index.faiss")
-    sync_path(parent)
-    return name
+        vectors: Vectors = map_array(folder / "vectors.npy", np.float32, 2)  # type: ignore[assignment]
+        try:
+            FaissIndex(vectors, factory=settings.factory).save(folder / _INDEX)
+        except RuntimeError as error:  # FAISS's word for a disk that is full
+            raise OSError(f"{_INDEX}: {str(error).strip().splitlines()[-1]}") from error
+    return dim
 
 
 def _write_vectors(file: Path, n_rows: int, gather: Callable[[slice], Vectors]) -> int:
@@ -161,26 +189,44 @@ def verify_segment(parent: Path, name: str) -> list[str]:
         return [f"segment {name}: manifest.json does not match the segment's name"]
     faults = []
     for file, expected in manifest["files"].items():
-        path = folder / Path(file).name
-        if not path.exists():
+        path = folder / file
+        if path.is_symlink() or not path.is_file():
             faults.append(f"segment {name}: {file} is missing")
-        elif file_digest(path) != expected:
+            continue
+        try:
+            matches = file_digest(path) == expected
+        except OSError as error:  # a bad sector, or gc was quicker
+            faults.append(f"segment {name}: {file} cannot be read ({error})")
+            continue
+        if not matches:
             faults.append(f"segment {name}: {file} does not match its digest")
-    return faults
+    known = {*manifest["files"], "manifest.json", f"{_INDEX}.mac"}
+    strange = sorted(path.name for path in folder.glob("*") if path.name not in known)
+    return faults + [f"segment {name}: {file!r} does not belong to it" for file in strange]
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    file = folder / "manifest.json"
     try:
-        manifest = json.loads(file.read_text())
-        found = manifest["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        manifest = json.loads(read_small(folder / "manifest.json", _MANIFEST_BYTES))
+        if manifest["format"] != FORMAT:
+            raise CorruptCollection(
+                f"segment {folder.name} has format {manifest['format']!r}; "
+                f"this version reads {FORMAT}"
+            )
+        files = manifest["files"]
+        if not _ARRAYS <= set(files) <= {*_ARRAYS, _INDEX}:
+            raise ValueError(f"it lists the files {sorted(files)}")
+        if type(manifest["dim"]) is not int or not all(isinstance(d, str) for d in files.values()):
+            raise ValueError("its dim is no number, or a digest is no text")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptCollection(
-            f"segment {folder.name}: manifest.json cannot be read ({error}); "
+            f"segment {folder.name}: manifest.json cannot be read ({error!r}); "
             "`ragkit index repair` rebuilds it"
         ) from error
-    if found != FORMAT:
-        raise CorruptCollection(
-            f"segment {folder.name} has format {found!r}; this version reads {FORMAT}"
-        )
     return dict(manifest)
+
+
+def _unreadable(folder: Path, error: Exception) -> CorruptCollection:
+    return CorruptCollection(
+        f"segment {folder.name} cannot be read ({error}); `ragkit index repair` rebuilds it"
+    )

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from ragkit.digests import text_digest
-from ragkit.errors import CollectionError, CorruptCollection
+from ragkit.errors import CorruptCollection
 from ragkit.store import filters
+from ragkit.store.connect import check_schema, connect, database_errors
 from ragkit.store.rows import FileRow, Opening
 from ragkit.store.schema import (
     chunks,
@@ -25,7 +22,6 @@ from ragkit.store.schema import (
     jobs,
     losses,
     meta,
-    metadata,
     segments,
 )
 from ragkit.types import Chunk, Loss, Where
@@ -62,41 +58,54 @@ class StoreReader:
         self.path = path
         self._engine = sa.create_engine(
             "sqlite://",
-            creator=lambda: _connect(path, read_only=read_only),
+            creator=lambda: connect(path, read_only=read_only),
             poolclass=sa.pool.QueuePool,
         )
-        if not read_only:
-            metadata.create_all(self._engine)
+        try:
+            check_schema(self._engine, path, create=not read_only)
+        except BaseException:
+            self._engine.dispose()
+            raise
 
     def close(self) -> None:
         """Write the log back into the database file and let go of it."""
-        with self._engine.connect() as connection:
-            if connection.exec_driver_sql("PRAGMA query_only").scalar() == 0:
-                connection.exec_driver_sql("PRAGMA busy_timeout = 500")  # readers do not hold us up
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._engine.dispose()
-
-    def integrity_faults(self) -> list[str]:
-        """What SQLite itself finds wrong."""
         try:
-            found = self._all(sa.text("PRAGMA integrity_check"))
-        except CollectionError as error:
-            return [str(error)]
-        return [f"store.db: {row[0]}" for row in found if row[0] != "ok"]
+            with self._engine.connect() as connection:
+                if connection.exec_driver_sql("PRAGMA query_only").scalar() == 0:
+                    # Readers do not hold us up.
+                    connection.exec_driver_sql("PRAGMA busy_timeout = 500")
+                    connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            self._engine.dispose()
 
     def _all(self, statement: Any, values: Any = None) -> Sequence[Any]:
-        with self._reading() as connection:
+        with self.reading() as connection:
             return connection.execute(statement, values or {}).all()
 
     @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection to read with."""
         with database_errors(self.path), self._engine.connect() as connection:
             yield connection
 
     def generation(self) -> int:
         """The current generation; 0 for an empty collection."""
-        rows = self._all(_GENERATION)
-        return int(rows[0][0]) if rows else 0
+        with self.reading() as connection:
+            return read_generation(connection)
+
+    def description(self) -> str | None:
+        """The copy of `collection.json`, if there is one."""
+        made = sa.text("SELECT 1 FROM sqlite_schema WHERE name = 'meta'")
+        if not self._all(made):  # the process that made this file was killed at once
+            return None
+        rows = self._all(sa.select(meta.c.value).where(meta.c.key == "description"))
+        return rows[0][0] if rows else None
+
+    def ledger_size(self, fingerprint: str, role: str) -> int:
+        """One more than the last row that a key points to."""
+        statement = sa.select(meta.c.value).where(meta.c.key == f"ledger:{fingerprint}:{role}")
+        rows = self._all(statement)
+        return as_number(rows[0][0]) if rows else 0
 
     def opening(self) -> Opening:
         """The current generation with its segments, oldest first, and tombstones, ascending.
@@ -111,7 +120,7 @@ class StoreReader:
             .join(documents, chunks.c.document == documents.c.seq)
             .order_by(chunks.c.seq)
         )
-        with self._reading() as connection:
+        with self.reading() as connection:
             connection.exec_driver_sql("BEGIN")  # sqlite3 does not begin one to read
             generation = read_generation(connection)
             alive = sa.select(segments).where(live_in(segments, generation))
@@ -139,19 +148,29 @@ class StoreReader:
         return [row[0] for row in self._all(statement, {**values, "generation": generation})]
 
     def chunk_ids(self, seqs: Sequence[int]) -> dict[int, str]:
-        """Chunk ids by number."""
+        """Chunk ids by number.
+
+        Raises:
+            CorruptCollection: A chunk is not there.
+        """
         found: dict[int, str] = {}
         for part in in_parts(seqs):
             statement = sa.select(chunks.c.seq, chunks.c.id).where(chunks.c.seq.in_(part))
             found |= {row[0]: row[1] for row in self._all(statement)}
+        _must_have(found, seqs)
         return found
 
     def chunks(self, seqs: Sequence[int]) -> dict[int, Chunk]:
-        """Whole chunks by number, with title, source and their document's digest as metadata."""
+        """Whole chunks by number, with title, source and their document's digest as metadata.
+
+        Raises:
+            CorruptCollection: A chunk is not there.
+        """
         found: dict[int, Chunk] = {}
         for part in in_parts(seqs):
             statement = _CHUNKS.where(chunks.c.seq.in_(part))
             found |= {row[0]: _chunk(row) for row in self._all(statement)}
+        _must_have(found, seqs)
         return found
 
     def files_of_root(self, root: str) -> set[str]:
@@ -164,6 +183,8 @@ class StoreReader:
             documents.c.id == doc_id, live_in(documents, generation)
         )
         rows = self._all(statement)
+        if rows:
+            _fields(rows[0].metadata)
         return rows[0] if rows else None
 
     def live_versions(self, ids: Sequence[str]) -> dict[str, tuple[str, str, str, str, str]]:
@@ -192,7 +213,7 @@ class StoreReader:
             .where(live_in(documents, generation))
             .order_by(documents.c.id)
         )
-        return self._stream(statement)
+        return self.stream(statement)
 
     def live_chunks(self, generation: int) -> Iterator[tuple[int, str, int, int]]:
         """(number, id, start, end) of every live chunk, by id."""
@@ -202,7 +223,7 @@ class StoreReader:
             .where(live_in(documents, generation))
             .order_by(chunks.c.id)
         )
-        return self._stream(statement)
+        return self.stream(statement)
 
     def live_chunk_texts(self, generation: int) -> Iterator[tuple[int, str, str, str, bytes]]:
         """(number, id, document title, text, key) of every live chunk, by id."""
@@ -212,68 +233,17 @@ class StoreReader:
             .where(live_in(documents, generation))
             .order_by(chunks.c.id)
         )
-        return self._stream(statement)
+        return self.stream(statement)
 
-    def text_faults(self, generation: int) -> Iterator[str]:
-        """Documents that do not match their digest, and chunks that are not in their document."""
-        columns = [documents.c[name] for name in ("seq", "id", "text", "digest")]
-        inside = [chunks.c[name] for name in ("document", "id", "start", "end", "text")]
-        alive = live_in(documents, generation)
-        parts = self._stream(
-            sa.select(*inside)
-            .join(documents, chunks.c.document == documents.c.seq)
-            .where(alive)
-            .order_by(chunks.c.document)
-        )
-        part = next(parts, None)
-        whole = sa.select(*columns).where(alive).order_by(documents.c.seq)
-        for seq, doc_id, text, digest in self._stream(whole):
-            if text_digest(text) != digest:
-                yield f"store.db: the text of {doc_id!r} does not match its digest"
-            while part is not None and part.document <= seq:
-                if part.document == seq and text[part.start : part.end] != part.text:
-                    yield f"store.db: the chunk {part.id!r} is not its document's text"
-                part = next(parts, None)
+    @contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        """A connection in a transaction, committed at the end of the block."""
+        with database_errors(self.path), self._engine.begin() as connection:
+            yield connection
 
-    def mend_texts(self, generation: int) -> None:
-        """Restore damaged texts from their chunks, and damaged chunks from their texts.
-
-        A text that its chunks cannot restore loses its digest, and its file is read again when it
-        is next offered.
-        """
-        columns = [documents.c[name] for name in ("seq", "text", "digest", "file")]
-        statement = sa.select(*columns).where(live_in(documents, generation))
-        for seq, stored, digest, file in self._stream(statement):
-            mine = chunks.c.document == seq
-            inside = self._all(sa.select(chunks.c.seq, chunks.c.start, chunks.c.text).where(mine))
-            text = stored
-            if text_digest(text) != digest:
-                for _, start, part in inside:
-                    text = text[:start] + part + text[start + len(part) :]
-            if text_digest(text) != digest:
-                self._write_off(seq, file)
-                continue
-            with self._engine.begin() as connection:
-                if text != stored:
-                    this = sa.update(documents).where(documents.c.seq == seq)
-                    connection.execute(this.values(text=text))
-                connection.execute(
-                    sa.update(chunks)
-                    .where(mine)
-                    .values(
-                        text=sa.func.substr(text, chunks.c.start + 1, chunks.c.end - chunks.c.start)
-                    )
-                )
-
-    def _write_off(self, document: int, file: str) -> None:
-        with self._engine.begin() as connection:
-            connection.execute(
-                sa.update(documents).where(documents.c.seq == document).values(digest="damaged")
-            )
-            connection.execute(sa.update(files).where(files.c.id == file).values(digest=""))
-
-    def _stream(self, statement: Any) -> Iterator[Any]:
-        with self._reading() as connection:
+    def stream(self, statement: Any) -> Iterator[Any]:
+        """The rows of a statement, not all in memory at once."""
+        with self.reading() as connection:
             yield from connection.execution_options(yield_per=1000).execute(statement)
 
     def complete_files(self, ids: Sequence[str]) -> dict[str, FileRow]:
@@ -328,7 +298,7 @@ class StoreReader:
 
 def _chunk(row: Any) -> Chunk:
     _, chunk_id, doc_id, text, start, end, fields, title, source, digest = row
-    own = json.loads(fields)
+    own = _fields(fields)
     return Chunk(
         chunk_id,
         doc_id,
@@ -337,6 +307,25 @@ def _chunk(row: Any) -> Chunk:
         end,
         {**own, "title": title, "source": source, "digest": digest},
     )
+
+
+def _fields(text: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CorruptCollection(f"store.db: metadata is {text!r:.60}, no JSON ({error})") from error
+    if not isinstance(fields, dict):
+        raise CorruptCollection(f"store.db: metadata is {text!r:.60}; expected a JSON object")
+    return fields
+
+
+def _must_have(found: Mapping[int, object], seqs: Sequence[int]) -> None:
+    missing = [seq for seq in seqs if seq not in found]
+    if missing:
+        raise CorruptCollection(
+            f"store.db does not hold the chunk {missing[0]} that a segment names; "
+            "`ragkit index repair` rebuilds the segments"
+        )
 
 
 def live_in(table: sa.Table, generation: int) -> Any:
@@ -352,39 +341,15 @@ def in_parts(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
 
 def read_generation(connection: sa.Connection) -> int:
     """The current generation, inside a transaction."""
-    return int(connection.execute(_GENERATION).scalar() or 0)
+    return as_number(connection.execute(_GENERATION).scalar() or "0")
 
 
-@contextmanager
-def database_errors(path: Path) -> Iterator[None]:
-    """SQLite's errors inside the block, in our words."""
-    try:
-        yield
-    except (sa.exc.OperationalError, sqlite3.OperationalError) as error:
-        raise CollectionError(f"{str(path)!r} cannot be used: {_cause(error)}") from error
-    except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
-        raise CorruptCollection(
-            f"{str(path)!r} is damaged: {_cause(error)}. `repair` builds the indexes from it and "
-            "cannot mend it: restore a copy, or build the collection again from its files"
-        ) from error
+def as_number(text: str) -> int:
+    """A number of the table `meta`.
 
-
-def _cause(error: Exception) -> object:
-    return getattr(error, "orig", error)
-
-
-def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    if not read_only:
-        connection = sqlite3.connect(path, check_same_thread=False, timeout=30.0)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        return connection
-    # In a folder that cannot be written SQLite cannot make its -shm file; nobody writes there. But
-    # a log that a killed writer left must be read, which immutable=1 would not.
-    log = path.with_name(path.name + "-wal")
-    logged = log.exists() and log.stat().st_size > 0
-    mode = "ro" if logged or os.access(path.parent, os.W_OK) else "ro&immutable=1"
-    uri = f"file:{quote(str(path.resolve()))}?mode={mode}"
-    connection = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=30.0)
-    connection.execute("PRAGMA query_only = ON")
-    return connection
+    Raises:
+        CorruptCollection: It is none.
+    """
+    if not re.fullmatch("[0-9]{1,15}", text, re.ASCII):
+        raise CorruptCollection(f"store.db: a number is {text!r:.60}; restore a copy of it")
+    return int(text)

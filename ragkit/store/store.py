@@ -14,7 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from ragkit.store.reader import LIVE, StoreReader, in_parts, read_generation
+from ragkit.store import checks
+from ragkit.store.reader import LIVE, StoreReader, as_number, in_parts, read_generation
 from ragkit.store.rows import ChunkRow, DocumentRow, FileRow, LedgerKey, as_values
 from ragkit.store.schema import (
     chunks,
@@ -35,12 +36,17 @@ class Store(StoreReader):
     def next_numbers(self) -> tuple[int, int]:
         """The first document and chunk numbers that were never used."""
         rows = self._all(sa.select(meta).where(meta.c.key.in_(["next_document", "next_chunk"])))
-        known = {row[0]: int(row[1]) for row in rows}
+        known = {row[0]: as_number(row[1]) for row in rows}
         return known.get("next_document", 1), known.get("next_chunk", 1)
+
+    def keep_description(self, text: str) -> None:
+        """Keep a copy of `collection.json`."""
+        with self.begin() as connection:
+            _set_meta(connection, "description", text)
 
     def start_job(self, kind: str) -> int:
         """Open a job; jobs that a killed process left open become interrupted."""
-        with self._engine.begin() as connection:
+        with self.begin() as connection:
             connection.execute(
                 sa.update(jobs).where(jobs.c.state == "running").values(state="interrupted")
             )
@@ -52,7 +58,7 @@ class Store(StoreReader):
 
     def end_job(self, job: int, state: str, found: Sequence[Loss]) -> None:
         """Close a job and keep its losses."""
-        with self._engine.begin() as connection:
+        with self.begin() as connection:
             connection.execute(
                 sa.update(jobs).where(jobs.c.id == job).values(state=state, finished=time.time())
             )
@@ -73,23 +79,24 @@ class Store(StoreReader):
             new_chunks: Their chunks.
             replaces: Ids whose earlier staged or failed versions go.
         """
-        with self._engine.begin() as connection:
+        with self.begin() as connection:
             _unstage(connection, replaces)
             if rows:
                 connection.execute(sa.insert(documents), [as_values(row) for row in rows])
                 _set_meta(connection, "next_document", str(rows[-1].seq + 1))
+                checks.seal(connection, rows, new_chunks)
             if new_chunks:
                 connection.execute(sa.insert(chunks), [as_values(chunk) for chunk in new_chunks])
                 _set_meta(connection, "next_chunk", str(new_chunks[-1].seq + 1))
 
     def unstage(self, ids: Sequence[str]) -> None:
         """Forget staged or failed versions."""
-        with self._engine.begin() as connection:
+        with self.begin() as connection:
             _unstage(connection, ids)
 
     def count_embedded(self, job: int, n_embedded: int, n_reused: int) -> None:
         """Add to the job's counts of texts."""
-        with self._engine.begin() as connection:
+        with self.begin() as connection:
             connection.execute(
                 sa.update(jobs)
                 .where(jobs.c.id == job)
@@ -100,7 +107,7 @@ class Store(StoreReader):
 
     def mark_embedded(self, job: int) -> None:
         """Every parsed document of the job has its vectors."""
-        with self._engine.begin() as connection:
+        with self.begin() as connection:
             connection.execute(
                 sa.update(documents)
                 .where(documents.c.job == job, documents.c.state == "parsed")
@@ -122,13 +129,14 @@ class Store(StoreReader):
         Returns:
             The new generation.
         """
-        with self._engine.begin() as connection:
+        with self.begin() as connection:
             generation = _advance(connection)
             mine = (documents.c.job == job) & (documents.c.state == "embedded")
             earlier = LIVE & documents.c.id.in_(sa.select(documents.c.id).where(mine))
             # A file that loses a document to another source is read again when it is next offered.
             losers = sa.select(documents.c.file).where(earlier)
             connection.execute(sa.update(files).where(files.c.id.in_(losers)).values(digest=""))
+            checks.drop_seals(connection, sa.select(documents.c.seq).where(earlier))
             connection.execute(sa.update(documents).where(earlier).values(died=generation))
             connection.execute(
                 sa.update(documents).where(mine).values(born=generation, state="indexed")
@@ -139,12 +147,12 @@ class Store(StoreReader):
 
     def note_files(self, rows: Sequence[FileRow]) -> None:
         """Remember files that are about to be read, or of which nothing had to be written."""
-        with self._engine.begin() as connection:
+        with self.begin() as connection:
             _complete(connection, rows)
 
     def kill_documents(self, ids: Sequence[str]) -> tuple[int, list[str]]:
         """Delete documents; returns the new generation and the ids that were there."""
-        with self._engine.begin() as connection:
+        with self.begin() as connection:
             found: list[str] = []
             touched: set[str] = set()
             for part in in_parts(ids):
@@ -159,6 +167,8 @@ class Store(StoreReader):
                 return read_generation(connection), []
             generation = _advance(connection)
             for part in in_parts(found):
+                these = sa.select(documents.c.seq).where(documents.c.id.in_(part), LIVE)
+                checks.drop_seals(connection, these)
                 connection.execute(
                     sa.update(documents)
                     .where(documents.c.id.in_(part), LIVE)
@@ -170,16 +180,17 @@ class Store(StoreReader):
 
     def read_again(self, ids: Sequence[str]) -> None:
         """Make files be read when they are next offered, though they may be unchanged."""
-        with self._engine.begin() as connection:
+        with self.begin() as connection:
             for part in in_parts(ids):
                 connection.execute(sa.update(files).where(files.c.id.in_(part)).values(digest=""))
 
     def forget_files(self, ids: Sequence[str]) -> None:
         """Drop files that are gone, and what was staged or failed of them."""
-        with self._engine.begin() as connection:
+        with self.begin() as connection:
             for part in in_parts(ids):
                 _drop_staged(connection, documents.c.file.in_(part))
                 connection.execute(sa.delete(files).where(files.c.id.in_(part)))
+            checks.drop_file_seals(connection, ids)
 
     def replace_segments(
         self, old: Sequence[str], new: Sequence[tuple[str, int]], *, dropped: Sequence[int]
@@ -191,7 +202,7 @@ class Store(StoreReader):
             new: Digest and row count of those that hold their live rows.
             dropped: Dead chunks that no segment holds any more: they need no tombstone.
         """
-        with self._engine.begin() as connection:
+        with self.begin() as connection:
             generation = _advance(connection)
             for part in in_parts(old):
                 connection.execute(
@@ -208,7 +219,7 @@ class Store(StoreReader):
         The rows of a dead document and of its chunks stay, without their texts, while a segment
         holds the chunks: they are its tombstones, and `replace_segments` drops them.
         """
-        with self._engine.begin() as connection:
+        with self.begin() as connection:
             connection.execute(sa.delete(segments).where(segments.c.died <= keep_from))
             held = sa.exists().where(chunks.c.document == documents.c.seq)
             connection.execute(sa.delete(documents).where(documents.c.died <= keep_from, ~held))
@@ -235,24 +246,18 @@ class Store(StoreReader):
             found |= {row[0]: row[1] for row in self._all(statement)}
         return found
 
-    def ledger_size(self, fingerprint: str, role: str) -> int:
-        """One more than the last row that a key points to."""
-        statement = sa.select(meta.c.value).where(meta.c.key == f"ledger:{fingerprint}:{role}")
-        rows = self._all(statement)
-        return int(rows[0][0]) if rows else 0
-
     def add_ledger_keys(self, keys: Sequence[LedgerKey]) -> None:
         """Commit keys whose vectors are on the disk."""
         if not keys:
             return
         last = keys[-1]
-        with self._engine.begin() as connection:
+        with self.begin() as connection:
             connection.execute(sa.insert(ledger), [as_values(key) for key in keys])
             _set_meta(connection, f"ledger:{last.fingerprint}:{last.role}", str(last.row + 1))
 
     def ledger_checksums(self, fingerprint: str, role: str) -> Iterator[tuple[bytes, int, int]]:
         """(key, row, CRC-32) of every vector."""
-        return self._stream(
+        return self.stream(
             sa.select(ledger.c.key, ledger.c.row, ledger.c.checksum).where(
                 ledger.c.fingerprint == fingerprint, ledger.c.role == role
             )
@@ -260,7 +265,7 @@ class Store(StoreReader):
 
     def drop_ledger_keys(self, fingerprint: str, role: str, keys: Sequence[bytes]) -> None:
         """Forget keys; their vectors stay in the file until it is written anew."""
-        with self._engine.begin() as connection:
+        with self.begin() as connection:
             for part in in_parts(keys):
                 connection.execute(
                     sa.delete(ledger).where(
@@ -280,6 +285,7 @@ def _drop_staged(connection: sa.Connection, which: Any) -> None:
     staged = which & documents.c.born.is_(None)
     numbers = sa.select(documents.c.seq).where(staged)
     connection.execute(sa.delete(chunks).where(chunks.c.document.in_(numbers)))
+    checks.drop_seals(connection, numbers)
     connection.execute(sa.delete(documents).where(staged))
 
 
@@ -317,3 +323,4 @@ def _complete(connection: sa.Connection, rows: Sequence[FileRow]) -> None:
             .values(**as_values(row))
             .on_conflict_do_update(index_elements=["id"], set_=as_values(row))
         )
+    checks.seal_files(connection, rows)
