@@ -31,18 +31,23 @@ _MAX_BOUND = 500  # values in one IN (…); SQLite's own limit is far above
 
 LIVE = documents.c.born.is_not(None) & documents.c.died.is_(None)  # as of the last commit
 _GENERATION = sa.select(meta.c.value).where(meta.c.key == "generation")
-_CHUNKS = sa.select(
-    chunks.c.seq,
-    chunks.c.id,
-    documents.c.id,
-    chunks.c.text,
-    chunks.c.start,
-    chunks.c.end,
-    chunks.c.metadata,
-    documents.c.title,
-    documents.c.source,
-    documents.c.digest,
-).join(documents, chunks.c.document == documents.c.seq)
+# Made once: SQLAlchemy then finds what it compiled by the statement itself.
+_CHUNKS = (
+    sa.select(
+        chunks.c.seq,
+        chunks.c.id,
+        documents.c.id,
+        chunks.c.text,
+        chunks.c.start,
+        chunks.c.end,
+        chunks.c.metadata,
+        documents.c.title,
+        documents.c.source,
+        documents.c.digest,
+    )
+    .join(documents, chunks.c.document == documents.c.seq)
+    .where(chunks.c.seq.in_(sa.bindparam("numbers", expanding=True)))
+)
 
 
 class StoreReader:
@@ -168,8 +173,8 @@ class StoreReader:
         """
         found: dict[int, Chunk] = {}
         for part in in_parts(seqs):
-            statement = _CHUNKS.where(chunks.c.seq.in_(part))
-            found |= {row[0]: _chunk(row) for row in self._all(statement)}
+            rows = self._all(_CHUNKS, {"numbers": list(part)})
+            found |= {row[0]: _chunk(row) for row in rows}
         _must_have(found, seqs)
         return found
 
