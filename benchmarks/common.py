@@ -8,14 +8,13 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ragkit.evaluation.datasets import QASet, load_dataset, load_retrieval
 from ragkit.evaluation.measures import accuracy
-from ragkit.types import Document, Hit
+from ragkit.types import Document
 
 BENCHMARKS = Path(__file__).resolve().parent
 ROOT = BENCHMARKS.parent
@@ -83,11 +82,3 @@ def beir(name: str) -> tuple[list[Document], dict[str, str], dict[str, dict[str,
     """A set's corpus, and the queries and qrels of its test split."""
     data = load_retrieval(name, split="test")
     return list(data.corpus), dict(data.queries), {q: dict(row) for q, row in data.qrels.items()}
-
-
-def best_chunks(hits: Sequence[Hit], k: int) -> dict[str, float]:
-    """A document's score is its best chunk's: the first k documents of a run."""
-    scores: dict[str, float] = {}
-    for hit in hits:
-        scores.setdefault(hit.chunk.doc_id, hit.score)
-    return dict(list(scores.items())[:k])

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import ir_measures
-from common import beir, best_chunks, machine
+from common import beir, machine
 from ir_measures import RR, R, nDCG
 
 from ragkit.collection import Collection
+from ragkit.evaluation.runs import best_documents
 
 MEASURES = (nDCG @ 10, R @ 100, RR @ 10)
 CHUNKS_A_QUERY = 300  # enough for 100 documents
@@ -61,7 +62,7 @@ def evaluate(
         retriever.retrieve([text], 10)
     milliseconds = 1000 * (time.perf_counter() - start) / len(single)
     found = retriever.retrieve(texts, CHUNKS_A_QUERY)
-    run = {query: best_chunks(hits, 100) for query, hits in zip(qrels, found, strict=True)}
+    run = {query: best_documents(hits, 100) for query, hits in zip(qrels, found, strict=True)}
     scores = ir_measures.calc_aggregate(MEASURES, qrels, run)
     return {**{str(m): float(scores[m]) for m in MEASURES}, "ms_per_query": round(milliseconds, 2)}
 

@@ -20,9 +20,12 @@ from typing import Any
 import numpy as np
 from common import machine, peer_versions, run_system
 
+from ragkit import __version__
 from ragkit.chunking import Chunker
 from ragkit.collection import Collection
+from ragkit.digests import text_digest
 from ragkit.embedders import load_embedder
+from ragkit.evaluation.corpora import add_corpus
 from ragkit.evaluation.datasets import RetrievalSet, load_retrieval
 from ragkit.evaluation.experiment import Experiment
 from ragkit.evaluation.measures import R, nDCG
@@ -66,12 +69,14 @@ def main() -> None:
 
 def measure(data: RetrievalSet, peers: list[str], options: argparse.Namespace) -> Experiment:
     """Every system's run on one set, and their comparison."""
-    folder = options.to / data.name
+    # What was made by other versions is not taken for this one's.
+    made_by = [machine(), peer_versions(options.peers), __version__, K, CHUNKS]
+    folder = options.to / text_digest(repr(made_by))[:8] / data.name
     folder.mkdir(parents=True, exist_ok=True)
     queries = {name: text for name, text in data.queries.items() if name in data.qrels}
     runs = []
     with Collection(folder / "corpus.rag") as collection:
-        collection.add(list(data.corpus))
+        add_corpus(collection, data)
         for name in OURS:
             file = folder / f"{name}.jsonl"
             runs.append(make_run(name, collection.retriever(name), queries, K, file=file))
@@ -87,11 +92,13 @@ def write_chunks(data: RetrievalSet, target: Path) -> None:
     if target.exists():
         return
     chunker = Chunker(load_embedder("minilm").tokenizer)
-    with target.open("w") as stream:
+    partial = target.with_suffix(".writing")
+    with partial.open("w") as stream:
         for document in data.corpus:
             for number, chunk in enumerate(chunker.chunk(document)):
                 text = f"{document.title}\n{chunk.text}" if document.title else chunk.text
                 stream.write(json.dumps({"_id": f"{document.id}\t{number}", "text": text}) + "\n")
+    partial.rename(target)
 
 
 def peer_run(name: str, passages: Path, queries: Path, folder: Path, peers: Path) -> SystemRun:

@@ -288,7 +288,12 @@ class Collection:
         files = self._without_own(files)
         if paths and not files and not documents:
             where = ", ".join(repr(str(path)) for path in paths)
-            raise DocumentError(f"there is no file to read in {where}; add a folder that has some")
+            reasons = [f"{loss.what}: {loss.why}" for loss in skipped[:3]]
+            more = [f"and {len(skipped) - 3} more"] if len(skipped) > 3 else []
+            why = f" (left out: {'; '.join(reasons + more)})" if reasons else ""
+            raise DocumentError(
+                f"there is no file to read in {where}{why}; add a folder that has some"
+            )
         offer = _Offer(files, skipped, documents, metadata or {})
         with self._writing(create=True) as parts:
             added, _ = self._run_job(parts, "add", offer, on_progress)
@@ -429,6 +434,10 @@ class Collection:
     def digest(self) -> str:
         """A digest of documents, chunks and vectors, whatever the collection's history."""
         return maintenance.content_digest(self._reading_store(), self.snapshot())
+
+    def identity(self) -> dict[str, Any]:
+        """Settings and a digest of the content: equal ones answer alike."""
+        return {"settings": asdict(self.settings), "content": self.digest()}
 
     def info(self) -> dict[str, Any]:
         """Counts by state, generation, settings, fingerprints, the last jobs with their losses."""

@@ -41,7 +41,7 @@ def replace_text(path: Path, text: str) -> None:
     """Write a file under another name, flush it, and rename it; one writer at a time."""
     temporary = path.with_name(path.name + ".writing")
     temporary.unlink(missing_ok=True)  # of a writer that was killed, or a link to something else
-    with temporary.open("x") as stream:
+    with temporary.open("x", encoding="utf-8", newline="\n") as stream:
         stream.write(text)
     sync_path(temporary)
     os.replace(temporary, path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ragkit import Collection, Document
+from ragkit import Collection, Document, HybridRetriever
 from ragkit.errors import DatasetError
 from ragkit.evaluation.datasets import read_run
 from ragkit.evaluation.experiment import Experiment, experiment
@@ -93,7 +93,7 @@ def test_experiment_when_values_are_known_compares_as_by_hand():
     ("runs", "qrels", "options", "why"),
     [
         ([], QRELS, {}, "at least one of each"),
-        (["a", "a"], QRELS, {}, "every system's name once"),
+        (["a", "a"], QRELS, {}, "every name once"),
         (["a"], QRELS, {"baseline": "b"}, "expected one of a"),
         (["a"], {"q": {"d": 1}}, {}, "an interval needs at least 2"),
     ],
@@ -133,14 +133,14 @@ def test_make_run_when_the_process_dies_goes_on_where_it_was(collection, tmp_pat
         stream.write(b'["q40", {"gal')  # what a power failure leaves
     again = Counting(retriever)
     resumed = make_run("bm25", again, queries, 5, file=file)
-    assert again.n == 60 - 32  # two batches of 16 were on the disk
+    assert again.n == 1 + 60 - 32  # a warm-up; two batches of 16 were on the disk
     assert resumed.run == whole.run
     last = Counting(retriever)
     assert make_run("bm25", last, queries, 5, file=file).run == whole.run
     assert last.n == 0
     other = Counting(retriever)
     assert make_run("bm25", other, queries, 6, file=file).run.keys() == whole.run.keys()
-    assert other.n == 60  # another k is another run
+    assert other.n == 1 + 60  # another k is another run
 
 
 def test_make_run_when_the_file_is_damaged_names_the_line(collection, tmp_path):
@@ -280,3 +280,77 @@ def test_plots_when_drawn_show_every_query_and_system(collection, tmp_path):
     for number, figure in enumerate((differences, latency)):
         figure.savefig(tmp_path / f"{number}.png")
         assert (tmp_path / f"{number}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_experiment_when_the_system_changes_does_not_take_the_old_run(collection, tmp_path):
+    def hybrid(weights):
+        parts = [collection.retriever("bm25"), collection.retriever("dense")]
+        return {"hybrid 1": HybridRetriever(parts, method="minmax", weights=weights)}
+
+    folder = tmp_path / "out"
+    first = experiment(hybrid([1, 0]), QUERIES, QRELS, [R @ 1], folder=folder)
+    second = experiment(hybrid([0, 1]), QUERIES, QRELS, [R @ 1], folder=folder)
+    fresh = experiment(hybrid([0, 1]), QUERIES, QRELS, [R @ 1])
+    assert second.runs["hybrid 1"].run == fresh.runs["hybrid 1"].run
+    assert second.runs["hybrid 1"].run != first.runs["hybrid 1"].run
+    assert (folder / "hybrid_1.run").exists()
+    collection.add(Document("tin", "Nothing about it any more."))
+    third = experiment(hybrid([0, 1]), QUERIES, QRELS, [R @ 1], folder=folder)
+    assert third.runs["hybrid 1"].run != second.runs["hybrid 1"].run
+
+
+def test_experiment_when_k_is_below_a_cutoff_says_so(collection):
+    with pytest.raises(ValueError, match="k is 5, but a measure looks at 10 documents"):
+        experiment({"bm25": collection.retriever("bm25")}, QUERIES, QRELS, [nDCG @ 10], k=5)
+
+
+def test_tune_when_the_last_are_too_slow_takes_an_earlier_one():
+    queries = [f"q{i}" for i in range(200)]
+    rng = np.random.default_rng(0)
+
+    def slower(mean):
+        trial = noisy(rng, mean, 1.0)
+        return lambda names: (trial(names)[0], 5.0 if len(names) < 30 else 50.0)
+
+    trials = {"a": slower(0.9), "b": slower(0.8), "c": noisy(rng, 0.4, 1), "d": noisy(rng, 0.3, 1)}
+    found = tune(trials, queries, latency_ms=10)
+    assert found.choice == "c"
+    assert set(found.too_slow) == {"a", "b"}
+
+
+def test_eval_when_the_folder_holds_another_corpus_refuses(beir):
+    folder = beir.parent
+    rows = (beir / "corpus.jsonl").read_text()
+    assert ragkit(folder, "eval", "--data", "metals", "--to", "out").returncode == 0
+    (beir / "corpus.jsonl").write_text(rows.replace('"lead"', '"led"').replace("lead", "led"))
+    qrels = beir / "qrels" / "test.tsv"
+    qrels.write_text(qrels.read_text().replace("\tlead\t", "\tled\t"))
+    done = ragkit(folder, "eval", "--data", "metals", "--to", "out")
+    assert done.returncode == 1
+    assert "holds 1 documents that are not in the corpus" in " ".join(done.stderr.split())
+
+
+def test_eval_when_names_are_wrong_says_so_before_any_work(beir):
+    for option in (
+        ("--retrievers", "bm25,dens"), ("--retrievers", "bm25,bm25"), ("--baseline", "bm52"),
+        ("--measures", "R@5,R@5"), ("--measures", "R"),
+    ):  # fmt: skip
+        done = ragkit(beir.parent, "eval", "--data", "metals", "--to", "out", *option)
+        assert done.returncode == 2, option
+        assert not (beir.parent / "out").exists(), option
+
+
+def test_compare_when_a_run_is_of_other_queries_refuses(beir):
+    folder = beir.parent
+    (folder / "a.run").write_text("q-tin Q0 tin 1 1.0 a\nbroken\n")
+    (folder / "b.run").write_text("other Q0 tin 1 1.0 b\n")
+    options = ("--data", "metals", "--measures", "R@1")
+    strict = ragkit(folder, "compare", "a.run", *options)
+    assert strict.returncode == 1
+    assert "line 2" in strict.stderr
+    lenient = ragkit(folder, "compare", "a.run", *options, "--lenient")
+    assert lenient.returncode == 0, lenient.stderr
+    assert "7 of 8 judged queries count as 0" in lenient.stderr
+    other = ragkit(folder, "compare", "b.run", *options)
+    assert other.returncode == 1
+    assert "has none of the 8 judged queries" in " ".join(other.stderr.split())

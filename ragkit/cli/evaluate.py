@@ -14,6 +14,7 @@ import typer
 from ragkit.cli.common import (
     JsonOption,
     QuietOption,
+    RetrieverChoice,
     note,
     out,
     print_json,
@@ -22,6 +23,7 @@ from ragkit.cli.common import (
 )
 from ragkit.errors import DatasetError
 from ragkit.ingest import Progress
+from ragkit.losses import collect
 
 if TYPE_CHECKING:
     from ragkit.collection import Collection
@@ -60,18 +62,20 @@ def evaluate(
 ) -> None:
     """Measure retrievers on a data set, with intervals and paired tests."""
     from ragkit.evaluation.datasets import load_retrieval
-    from ragkit.evaluation.experiment import experiment
+    from ragkit.evaluation.experiment import check_comparison, experiment
 
     wanted = _measures(measures)
+    names: list[Any] = [RetrieverChoice(name).value for name in _listed("--retrievers", retrievers)]
     dataset = load_retrieval(data, split=split, lenient=lenient)
     print_losses(dataset.losses)
+    judged = {query: row for query, row in dataset.qrels.items() if query in dataset.queries}
+    check_comparison(names, judged, wanted, baseline)
     with ExitStack() as stack:
         if in_ is None and to is None:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "corpus.rag"
         else:
             path = in_ if in_ is not None else (to or Path()) / "corpus.rag"
         collection = stack.enter_context(_collection(path, dataset, own=in_ is None, quiet=quiet))
-        names: list[Any] = [name.strip() for name in retrievers.split(",")]
         show = stack.enter_context(progress(quiet=quiet))
         found = experiment(
             {name: collection.retriever(name) for name in names},
@@ -103,19 +107,40 @@ def compare(
 
     if (data is None) == (qrels is None):
         raise ValueError("say where the judgements are: --data NAME or --qrels FILE, one of them")
-    if qrels is not None:
-        judged: Any = read_qrels(qrels)
-    else:
-        judged = load_retrieval(str(data), split=split, lenient=lenient).qrels
-    names = _names(runs)
-    systems = [SystemRun(name, read_run(file), {}) for name, file in zip(names, runs, strict=True)]
+    with collect() as losses:
+        if qrels is not None:
+            judged: Any = read_qrels(qrels, lenient=lenient)
+        else:
+            dataset = load_retrieval(str(data), split=split, lenient=lenient)
+            judged = dataset.qrels
+            losses.extend(dataset.losses)
+        found = [read_run(file, lenient=lenient) for file in runs]
+    print_losses(losses)
+    for file, run in zip(runs, found, strict=True):
+        answered = len(judged.keys() & run.keys())
+        if not answered:
+            raise DatasetError(
+                f"{str(file)!r} has none of the {len(judged)} judged queries; their ids must be "
+                "those of the qrels"
+            )
+        if answered < len(judged):
+            note(f"{file}: {len(judged) - answered} of {len(judged)} judged queries count as 0")
+    systems = [SystemRun(name, run, {}) for name, run in zip(_names(runs), found, strict=True)]
     _print(Experiment(systems, judged, _measures(measures)), as_json=as_json)
 
 
 def _measures(text: str) -> list[Measure]:
     from ragkit.evaluation.measures import parse_measure
 
-    return [parse_measure(name.strip()) for name in text.split(",")]
+    return [parse_measure(name) for name in _listed("--measures", text)]
+
+
+def _listed(option: str, text: str) -> list[str]:
+    """The names that commas separate, each once."""
+    names = [name.strip() for name in text.split(",")]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{option} is {text!r}; expected every name once")
+    return names
 
 
 def _names(runs: Sequence[Path]) -> list[str]:
@@ -127,17 +152,14 @@ def _names(runs: Sequence[Path]) -> list[str]:
 def _collection(path: Path, dataset: RetrievalSet, *, own: bool, quiet: bool) -> Collection:
     """The collection at a path, or a new one from the data set's corpus."""
     from ragkit.collection import Collection
+    from ragkit.evaluation.corpora import held_documents
 
     is_new = not (path / "collection.json").exists()
     collection = Collection(path)
     if is_new or own:
-        if not quiet:
-            note(f"{len(dataset.corpus)} documents of {dataset.name} go into {path}")
-        with progress(quiet=quiet) as show:
-            collection.add(list(dataset.corpus), on_progress=show)
-    held = {row["id"] for row in collection.documents()}
+        fill(collection, dataset, quiet=quiet)
     judged = {document for row in dataset.qrels.values() for document in row}
-    missing = len(judged - held)
+    missing = len(judged - held_documents(collection))
     if missing == len(judged):
         raise DatasetError(
             f"{str(path)!r} holds none of the {len(judged)} judged documents of {dataset.name}; "
@@ -146,6 +168,17 @@ def _collection(path: Path, dataset: RetrievalSet, *, own: bool, quiet: bool) ->
     if missing:
         note(f"{missing} of {len(judged)} judged documents are not in {path}: they cannot be found")
     return collection
+
+
+def fill(collection: Collection, dataset: RetrievalSet, *, quiet: bool) -> None:
+    """Add a data set's corpus, saying so; what is lost is printed."""
+    from ragkit.evaluation.corpora import add_corpus
+
+    if not quiet:
+        note(f"{len(dataset.corpus)} documents of {dataset.name} go into {collection.path}")
+    with progress(quiet=quiet) as show:
+        report = add_corpus(collection, dataset, on_progress=show)
+    print_losses(report.losses)
 
 
 def _print(found: Experiment, *, as_json: bool) -> None:

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from ragkit.cli.common import JsonOption, QuietOption, note, out, print_json, print_losses, progress
-from ragkit.cli.evaluate import DataOption, LenientOption, SplitOption
+from ragkit.cli.common import JsonOption, QuietOption, note, out, print_json, print_losses
+from ragkit.cli.evaluate import DataOption, LenientOption, SplitOption, fill
 
 
 def tune(
@@ -34,7 +34,7 @@ def tune(
     from ragkit.description import Settings
     from ragkit.evaluation.datasets import load_retrieval
     from ragkit.evaluation.measures import parse_measure
-    from ragkit.evaluation.tuning import Trial, retrieval_trial, retrievers_of
+    from ragkit.evaluation.tuning import Trial, check_budget, retrieval_trial, retrievers_of
     from ragkit.evaluation.tuning import tune as choose
 
     wanted = parse_measure(measure)
@@ -42,16 +42,14 @@ def tune(
     dataset = load_retrieval(data, split=split, lenient=lenient)
     print_losses(dataset.losses)
     judged = [query for query in dataset.queries if query in dataset.qrels]
+    check_budget(len(sizes), judged, latency_ms)
     with ExitStack() as stack:
         folder = to or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         trials: dict[str, Trial] = {}
         for size in sizes:
             path = folder / f"{size}-tokens.rag"
             collection = stack.enter_context(Collection(path, settings=Settings(chunk_tokens=size)))
-            if not quiet:
-                note(f"{len(dataset.corpus)} documents in chunks of {size} tokens go into {path}")
-            with progress(quiet=quiet) as show:
-                collection.add(list(dataset.corpus), on_progress=show)
+            fill(collection, dataset, quiet=quiet)
             for name, retriever in retrievers_of(collection).items():
                 trials[f"{name}, {size} tokens"] = retrieval_trial(
                     retriever, dataset.queries, dataset.qrels, wanted
@@ -78,6 +76,8 @@ def _sizes(text: str) -> list[int]:
         sizes = [int(part) for part in text.split(",")]
     except ValueError as error:
         raise ValueError(f"--chunk-tokens is {text!r}; expected numbers, as in 128,200") from error
+    if len(set(sizes)) < len(sizes):
+        raise ValueError(f"--chunk-tokens is {text!r}; expected every size once")
     if min(sizes) < 8:
         raise ValueError(f"--chunk-tokens is {text!r}; expected at least 8")
     return sizes

@@ -10,6 +10,7 @@ from typing import Any
 MAX_DEPTH = 200
 MAX_COST = 1_000_000_000
 _WINDOW = 1 << 20
+_LONGEST_WORD = 16  # characters; "-Infinity" and an escape are shorter
 _SPACE = re.compile(r"[ \t\n\r]*")
 # Bytes that Python takes for a container and for what follows each comma and colon.
 _COSTS = (("[", 80), ("{", 120), (",", 60), (":", 120))
@@ -97,14 +98,16 @@ class _Window:
             try:
                 value, end = self._decoder.raw_decode(self._piece, start)
             except json.JSONDecodeError as error:
-                if is_last:
+                # A window that is cut off is unfinished at its end; a string, where it began.
+                cut_off = error.pos >= len(self._piece) - _LONGEST_WORD
+                if is_last or not (cut_off or error.msg.startswith("Unterminated string")):
                     message, where = error.msg, self._base + error.pos
                     raise json.JSONDecodeError(message, self._text, where) from None
             except RecursionError as error:
                 raise ValueError("it is nested too deep") from error
             else:
-                # A number at the end of the piece may go on behind it.
-                if is_last or end < len(self._piece):
+                # A number at the end of the piece may go on behind it, as in 1.5|e3.
+                if is_last or end < len(self._piece) - _LONGEST_WORD:
                     _check_depth(value, self._piece, start, end)
                     return value, self._base + end
             self._move(place, 4 * len(self._piece) if start == 0 else _WINDOW)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,6 +52,7 @@ class Experiment:
         measures: What is measured.
         baseline: The system that others are compared with; default: the first.
         name: What the table is headed with.
+        k: How many documents were asked for; None where that is not known.
 
     Raises:
         ValueError: No runs or measures, two systems of one name, an unknown baseline, or fewer than
@@ -65,19 +67,13 @@ class Experiment:
         *,
         baseline: str | None = None,
         name: str = "",
+        k: int | None = None,
     ) -> None:
         names = [run.name for run in runs]
-        if not runs or not measures or len(set(names)) < len(names):
-            raise ValueError(
-                f"the systems are {names} and the measures {list(map(str, measures))}; expected at "
-                "least one of each, and every system's name once"
-            )
+        check_comparison(names, qrels, measures, baseline)
         self.baseline = names[0] if baseline is None else baseline
-        if self.baseline not in names:
-            raise ValueError(f"the baseline is {baseline!r}; expected one of {', '.join(names)}")
-        if len(qrels) < 2:
-            raise ValueError(f"{len(qrels)} queries are judged; an interval needs at least 2")
         self.name = name
+        self.k = k
         self.runs = {run.name: run for run in runs}
         self.qrels = qrels
         self.measures = list(measures)
@@ -93,7 +89,7 @@ class Experiment:
         return np.array([scores[query] for query in sorted(scores)])
 
     def milliseconds(self, system: str) -> float:
-        """Median time of a query."""
+        """Median time of a query, in batches of 16."""
         return 1000 * float(np.median(list(self.runs[system].seconds.values()) or [0.0]))
 
     def _rows(self) -> list[Row]:
@@ -171,6 +167,7 @@ class Experiment:
             "name": self.name,
             "baseline": self.baseline,
             "measures": [str(measure) for measure in self.measures],
+            "documents_a_query": self.k,
             "rows": [asdict(row) for row in self.rows],
             "scores": self.scores,
             "median_ms": {system: self.milliseconds(system) for system in self.runs},
@@ -178,14 +175,19 @@ class Experiment:
         }
 
     def save(self, folder: str | Path) -> None:
-        """Write `experiment.json` and one TREC run file a system (`NAME.run`) into a folder."""
+        """Write `experiment.json` and one TREC run file a system (`NAME.run`) into a folder.
+
+        Raises:
+            ValueError: An id has white space, which a run file cannot hold; the JSON is written.
+        """
         from ragkit.evaluation.datasets import write_run
 
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        for name, run in self.runs.items():
-            write_run(target / f"{name}.run", run.run, name)
         replace_text(target / "experiment.json", json.dumps(self.to_dict(), indent=1) + "\n")
+        for name, run in self.runs.items():
+            plain = file_name(name)
+            write_run(target / f"{plain}.run", run.run, plain)
 
 
 def experiment(  # noqa: PLR0913 - what is compared, and how: nothing of it belongs together
@@ -217,13 +219,20 @@ def experiment(  # noqa: PLR0913 - what is compared, and how: nothing of it belo
         on_query: Called with the queries done and their number, over all systems.
 
     Raises:
-        ValueError: No query has a judgement.
+        ValueError: No query has a judgement, k is below a measure's cutoff, or as for `Experiment`.
     """
     judged = {query: queries[query] for query in sorted(queries) if query in qrels}
     if not judged:
         raise ValueError(
             f"none of the {len(queries)} queries has a judgement in the qrels "
             f"({len(qrels)} queries); their ids must be the same"
+        )
+    relevant = {query: qrels[query] for query in judged}
+    check_comparison(list(systems), relevant, measures, baseline)
+    deepest = max(measure.cutoff or 0 for measure in measures)
+    if k < deepest:
+        raise ValueError(
+            f"k is {k}, but a measure looks at {deepest} documents; raise k or lower its cutoff"
         )
     total = len(judged) * len(systems)
     runs = []
@@ -233,10 +242,30 @@ def experiment(  # noqa: PLR0913 - what is compared, and how: nothing of it belo
             if on_query:
                 on_query(before + done, total)
 
-        file = None if folder is None else Path(folder) / f"{system}.jsonl"
+        file = None if folder is None else Path(folder) / f"{file_name(system)}.jsonl"
         runs.append(make_run(system, retriever, judged, k, file=file, on_query=show))
-    relevant = {query: qrels[query] for query in judged}
-    result = Experiment(runs, relevant, measures, baseline=baseline, name=name)
+    result = Experiment(runs, relevant, measures, baseline=baseline, name=name, k=k)
     if folder is not None:
         result.save(folder)
     return result
+
+
+def check_comparison(
+    systems: Sequence[str], qrels: Qrels, measures: Sequence[Measure], baseline: str | None
+) -> None:
+    """Raise ValueError for what cannot be compared, before any work is done."""
+    names = [str(measure) for measure in measures]
+    if not systems or not names or len({*systems}) < len(systems) or len({*names}) < len(names):
+        raise ValueError(
+            f"the systems are {list(systems)} and the measures {names}; expected at least one of "
+            "each, and every name once"
+        )
+    if baseline is not None and baseline not in systems:
+        raise ValueError(f"the baseline is {baseline!r}; expected one of {', '.join(systems)}")
+    if len(qrels) < 2:
+        raise ValueError(f"{len(qrels)} queries are judged; an interval needs at least 2")
+
+
+def file_name(system: str) -> str:
+    """A system's name as the name of its files: what is no word, dot or dash becomes "_"."""
+    return re.sub(r"[^\w.-]", "_", system).lstrip(".") or "_"

@@ -56,6 +56,6 @@ def plot_latency(experiment: Experiment, measure: str) -> Any:
             axes.errorbar([x], [row.mean], yerr=spread, fmt="o", capsize=3)
             axes.annotate(row.system, (x, row.mean), xytext=(5, 5), textcoords="offset points")
     axes.set_xscale("log")
-    axes.set_xlabel("milliseconds a query (median)")
+    axes.set_xlabel("milliseconds a query (median, batches of 16)")
     axes.set_ylabel(measure)
     return axes.figure

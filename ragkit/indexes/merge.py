@@ -38,6 +38,9 @@ class MergedPostings:
             for vocabulary in vocabularies
         ]
         self._sizes = self._count(len(terms))  # (terms,): postings that live on
+        self._read_sizes = np.zeros(len(terms), dtype=np.int64)  # (terms,): dead ones too
+        for part, ids in zip(parts, self._ids, strict=True):
+            self._read_sizes[ids] += part.sizes()
         self._terms = [term for term, size in zip(terms, self._sizes, strict=True) if size]
 
     def save(self, folder: Path) -> None:
@@ -74,7 +77,7 @@ class MergedPostings:
 
     def _blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int32]]]:
         """(rows, counts) of some terms, sorted by term, then row."""
-        for first, last in _cuts(self._sizes):
+        for first, last in _cuts(self._read_sizes):
             terms, rows, counts = [], [], []
             for part, target, ids in zip(self._parts, self._targets, self._ids, strict=True):
                 low, high = np.searchsorted(ids, [first, last]).tolist()

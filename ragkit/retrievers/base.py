@@ -20,6 +20,9 @@ class ChunkIndex(Protocol):
     def source(self) -> Source:
         """Where its chunks are."""
 
+    def identity(self) -> dict[str, Any]:
+        """Settings and a digest of the content: equal ones answer alike."""
+
     def search_vectors(
         self, vectors: Vectors, k: int, where: Where | None
     ) -> list[list[tuple[Chunk, float]]]:
@@ -38,6 +41,11 @@ class Composable(ABC):
     def source(self) -> Source:
         """Where the hits come from."""
         return Source()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides its results, for manifests: equal ones answer alike."""
+        return {}
 
     @abstractmethod
     def retrieve(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from ragkit.retrievers.base import Composable, check_queries
 from ragkit.types import Chunk, Hit, Part, Retriever, Source, Where
@@ -59,6 +59,16 @@ class HybridRetriever(Composable):
         """Where the hits come from: the first retriever that knows."""
         found = (getattr(retriever, "source", None) for retriever in self._retrievers)
         return next((source for source in found if source), Source())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Fusion, and the settings of what is fused."""
+        parts = [
+            {"retriever": type(part).__name__, "settings": getattr(part, "settings", {})}
+            for part in self._retrievers
+        ]
+        own = {"method": self._method, "weights": self._weights, "candidates": self._candidates}
+        return {**own, "retrievers": parts}
 
     def retrieve(
         self, queries: Sequence[str], k: int = 10, *, where: Where | None = None

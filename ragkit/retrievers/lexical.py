@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ragkit.retrievers.base import ChunkIndex, Composable, check_queries
 from ragkit.types import Hit, Part, Source, Where
@@ -18,6 +19,11 @@ class LexicalRetriever(Composable):
     def source(self) -> Source:
         """Where the hits come from."""
         return self._index.source
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The index it searches."""
+        return {"index": self._index.identity()}
 
     def retrieve(
         self, queries: Sequence[str], k: int = 10, *, where: Where | None = None

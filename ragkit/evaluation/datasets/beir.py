@@ -72,7 +72,9 @@ def beir_documents(source: Source, faults: Faults) -> Iterator[Document]:
             once(seen, key, "document")
             title = text(row, "title", "")
             metadata = mapping(row.get("metadata") or {})
-            document = Document(key, text(row, "text"), title, metadata=metadata)
+            body = text(row, "text")
+            # Some records are a title only; documents without text cannot be found.
+            document = Document(key, body if body.strip() else title, title, metadata=metadata)
             seen.add(key)
             yield document
 

@@ -1,6 +1,6 @@
 """Where the time of ingestion and of a query goes, by part.
 
-    python benchmarks/profile.py [--n N] [--out FILE]
+    python benchmarks/time_shares.py [--n N] [--out FILE]
 
 Wall time of each part's entry points, measured by wrapping them; parts do not overlap. Passages are
 2WikiMultihopQA's.
