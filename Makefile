@@ -30,6 +30,8 @@ bench: $(VENV)/.full $(PEERS)/.done  ## the benchmarks, peers beside; each print
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/ingest.py --peers $(PEERS)/bin/python
 	$(BIN)/python benchmarks/query.py --peers $(PEERS)/bin/python
+	$(BIN)/python benchmarks/time_shares.py
+	$(BIN)/python benchmarks/table.py --peers $(PEERS)/bin/python
 
 clean:  ## remove what make has made
 	rm -rf .venv $(PEERS) .demo dist build

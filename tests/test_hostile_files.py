@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import socket
@@ -11,10 +12,19 @@ import sys
 import threading
 import zipfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from ragkit.documents import Limits, SourceFile, find_files, load_file, read_stream, sandbox
+from ragkit.documents import (
+    Limits,
+    SourceFile,
+    find_files,
+    json_values,
+    load_file,
+    read_stream,
+    sandbox,
+)
 from ragkit.documents.html import to_markdown
 from ragkit.documents.losses import MAX_LOSSES
 from ragkit.documents.tables import MAX_COLUMNS
@@ -438,3 +448,17 @@ def test_worker_when_its_parent_is_killed_while_it_parses_then_it_ends(tmp_path)
         waiting.wait(0.05)
     os.kill(child, signal.SIGKILL)
     pytest.fail("the worker outlived its parent by 10 s")
+
+
+@pytest.mark.parametrize("border", range(40, 60))
+def test_json_when_a_number_is_cut_at_a_window_then_read_whole(border):
+    text = '[{"text": "' + "a" * 20 + '"}, 1.5e3, -12345.678e-10, true, {"text": "b"}]'
+    with mock.patch.object(json_values, "_WINDOW", border):
+        found = list(json_values.JsonReader().items(text, 0))
+    assert found == json.loads(text)
+
+
+def test_json_when_an_item_of_a_long_array_is_wrong_then_says_where():
+    text = '[{"text": "a"}, {"a":}' + ', {"text": "b"}' * 200_000 + "]"
+    with pytest.raises(DocumentError, match=r"it is not JSON: Expecting value.*char 21"):
+        read_stream(text, format="json")

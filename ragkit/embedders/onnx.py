@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from ragkit.types import Vectors
 
 _CONVERSION = 3  # part of the fingerprint: raise it when the graph or its quantisation changes
 _TOKENS_PER_BATCH = 8192  # fp32 only
+_THREADS_A_TEXT = 4  # int8; a short text has no work for more
 
 
 class OnnxEmbedder:
@@ -73,10 +75,20 @@ class OnnxEmbedder:
         def build(target: Path) -> None:
             _convert(folder, target, precision=precision, pooling=settings["pooling"])
 
-        file = models.converted(self.fingerprint, build) / "model.onnx"
-        self._session = _open(file, 1 if precision == "int8" else self._threads)
+        self._file = models.converted(self.fingerprint, build) / "model.onnx"
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="ragkit-embed")
         self.dim = int(json.loads((folder / "config.json").read_text())["hidden_size"])
+
+    @cached_property
+    def _one(self) -> Any:
+        """A session that gives a run several threads: for a single text, and fp32's batches."""
+        most = _THREADS_A_TEXT if self.precision == "int8" else self._threads
+        return _open(self._file, min(most, self._threads))
+
+    @cached_property
+    def _many(self) -> Any:
+        """A session whose runs take one thread each: for many texts side by side."""
+        return _open(self._file, 1)
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """float32 (len(texts), dim), rows of length 1; tokens over the window are cut."""
@@ -99,13 +111,13 @@ class OnnxEmbedder:
         return unit
 
     def _one_by_one(self, ids: list[list[int]]) -> Vectors:
-        run = self._run_single
-        rows = [run(ids[0])] if len(ids) == 1 else list(self._pool.map(run, ids))
-        return np.concatenate(rows)
+        session = self._one if len(ids) == 1 else self._many
 
-    def _run_single(self, ids: list[int]) -> Vectors:
-        tokens = np.array([ids], dtype=np.int32)  # (1, tokens)
-        return self._run(tokens, np.ones_like(tokens))
+        def run(text: list[int]) -> Vectors:
+            tokens = np.array([text], dtype=np.int32)  # (1, tokens)
+            return _run(session, tokens, np.ones_like(tokens))
+
+        return run(ids[0]) if len(ids) == 1 else np.concatenate(list(self._pool.map(run, ids)))
 
     def _batched(self, ids: list[list[int]]) -> Vectors:
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
@@ -125,13 +137,14 @@ class OnnxEmbedder:
             for row, i in enumerate(picked):
                 tokens[row, : len(ids[i])] = ids[i]
                 mask[row, : len(ids[i])] = 1
-            rows[picked] = self._run(tokens, mask)
+            rows[picked] = _run(self._one, tokens, mask)
             start = stop
         return rows
 
-    def _run(self, tokens: Any, mask: Any) -> Vectors:
-        output: Vectors = self._session.run(None, {"input_ids": tokens, "mask": mask})[0]
-        return output  # (batch, dim)
+
+def _run(session: Any, tokens: Any, mask: Any) -> Vectors:
+    output: Vectors = session.run(None, {"input_ids": tokens, "mask": mask})[0]
+    return output  # (batch, dim)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
