@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,16 @@ def machine() -> str:
         cpu = found[1] if found else cpu
     libraries = ", ".join(f"{name} {version(name)}" for name in names)
     return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, {libraries}"
+
+
+def heading(peers: Path | None = None) -> dict[str, Any]:
+    """Print and return on what a benchmark runs: machine, versions, the peers' versions, date."""
+    found = {"machine": machine(), "date": time.strftime("%Y-%m-%d")}
+    print(found["machine"], flush=True)
+    if peers is not None:
+        found["peers"] = peer_versions(peers)
+        print(f"peers: {found['peers']}", flush=True)
+    return found
 
 
 def run_system(peers: Path, system: str, job: str, *arguments: object) -> dict[str, Any]:

@@ -13,11 +13,10 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from common import beir, data_root, machine, peer_versions, run_system
+from common import beir, data_root, heading, run_system
 from systems import DENSE
 
 from ragkit.chunking import Chunker
@@ -33,12 +32,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
-    result: dict[str, Any] = {
-        "machine": machine(),
-        "peers": peer_versions(options.peers),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-    print(f"{result['machine']}\npeers: {result['peers']}")
+    result = heading(options.peers)
     for name, texts in (("2wiki", two_wiki()), ("nfcorpus", nfcorpus_chunks())):
         result[name] = compare(name, texts[: options.n], options)
     if options.out:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import BENCHMARKS, machine, peer_versions, run_system
+from common import BENCHMARKS, heading, run_system
 from ingest import two_wiki
 from systems import DENSE
 
@@ -38,13 +38,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     texts = two_wiki()[: options.n]
-    result: dict[str, Any] = {
-        "machine": machine(),
-        "peers": peer_versions(options.peers),
-        "date": time.strftime("%Y-%m-%d"),
-        "passages": len(texts),
-    }
-    print(f"{result['machine']}\npeers: {result['peers']}")
+    result = {**heading(options.peers), "passages": len(texts)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = ({"_id": f"p{i}", "text": text} for i, text in enumerate(texts))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ir_measures
-from common import beir, machine
+from common import beir, heading
 from ir_measures import RR, R, nDCG
 
 from ragkit.collection import Collection
@@ -33,8 +33,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     corpus, queries, qrels = beir("nfcorpus")
-    result: dict[str, Any] = {"machine": machine(), "date": time.strftime("%Y-%m-%d")}
-    print(result["machine"])
+    result = heading()
     with tempfile.TemporaryDirectory() as folder:
         collection = Collection(Path(folder) / "nfcorpus.rag")
         start = time.perf_counter()

@@ -19,9 +19,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-from common import machine
+from common import heading
 
 from ragkit import Collection, Document
 from ragkit.testing import HashEmbedder
@@ -132,8 +131,7 @@ def main() -> None:
         name, path, *rest = options.step
         print(json.dumps(STEPS[name](Path(path), *map(int, rest))))
         return
-    result: dict[str, Any] = {"machine": machine(), "date": time.strftime("%Y-%m-%d")}
-    print(result["machine"])
+    result = heading()
     with tempfile.TemporaryDirectory() as folder:
         small, large, empty = (Path(folder) / f"{name}.rag" for name in ("small", "large", "empty"))
         result["ingest_small"] = step("ingest", small, SMALL)

@@ -60,9 +60,9 @@ class System(ABC):
     def search(self, query: str) -> list[str]:
         """The texts of the K nearest passages."""
 
+    @abstractmethod
     def ranked(self, query: str, depth: int) -> list[tuple[str, float]]:
         """Ids and scores of the nearest passages."""
-        raise NotImplementedError
 
 
 class Ragkit(System):
@@ -94,6 +94,11 @@ class Ragkit(System):
 
     def search(self, query: str) -> list[str]:
         return [hit.chunk.text for hit in self._retriever.retrieve([query], K)[0]]
+
+    def ranked(self, query: str, depth: int) -> list[tuple[str, float]]:
+        return [
+            (hit.chunk.doc_id, hit.score) for hit in self._retriever.retrieve([query], depth)[0]
+        ]
 
 
 class SentenceTransformers(System):

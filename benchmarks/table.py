@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import machine, peer_versions, run_system
+from common import heading, machine, peer_versions, run_system
 
 from ragkit import __version__
 from ragkit.chunking import Chunker
@@ -46,12 +45,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path(".bench/table"), help="where runs are kept")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
-    result: dict[str, Any] = {
-        "machine": machine(),
-        "peers": peer_versions(options.peers),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-    print(f"{result['machine']}\npeers: {result['peers']}", flush=True)
+    result = heading(options.peers)
     found: dict[str, Experiment] = {}
     for name in SETS:
         peers = ["bm25s", "sentence-transformers"]

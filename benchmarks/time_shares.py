@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from common import machine
+from common import heading
 from ingest import two_wiki
 
 from ragkit import Collection, Document
@@ -60,8 +60,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     texts = two_wiki()[: options.n]
-    result: dict[str, Any] = {"machine": machine(), "date": time.strftime("%Y-%m-%d")}
-    print(result["machine"])
+    result = heading()
     embedder = load_embedder("minilm")
     embedder.embed_passages(texts[:50])
     with tempfile.TemporaryDirectory() as folder:

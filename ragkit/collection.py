@@ -433,7 +433,17 @@ class Collection:
 
     def digest(self) -> str:
         """A digest of documents, chunks and vectors, whatever the collection's history."""
-        return maintenance.content_digest(self._reading_store(), self.snapshot())
+        store = self._reading_store()
+        while True:
+            snapshot = self.snapshot()
+            try:
+                found = maintenance.content_digest(store, snapshot)
+            except CorruptCollection:
+                if store.generation() == snapshot.generation:
+                    raise
+                continue
+            if store.generation() - snapshot.generation < maintenance.KEPT_GENERATIONS:
+                return found  # else writers were so quick that texts may have gone meanwhile
 
     def identity(self) -> dict[str, Any]:
         """Settings and a digest of the content: equal ones answer alike."""

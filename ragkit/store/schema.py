@@ -87,9 +87,7 @@ documents = Table(
     metadata,
     Column("seq", _Number, primary_key=True),
     Column("id", _String, nullable=False),
-    Column(
-        "file", _String, nullable=False
-    ),  # id of the file it was read from; "" if given in memory
+    Column("file", _String, nullable=False),  # the file it was read from; "" if given in memory
     Column("source", _String, nullable=False),
     Column("title", _String, nullable=False),
     Column("text", _String, nullable=False),
