@@ -469,6 +469,10 @@ class Collection:
             ],
         }
 
+    def is_unfinished(self) -> bool:
+        """Whether an `add` or `sync` is running, or was interrupted and may be gone on with."""
+        return self._reading_store().is_unfinished()
+
     def document(self, doc_id: str) -> Document | None:
         """A live document, or None."""
         store = self._reading_store()

@@ -184,10 +184,13 @@ def restore_description(path: Path, text: str) -> None:
 
 
 def keep_copy(path: Path, store: Store) -> None:
-    """Have the store keep a copy of `collection.json`, if it has none."""
+    """Have the store keep a copy of `collection.json`, or write the file again from the copy."""
     file = path / "collection.json"
-    if store.description() is None and file.exists():
+    copy = store.description()
+    if copy is None and file.exists():
         store.keep_description(file.read_text())
+    elif copy is not None and not file.exists():
+        restore_description(path, copy)
 
 
 def write_description(

@@ -322,6 +322,7 @@ def repair(parts: Parts, on_progress: OnProgress | None = None) -> int:
     text = store.description()
     if text is not None and _description_faults(store):
         restore_description(store.path.parent, text)
+    checks.mend_tables(store)
     parts.ledger.forget(parts.ledger.faults())
     opening = store.opening()
     generation, old = opening.generation, opening.segments

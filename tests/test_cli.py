@@ -1,6 +1,8 @@
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -334,3 +336,43 @@ def test_index_add_when_interrupted_says_how_to_go_on(tmp_path):
         cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ},
     )  # fmt: skip
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_index_repair_when_collection_json_is_lost_writes_it_again(ragkit, notes):
+    description = Path("notes.rag/collection.json")
+    text = description.read_text()
+    description.unlink()
+    assert ragkit("search", "gallium", "--in", "notes.rag")[0] == 0
+    assert ragkit("index", "repair", "--in", "notes.rag")[0] == 0
+    assert description.read_text() == text
+    description.unlink()
+    assert ragkit("index", "add", "docs", "--to", "notes.rag")[0] == 0
+    assert description.read_text() == text
+
+
+@pytest.mark.parametrize("part", ["key", "role"])
+def test_index_repair_when_the_ledgers_keys_are_damaged_mends_them(ragkit, notes, part):
+    store = Path("notes.rag/store.db")
+    with contextlib.closing(sqlite3.connect(store)) as connection:
+        [key] = connection.execute("SELECT key FROM ledger LIMIT 1").fetchone()
+        if part == "role":
+            connection.execute("UPDATE ledger SET role = 'pastage' WHERE key = ?", [key])
+            connection.commit()
+    if part == "key":
+        data = store.read_bytes()
+        place = data.rindex(b"passage" + key) + len("passage")
+        store.write_bytes(data[:place] + bytes([data[place] ^ 0x80]) + data[place + 1 :])
+    assert ragkit("index", "verify", "--in", "notes.rag")[0] == 1
+    code, out, err = ragkit("index", "repair", "--in", "notes.rag")
+    assert code == 0, out + err
+    assert "rebuilt; 1 texts were embedded again" in out
+    assert ragkit("index", "verify", "--in", "notes.rag")[0] == 0
+
+
+def test_search_when_an_add_was_interrupted_says_that_more_is_to_come(ragkit, notes):
+    with contextlib.closing(sqlite3.connect("notes.rag/store.db")) as connection:
+        connection.execute("UPDATE documents SET state = 'parsed', born = NULL")
+        connection.commit()
+    code, out, err = ragkit("search", "zirconium", "--in", "notes.rag", "--retriever", "bm25")
+    assert (code, out) == (0, "no hits\n")
+    assert "was interrupted" in err

@@ -48,12 +48,11 @@ def verify(
 
 
 def _read(name: str) -> dict[str, Any]:
-    text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
     try:
-        data = json.loads(text)
+        data = json.loads(sys.stdin.read() if name == "-" else Path(name).read_text("utf-8"))
     except ValueError as error:
         raise RagkitError(f"{name!r} is not JSON: {error}; expected `ragkit ask --json`") from error
-    if not isinstance(data, dict):
+    if not isinstance(data, dict) or "citations" not in data:
         raise RagkitError(f"{name!r} is not an answer; expected the JSON of `ragkit ask --json`")
     return data
 

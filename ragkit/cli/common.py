@@ -133,12 +133,33 @@ def open_collection(flag: Path | None, *, strict: bool = False) -> Collection:
     from ragkit.errors import CollectionError
 
     path = collection_path(flag)
-    if not (path / "collection.json").exists():
+    # Where only the store is left, it has a copy of collection.json.
+    if not any((path / name).exists() for name in ("collection.json", "store.db")):
         raise CollectionError(
             f"there is no collection at {str(path)!r}; "
             f"make one with: ragkit index add PATH --to {path}"
         )
     return Collection(path, strict=strict)
+
+
+@contextmanager
+def resumable(folder: Path | None) -> Iterator[None]:
+    """Say at Ctrl-C that the same command goes on, where a folder keeps what was done."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if folder is not None:
+            note(f"what was done is kept in {folder}: run the same command again to go on")
+        raise
+
+
+def note_unfinished(collection: Collection) -> None:
+    """Say on stderr that what is not committed yet is not found."""
+    if collection.is_unfinished():
+        note(
+            "an `index add` is running or was interrupted: what it has not committed is not found "
+            "yet; run it again to go on"
+        )
 
 
 def read_where(filters: Sequence[str] | None) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from ragkit.cli.common import (
     print_json,
     print_losses,
     progress,
+    resumable,
 )
 from ragkit.errors import DatasetError
 from ragkit.ingest import Progress
@@ -65,12 +66,16 @@ def evaluate(
     from ragkit.evaluation.experiment import check_comparison, experiment
 
     wanted = _measures(measures)
-    names: list[Any] = [RetrieverChoice(name).value for name in _listed("--retrievers", retrievers)]
+    names: list[Any] = _listed("--retrievers", retrievers)
+    known = [choice.value for choice in RetrieverChoice]
+    if not set(names) <= set(known):
+        raise ValueError(f"--retrievers is {retrievers!r}; expected some of {', '.join(known)}")
     dataset = load_retrieval(data, split=split, lenient=lenient)
     print_losses(dataset.losses)
     judged = {query: row for query, row in dataset.qrels.items() if query in dataset.queries}
     check_comparison(names, judged, wanted, baseline)
     with ExitStack() as stack:
+        stack.enter_context(resumable(to))
         if in_ is None and to is None:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "corpus.rag"
         else:

@@ -20,6 +20,7 @@ from ragkit.cli.common import (
     QuietOption,
     StrictOption,
     note,
+    note_unfinished,
     open_collection,
     out,
     print_json,
@@ -177,7 +178,8 @@ def show(
 @app.command()
 def info(in_: InOption = None, as_json: JsonOption = False) -> None:
     """Counts by state, generation, settings and fingerprints."""
-    found = open_collection(in_).info()
+    collection = open_collection(in_)
+    found = collection.info()
     if as_json:
         print_json(found)
         return
@@ -188,27 +190,27 @@ def info(in_: InOption = None, as_json: JsonOption = False) -> None:
     out(f"embedder    {found['embedder']['name']} ({found['embedder']['fingerprint'][:12]})")
     out(f"settings    {json.dumps(found['settings'])}")
     out(f"size        {found['bytes'] / 1e6:.1f} MB")
-    if (
-        found["documents"]["pending"]
-        + found["documents"]["parsed"]
-        + found["documents"]["embedded"]
-    ):
-        note("an `index add` was interrupted; run it again to go on")
+    note_unfinished(collection)
 
 
 @app.command()
 def verify(in_: InOption = None, as_json: JsonOption = False) -> None:
     """Re-read every digest; exit code 1 if anything is wrong."""
-    report = open_collection(in_).verify()
+    collection = open_collection(in_)
+    report = collection.verify()
+    note_unfinished(collection)
     if as_json:
         print_json({"ok": report.ok, "report": report})
     else:
         out(
             f"{report.documents} documents, {report.chunks} chunks, {report.segments} segments read"
         )
-        for fault in report.faults:
+        for fault in dict.fromkeys(report.faults):
             out(f"fault: {fault}")
-        out("all is well" if report.ok else "`ragkit index repair` rebuilds the indexes")
+        if report.ok:
+            out("all is well")
+        elif not any("cannot mend" in fault for fault in report.faults):
+            out("`ragkit index repair` mends what can be mended, and says what is left")
     if not report.ok:
         raise typer.Exit(1)
 
@@ -222,7 +224,13 @@ def repair(in_: InOption = None, quiet: QuietOption = False) -> None:
         progress(quiet=quiet) as show,
     ):
         n_embedded = collection.repair(on_progress=show)
+        left = collection.verify().faults
     out(f"rebuilt; {n_embedded} texts were embedded again")
+    for fault in left:
+        out(f"fault: {fault}")
+    if left:
+        out("this is left: restore a copy, or build the collection again from its files")
+        raise typer.Exit(1)
 
 
 @app.command()

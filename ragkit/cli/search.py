@@ -13,6 +13,7 @@ from ragkit.cli.common import (
     RetrieverOption,
     StrictOption,
     WhereOption,
+    note_unfinished,
     open_collection,
     out,
     print_json,
@@ -59,3 +60,4 @@ def search(
         out(f"   {body[:_SHOWN]}{'…' if len(body) > _SHOWN else ''}")
     if not hits:
         out("no hits")
+        note_unfinished(collection)

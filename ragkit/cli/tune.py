@@ -10,7 +10,15 @@ from typing import Annotated
 
 import typer
 
-from ragkit.cli.common import JsonOption, QuietOption, note, out, print_json, print_losses
+from ragkit.cli.common import (
+    JsonOption,
+    QuietOption,
+    note,
+    out,
+    print_json,
+    print_losses,
+    resumable,
+)
 from ragkit.cli.evaluate import DataOption, LenientOption, SplitOption, fill
 
 
@@ -44,6 +52,7 @@ def tune(
     judged = [query for query in dataset.queries if query in dataset.qrels]
     check_budget(len(sizes), judged, latency_ms)
     with ExitStack() as stack:
+        stack.enter_context(resumable(to))
         folder = to or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         trials: dict[str, Trial] = {}
         for size in sizes:

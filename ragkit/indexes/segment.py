@@ -26,7 +26,7 @@ import numpy as np
 from ragkit import trust
 from ragkit.digests import digest, file_digest
 from ragkit.durable import disk_errors, make_folder, read_small, sync_path
-from ragkit.errors import CorruptCollection
+from ragkit.errors import CollectionError, CorruptCollection
 from ragkit.indexes.arrays import map_array, write_array
 from ragkit.indexes.bm25 import POSTINGS_FILES, Postings
 from ragkit.indexes.exact import ExactIndex
@@ -218,9 +218,13 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             raise ValueError(f"it lists the files {sorted(files)}")
         if type(manifest["dim"]) is not int or not all(isinstance(d, str) for d in files.values()):
             raise ValueError("its dim is no number, or a digest is no text")
+    except PermissionError as error:
+        raise CollectionError(
+            f"{str(folder)!r} cannot be read: {error.strerror}; check its permissions"
+        ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptCollection(
-            f"segment {folder.name}: manifest.json cannot be read ({error!r}); "
+            f"segment {folder.name}: manifest.json cannot be read ({error}); "
             "`ragkit index repair` rebuilds it"
         ) from error
     return dict(manifest)

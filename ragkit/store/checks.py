@@ -19,7 +19,17 @@ from ragkit.errors import CollectionError
 from ragkit.store.log import log_fault
 from ragkit.store.reader import StoreReader, as_number, in_parts, live_in, read_generation
 from ragkit.store.rows import ChunkRow, DocumentRow, FileRow
-from ragkit.store.schema import chunks, documents, file_seals, files, ledger, meta, seals, segments
+from ragkit.store.schema import (
+    chunks,
+    definitions,
+    documents,
+    file_seals,
+    files,
+    ledger,
+    meta,
+    seals,
+    segments,
+)
 
 _DOCUMENT = ("seq", "id", "file", "source", "title", "metadata", "digest")
 _CHUNK = ("seq", "id", "start", "end", "text", "metadata", "key")
@@ -187,6 +197,37 @@ def _live(store: StoreReader, generation: int) -> Iterator[tuple[Any, list[Any],
             kept = next(sealed, None)
         own = kept[1] if kept is not None and kept[0] == document.seq else None
         yield document, mine, own
+
+
+def mend_tables(store: StoreReader) -> None:
+    """Make anew what SQLite finds wrong and other tables tell: all indexes, and the ledger's keys.
+
+    Of the keys those stay that can still be read; a key that is lost costs one embedding.
+    """
+    with store.reading() as connection:
+        found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+    if found == "ok" and not state_faults(store):
+        return
+    with store.begin() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 does not begin one to change tables
+        rows = connection.exec_driver_sql(
+            "SELECT fingerprint, role, key, row, checksum FROM ledger"
+        ).all()
+        kinds = (str, str, bytes, int, int)
+        numbers = {row.key: row.value for row in connection.execute(sa.select(meta))}
+        whole = {
+            row[:3]: row
+            for row in rows
+            if tuple(map(type, row)) == kinds
+            and 0 <= row[3] < as_number(numbers.get(f"ledger:{row[0]}:{row[1]}", "0"))
+        }
+        connection.exec_driver_sql("DROP TABLE ledger")
+        connection.exec_driver_sql(definitions()["ledger"])
+        if whole:
+            connection.exec_driver_sql(
+                "INSERT INTO ledger VALUES (?, ?, ?, ?, ?)", list(map(tuple, whole.values()))
+            )
+        connection.exec_driver_sql("REINDEX")
 
 
 def mend(store: StoreReader, generation: int) -> None:

@@ -276,6 +276,11 @@ class StoreReader:
         by_state["indexed"] = self._all(live)[0][0]
         return {"documents": by_state, "chunks": self._all(n_chunks)[0][0]}
 
+    def is_unfinished(self) -> bool:
+        """Whether documents wait for their commit."""
+        waiting = documents.c.state.in_(["pending", "parsed", "embedded"])
+        return bool(self._all(sa.select(sa.literal(1)).where(waiting).limit(1)))
+
     def listing(self, generation: int) -> list[dict[str, Any]]:
         """Every document: live ones, and those that failed or were interrupted, by id."""
         n_chunks = (
