@@ -6,13 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ragkit.evaluation.measures import Qrels, Run
 from ragkit.types import Document, Loss
-
-Run = Mapping[str, Mapping[str, float]]
-"""Query id → document id → score."""
-
-Qrels = Mapping[str, Mapping[str, int]]
-"""Query id → document id → relevance; 0 and less is judged not relevant."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
