@@ -1,0 +1,297 @@
+"""Tools: typed, documented functions that a model may call.
+
+The schema comes from the signature and the docstring, so prompt, grammar and code cannot drift
+apart. What the model gets wrong raises `ToolError` and becomes an observation; the loop goes on.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from ragkit.agents.ledger import Evidence, Ledger
+from ragkit.errors import RagkitError
+
+Permission = Literal["allow", "ask", "deny"]
+
+RowId = Annotated[str, Field(pattern=r"^r[1-9][0-9]{0,4}$", json_schema_extra={"ledger_row": True})]
+"""A parameter that names a row of the ledger; the grammar offers the rows that are there."""
+
+
+class ToolError(RagkitError):
+    """A call that cannot be carried out. The message tells the model what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool gives back.
+
+    Attributes:
+        evidence: Goes to the ledger; shown with its row ids.
+        text: Anything else the model should know, in a sentence.
+        rows: Other records, field by field; shown and not citable.
+        total: How many rows there are in all, where `evidence` or `rows` holds a page of them.
+        unit: What `total` counts: "materials", "passages".
+    """
+
+    evidence: Sequence[Evidence] = ()
+    text: str = ""
+    rows: Sequence[Mapping[str, Any]] = ()
+    total: int | None = None
+    unit: str = "rows"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function with a name, a description and a checked signature.
+
+    Attributes:
+        name: What the model calls it.
+        description: The first paragraph of the docstring.
+        call: The function.
+        arguments: A pydantic model of its parameters; unknown ones are forbidden.
+        permission: What may happen without a person: "allow", "ask" or "deny".
+        timeout_s: How long it may take.
+        wants_ledger: Whether the function has a `ledger` parameter, which the model does not see.
+        direct: Whether its text may be shown to the person as it is (a structure file).
+    """
+
+    name: str
+    description: str
+    call: Callable[..., object]
+    arguments: type[BaseModel]
+    permission: Permission = "allow"
+    timeout_s: float = 20.0
+    wants_ledger: bool = False
+    direct: bool = False
+
+    def parameters(self, ledger: Ledger | None = None) -> dict[str, Any]:
+        """The JSON schema of the arguments; row ids are limited to those of the ledger."""
+        return _simplified(self.arguments.model_json_schema(), list(ledger or ()))
+
+    @property
+    def names_rows(self) -> bool:
+        """Whether a required parameter names ledger rows: useless while there are none."""
+        schema = self.arguments.model_json_schema()
+        required = [schema["properties"][name] for name in schema.get("required", ())]
+        return any('"ledger_row": true' in json.dumps(each) for each in required)
+
+    def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments, converted to the parameters' types; those left out or null are absent.
+
+        Raises:
+            ToolError: An argument is unknown, missing or of the wrong type.
+        """
+        given = {name: value for name, value in arguments.items() if value is not None}
+        try:
+            checked = self.arguments.model_validate(given)
+        except ValidationError as error:
+            raise ToolError(_explain(self, error)) from None
+        return {name: getattr(checked, name) for name in checked.model_fields_set}
+
+
+def tool(
+    function: Callable[..., object] | None = None,
+    *,
+    name: str = "",
+    permission: Permission = "allow",
+    timeout_s: float = 20.0,
+    direct: bool = False,
+) -> Any:
+    """Make a tool of a function: `@tool`, `@tool(permission="ask")` or `tool(function)`.
+
+    The description is the docstring's first paragraph, each parameter's description its line under
+    `Args:`. A parameter named `ledger` is passed by the loop and hidden from the model.
+
+    Raises:
+        TypeError: A parameter has no type, or the docstring is missing.
+
+    >>> @tool
+    ... def double(x: float) -> float:
+    ...     \"\"\"Twice a number.
+    ...
+    ...     Args:
+    ...         x: The number.
+    ...     \"\"\"
+    ...     return 2 * x
+    >>> double.name, double.description
+    ('double', 'Twice a number.')
+    """
+    if function is None:
+        return functools.partial(
+            tool, name=name, permission=permission, timeout_s=timeout_s, direct=direct
+        )
+    return _make(function, name, permission, timeout_s, direct)
+
+
+def _make(
+    function: Callable[..., object],
+    name: str,
+    permission: Permission,
+    timeout_s: float,
+    direct: bool,
+) -> Tool:
+    name = name or getattr(function, "__name__", "tool")
+    doc = inspect.getdoc(function)
+    if not doc:
+        raise TypeError(f"the tool {name!r} has no docstring; the model sees its first paragraph")
+    hints = get_type_hints(function, include_extras=True)
+    about = _argument_docs(doc)
+    fields: dict[str, Any] = {}
+    signature = inspect.signature(function)
+    for parameter in signature.parameters.values():
+        if parameter.name == "ledger":
+            continue
+        if parameter.name not in hints:
+            raise TypeError(f"parameter {parameter.name!r} of the tool {name!r} has no type")
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (
+            hints[parameter.name],
+            Field(default, description=about.get(parameter.name)),
+        )
+    return Tool(
+        name=name,
+        description=" ".join(doc.split("\n\n")[0].split()),
+        call=function,
+        arguments=create_model(
+            f"{name}_arguments", __config__=ConfigDict(extra="forbid", strict=False), **fields
+        ),
+        permission=permission,
+        timeout_s=timeout_s,
+        wants_ledger="ledger" in signature.parameters,
+        direct=direct,
+    )
+
+
+def _argument_docs(doc: str) -> dict[str, str]:
+    """The lines under `Args:` of a Google-style docstring, by parameter."""
+    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
+    if section is None:
+        return {}
+    found = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section[1], re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}
+
+
+def _simplified(schema: dict[str, Any], rows: list[str]) -> dict[str, Any]:
+    """The schema without titles, defaults and nulls, and with the rows that can be named."""
+    definitions = schema.get("$defs", {})
+
+    def simple(node: Any) -> Any:
+        if isinstance(node, list):
+            return [simple(each) for each in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return simple(definitions[node["$ref"].rsplit("/", 1)[1]] | _rest(node, "$ref"))
+        if "anyOf" in node:
+            choices = [each for each in node["anyOf"] if each != {"type": "null"}]
+            if len(choices) == 1:
+                return simple(choices[0] | _rest(node, "anyOf"))
+        if node.get("ledger_row"):
+            return {"enum": rows} if rows else {"type": "string", "maxLength": 6}
+        kept = {
+            key: {name: simple(each) for name, each in value.items()}
+            if key == "properties"
+            else simple(value)
+            for key, value in node.items()
+            if key not in ("title", "default", "$defs", "ledger_row")
+        }
+        return kept
+
+    return {"type": "object", "properties": {}} | simple(schema) | {"additionalProperties": False}
+
+
+def _rest(node: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in node.items() if name not in (key, "default")}
+
+
+def _explain(tool: Tool, error: ValidationError) -> str:
+    known = list(tool.arguments.model_fields)
+    parts = []
+    for each in error.errors():
+        where = ".".join(str(step) for step in each["loc"]) or "the arguments"
+        if each["type"] == "extra_forbidden":
+            parts.append(f"{where!r} is no argument of it (known: {', '.join(known)})")
+        elif each["type"] == "missing":
+            parts.append(f"{where!r} is missing")
+        else:
+            message = each["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            parts.append(f"{where!r} is {_shown(each['input'])}: {message}")
+    return f"{tool.name}: {'; '.join(parts)}. Revise the arguments."
+
+
+def _shown(value: object, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a call: a result, or an error the model can act on."""
+
+    result: ToolResult | None = None
+    error: str = ""
+    losses: list[str] = field(default_factory=list)
+
+
+def run_tool(tool: Tool, arguments: Mapping[str, Any], ledger: Ledger) -> Outcome:
+    """Check the arguments and call the tool within its time.
+
+    Whatever goes wrong comes back as an error, except for KeyboardInterrupt: a tool is code that
+    may fail in any way, and its failure is something for the model to work around. A tool that
+    does not return is left behind in its thread, and what it returns later is thrown away.
+    """
+    try:
+        checked = tool.check(arguments)
+    except ToolError as error:
+        return Outcome(error=str(error))
+    if tool.wants_ledger:
+        checked["ledger"] = ledger
+    box: list[object] = []
+
+    def work() -> None:
+        try:
+            box.append(tool.call(**checked))
+        except BaseException as error:  # noqa: BLE001 - handed over to the loop's thread below
+            box.append(error)
+
+    thread = threading.Thread(target=work, daemon=True, name=f"tool {tool.name}")
+    thread.start()
+    thread.join(tool.timeout_s)
+    if not box:
+        return Outcome(
+            error=f"{tool.name} did not answer within {tool.timeout_s:g} s. "
+            "Ask for less (a smaller limit, a narrower filter), or use another tool."
+        )
+    value = box[0]
+    if isinstance(value, RagkitError):
+        return Outcome(error=f"{tool.name}: {str(value).removeprefix(f'{tool.name}: ')}")
+    if isinstance(value, BaseException):
+        detail = " ".join(str(value).split())[:300]
+        return Outcome(
+            error=f"{tool.name} failed ({type(value).__name__}: {detail}). "
+            "Revise the arguments, or ask for fewer rows with a limit."
+        )
+    return Outcome(result=_as_result(value))
+
+
+def _as_result(value: object) -> ToolResult:
+    """Any return value as a result: text as text, mappings as rows, evidence as evidence."""
+    if isinstance(value, ToolResult):
+        return value
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    if all(isinstance(item, Evidence) for item in items):
+        return ToolResult(evidence=items)
+    if all(isinstance(item, Mapping) for item in items):
+        return ToolResult(rows=items)
+    if value is None:
+        return ToolResult(text="done, nothing returned")
+    return ToolResult(text=value if isinstance(value, str) else json.dumps(value, default=str))
