@@ -214,13 +214,18 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatOptions:
-    """How to generate. Temperature 0 is greedy, hence the same text every time."""
+    """How to generate. Temperature 0 is greedy, hence the same text every time.
+
+    With `schema` the reply is JSON of that JSON schema: a local model cannot write anything else, a
+    server is asked for it. It is always complete unless the reply ends with "length".
+    """
 
     max_tokens: int = 256
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

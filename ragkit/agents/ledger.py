@@ -74,9 +74,13 @@ class Ledger:
 
     rows: dict[str, Evidence] = field(default_factory=dict)
 
-    def add(self, evidence: Sequence[Evidence], tool: str, arguments: Mapping[str, Any]) -> list[str]:
+    def add(
+        self, evidence: Sequence[Evidence], tool: str, arguments: Mapping[str, Any]
+    ) -> list[str]:
         """The ids of the rows; one that is held already keeps its first id."""
-        query = json.dumps({"tool": tool, "arguments": arguments}, sort_keys=True, ensure_ascii=False)
+        query = json.dumps(
+            {"tool": tool, "arguments": arguments}, sort_keys=True, ensure_ascii=False
+        )
         held = {replace(row, query=""): row_id for row_id, row in self.rows.items()}
         ids = []
         for item in evidence:

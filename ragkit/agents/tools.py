@@ -12,13 +12,14 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from ragkit.agents.ledger import Evidence, Ledger
 from ragkit.errors import RagkitError
+from ragkit.types import Usage
 
 Permission = Literal["allow", "ask", "deny"]
 
@@ -40,6 +41,7 @@ class ToolResult:
         rows: Other records, field by field; shown and not citable.
         total: How many rows there are in all, where `evidence` or `rows` holds a page of them.
         unit: What `total` counts: "materials", "passages".
+        usage: Tokens of the tool's own model, if it has one.
     """
 
     evidence: Sequence[Evidence] = ()
@@ -47,6 +49,7 @@ class ToolResult:
     rows: Sequence[Mapping[str, Any]] = ()
     total: int | None = None
     unit: str = "rows"
+    usage: Usage = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,9 @@ class Tool:
         permission: What may happen without a person: "allow", "ask" or "deny".
         timeout_s: How long it may take.
         wants_ledger: Whether the function has a `ledger` parameter, which the model does not see.
-        direct: Whether its text may be shown to the person as it is (a structure file).
+        direct: Whether its text goes to the person as it is, not to the model (a structure file).
+        sends: Whether its arguments leave this machine: then none may be copied out of tool text
+            without a person's consent.
     """
 
     name: str
@@ -72,6 +77,7 @@ class Tool:
     timeout_s: float = 20.0
     wants_ledger: bool = False
     direct: bool = False
+    sends: bool = False
 
     def parameters(self, ledger: Ledger | None = None) -> dict[str, Any]:
         """The JSON schema of the arguments; row ids are limited to those of the ledger."""
@@ -105,6 +111,7 @@ def tool(
     permission: Permission = "allow",
     timeout_s: float = 20.0,
     direct: bool = False,
+    sends: bool = False,
 ) -> Any:
     """Make a tool of a function: `@tool`, `@tool(permission="ask")` or `tool(function)`.
 
@@ -127,19 +134,13 @@ def tool(
     """
     if function is None:
         return functools.partial(
-            tool, name=name, permission=permission, timeout_s=timeout_s, direct=direct
+            tool, name=name, permission=permission, timeout_s=timeout_s, direct=direct, sends=sends
         )
-    return _make(function, name, permission, timeout_s, direct)
+    made = _make(function, name or getattr(function, "__name__", "tool"))
+    return replace(made, permission=permission, timeout_s=timeout_s, direct=direct, sends=sends)
 
 
-def _make(
-    function: Callable[..., object],
-    name: str,
-    permission: Permission,
-    timeout_s: float,
-    direct: bool,
-) -> Tool:
-    name = name or getattr(function, "__name__", "tool")
+def _make(function: Callable[..., object], name: str) -> Tool:
     doc = inspect.getdoc(function)
     if not doc:
         raise TypeError(f"the tool {name!r} has no docstring; the model sees its first paragraph")
@@ -164,10 +165,7 @@ def _make(
         arguments=create_model(
             f"{name}_arguments", __config__=ConfigDict(extra="forbid", strict=False), **fields
         ),
-        permission=permission,
-        timeout_s=timeout_s,
         wants_ledger="ledger" in signature.parameters,
-        direct=direct,
     )
 
 
@@ -206,7 +204,8 @@ def _simplified(schema: dict[str, Any], rows: list[str]) -> dict[str, Any]:
         }
         return kept
 
-    return {"type": "object", "properties": {}} | simple(schema) | {"additionalProperties": False}
+    whole: dict[str, Any] = simple(schema)
+    return {"type": "object", "properties": {}} | whole | {"additionalProperties": False}
 
 
 def _rest(node: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -239,7 +238,11 @@ class Outcome:
 
     result: ToolResult | None = None
     error: str = ""
-    losses: list[str] = field(default_factory=list)
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens the tool's own model used."""
+        return self.result.usage if self.result else Usage()
 
 
 def run_tool(tool: Tool, arguments: Mapping[str, Any], ledger: Ledger) -> Outcome:
@@ -287,7 +290,7 @@ def _as_result(value: object) -> ToolResult:
     """Any return value as a result: text as text, mappings as rows, evidence as evidence."""
     if isinstance(value, ToolResult):
         return value
-    items = list(value) if isinstance(value, list | tuple) else [value]
+    items: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
     if all(isinstance(item, Evidence) for item in items):
         return ToolResult(evidence=items)
     if all(isinstance(item, Mapping) for item in items):

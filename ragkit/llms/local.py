@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from ragkit import models
 from ragkit.errors import ModelError, require
 from ragkit.llms import DEFAULTS, Dtype, check_request, decoding, exhaust, gguf
+from ragkit.llms.constrain import JsonConstraint, vocabulary
+from ragkit.llms.memory import Memory, Session
+from ragkit.llms.sampling import ReplyText, choose
 from ragkit.types import ChatOptions, Message, Reply, Usage
 
 if TYPE_CHECKING:
@@ -89,6 +92,8 @@ class LocalLLM:
         self.context_window = int(config.max_position_embeddings)
         self.vocab_size = int(config.vocab_size)
         self.end_tokens = _end_tokens(self.model, self.tokenizer)
+        self._vocabulary: Any = None  # of the grammars; made when one is first asked for
+        self._prefixes: dict[tuple[int, ...], Memory] = {}
         self._tokenizing = threading.Lock()  # encoding sets flags on the shared tokenizer
 
     def render(self, conversation: Sequence[Message]) -> str:
@@ -189,39 +194,73 @@ class LocalLLM:
         return prompt
 
     def _generate(
-        self, prompt: list[int], options: ChatOptions, mask: TokenMask | None
+        self,
+        prompt: list[int],
+        options: ChatOptions,
+        mask: TokenMask | None,
+        memory: Memory | None = None,
     ) -> Generator[str, None, Reply]:
-        text = _Text(options.stop)
+        text = ReplyText(options.stop)
         random = self._torch.Generator().manual_seed(options.seed)
-        cache = decoding.growing_cache(self.model.config)
+        memory = memory or Memory(decoding.growing_cache(self.model.config))
+        constraint = self._constraint(options.schema)
         generated: list[int] = []
-        unread, finished = prompt, False
-        for _ in range(min(options.max_tokens, self.context_window - len(prompt))):
-            logits = self._next_logits(unread, cache)  # (vocab_size,)
-            if mask is not None:
-                logits = self._masked(logits, mask(tuple(generated)))
-            token = _choose(self._torch, logits, options, random)
-            unread = [token]
-            generated.append(token)
-            finished = token in self.end_tokens
-            if not finished:
-                if piece := text.grow_to(self._decode(generated)):
-                    yield piece
-                finished = text.stopped
-            if finished:
-                break
+        unread, finished = memory.keep(prompt), False
+        room = min(options.max_tokens, self.context_window - len(prompt))
+        while len(generated) < room and not finished:
+            tokens = constraint.forced() if constraint else []
+            if not tokens and not (constraint and constraint.finished):
+                logits = self._next_logits(unread, memory)  # (vocab_size,)
+                if constraint:
+                    logits = self._masked(logits, constraint.allowed())
+                if mask is not None:
+                    logits = self._masked(logits, mask(tuple(generated)))
+                tokens, unread = [choose(self._torch, logits, options, random)], []
+                if constraint:
+                    constraint.accept(tokens)
+            unread = unread + tokens
+            generated += tokens
+            finished = not tokens or tokens[-1] in self.end_tokens
+            if piece := text.grow_to(self._decode(generated)):
+                yield piece
+            finished = finished or text.stopped or bool(constraint and constraint.finished)
         if not text.stopped and (piece := text.rest()):
             yield piece
         usage = Usage(len(prompt), len(generated))
         return Reply(text.released, "stop" if finished else "length", usage)
 
-    def _next_logits(self, tokens: list[int], cache: object) -> torch.Tensor:
+    def _constraint(self, schema: Mapping[str, Any] | None) -> JsonConstraint | None:
+        if schema is None:
+            return None
+        if self._vocabulary is None:
+            self._vocabulary = vocabulary(self.tokenizer, self.vocab_size)
+        return JsonConstraint(self._vocabulary, schema, self.vocab_size)
+
+    def session(self) -> Session:
+        """A conversation that grows: each reply reads only what was added since the last one."""
+        return Session(self)
+
+    def _prefix(self, conversation: Sequence[Message]) -> Memory:
+        """A copy of what the model remembers of the system message, which sessions share."""
+        how = {"tokenize": True, "return_dict": False, "sanitize_control_tokens": True}
+        with self._tokenizing:
+            turns = [{"role": each.role, "content": each.content} for each in conversation[:1]]
+            tokens = tuple(self.tokenizer.apply_chat_template(turns, **how))
+        if tokens not in self._prefixes:
+            memory = Memory(decoding.growing_cache(self.model.config))
+            if conversation[0].role == "system" and tokens:
+                self._next_logits(list(tokens), memory)
+            self._prefixes = {**dict(list(self._prefixes.items())[-3:]), tokens: memory}
+        return self._prefixes[tokens].copy()
+
+    def _next_logits(self, tokens: list[int], memory: Memory) -> torch.Tensor:
         # Not around the loop: a generator would leave inference mode on between its pieces.
         with self._torch.inference_mode():
             batch = self._torch.tensor([tokens], device=self._device)  # (1, tokens)
             output = self.model(
-                input_ids=batch, past_key_values=cache, use_cache=True, logits_to_keep=1
+                input_ids=batch, past_key_values=memory.cache, use_cache=True, logits_to_keep=1
             )
+            memory.tokens += tokens
             return output.logits[0, -1].float().cpu()
 
     def _masked(self, logits: torch.Tensor, allowed: NDArray[np.bool_]) -> torch.Tensor:
@@ -288,59 +327,6 @@ class LocalLLM:
             chosen = logps.gather(-1, batch[0, len(prompt) :, None])[:, 0]
             scores: NDArray[np.float32] = chosen.cpu().numpy()
             return scores
-
-
-class _Text:
-    """Releases the growing text of a reply as far as it is final.
-
-    Held back are an unfinished character at the end and what may become a stop string.
-    """
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = stops
-        self._text = ""
-        self.released = ""
-        self.stopped = False
-
-    def grow_to(self, text: str) -> str:
-        """The next piece, given all of the text so far."""
-        self._text = text.rstrip("\N{REPLACEMENT CHARACTER}")
-        found = [at for stop in self._stops if (at := self._text.find(stop)) >= 0]
-        self.stopped = bool(found)
-        return self._release(min(found) if found else len(self._text) - self._n_held())
-
-    def rest(self) -> str:
-        """The last piece: what was held back and turned out to be no stop string."""
-        return self._release(len(self._text))
-
-    def _n_held(self) -> int:
-        longest = max(map(len, self._stops), default=0) - 1
-        for n in range(min(longest, len(self._text)), 0, -1):
-            end = self._text[-n:]
-            if any(len(stop) > n and stop.startswith(end) for stop in self._stops):
-                return n
-        return 0
-
-    def _release(self, end: int) -> str:
-        piece = self._text[len(self.released) : end]
-        self.released += piece
-        return piece
-
-
-def _choose(torch: Any, logits: torch.Tensor, options: ChatOptions, random: object) -> int:
-    """The next token: the likeliest (the lowest id of equals), or one drawn at a temperature.
-
-    Source: nucleus sampling, Holtzman et al. 2020, section 3.1: the smallest set of the likeliest
-    tokens whose probability reaches top_p.
-    """
-    if options.temperature == 0:
-        return int(logits.argmax())
-    chances = ((logits - logits.max()) / options.temperature).softmax(-1)
-    if options.top_p < 1:
-        ordered, tokens = chances.sort(descending=True, stable=True)
-        before = ordered.cumsum(-1) - ordered
-        chances[tokens[before >= options.top_p]] = 0
-    return int(torch.multinomial(chances, 1, generator=random))
 
 
 def _device(torch: Any, name: str) -> Any:

@@ -1,0 +1,271 @@
+"""Who chooses the next action: a language model, or anything else with a `next` method."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+from ragkit.agents.ledger import Ledger
+from ragkit.agents.steps import REFUSALS, Action, Observation, Step, Thought
+from ragkit.agents.tools import Tool
+from ragkit.llms.memory import open_session
+from ragkit.types import LLM, ChatOptions, Loss, Message, Usage
+
+ANSWER, REFUSE = "answer", "refuse"
+_THOUGHT_CHARS, _NOTE_CHARS = 160, 240
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that a planner may know.
+
+    Attributes:
+        question: What is asked.
+        history: Earlier questions and answers of a chat, oldest first.
+        steps: What was done so far, in this run.
+        ledger: What was found.
+        tools: All tools of the agent.
+        live: Those that can be called now: what needs ledger rows waits until there are some.
+        options: How a model should generate this step.
+    """
+
+    question: str
+    history: Sequence[tuple[str, str]]
+    steps: Sequence[Step]
+    ledger: Ledger
+    tools: Sequence[Tool]
+    live: Sequence[Tool]
+    options: ChatOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """The next action, or why the model's reply was none."""
+
+    action: Action | None
+    thought: str = ""
+    error: str = ""
+    usage: Usage = Usage()
+    losses: tuple[Loss, ...] = ()
+
+
+class Turns(Protocol):
+    """The planner's side of one run."""
+
+    def next(self, state: State) -> Proposal:
+        """What to do now."""
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """Plans runs."""
+
+    @property
+    def name(self) -> str:
+        """What traces call it."""
+
+    def begin(self) -> Turns:
+        """A new run; nothing of an earlier one is remembered."""
+
+
+def final_tools(ledger: Ledger) -> dict[str, dict[str, Any]]:
+    """The schemas of the two ends of a run: `answer` (once there are rows) and `refuse`."""
+    note = {"type": "string", "maxLength": _NOTE_CHARS}
+    refuse = {
+        "type": "object",
+        "properties": {"reason": {"enum": list(REFUSALS)}, "note": note},
+        "required": ["reason"],
+        "additionalProperties": False,
+    }
+    if not len(ledger):
+        return {REFUSE: refuse}
+    rows = {"type": "array", "items": {"enum": list(ledger)}, "minItems": 1, "maxItems": 20}
+    answer = {
+        "type": "object",
+        "properties": {"rows": rows, "note": note},
+        "required": ["rows"],
+        "additionalProperties": False,
+    }
+    return {ANSWER: answer, REFUSE: refuse}
+
+
+def action_schema(tools: Sequence[Tool], ledger: Ledger) -> dict[str, Any]:
+    """The JSON schema of a step, made from the live tools: a thought, then one of the actions.
+
+    OpenAI's servers want an object at the root, so the choice stands one level below it.
+    """
+    schemas = {tool.name: tool.parameters(ledger) for tool in tools} | final_tools(ledger)
+    choices = [
+        {
+            "type": "object",
+            "properties": {"name": {"const": name}, "arguments": arguments},
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+        for name, arguments in schemas.items()
+    ]
+    return {
+        "type": "object",
+        "properties": {
+            "thought": {"type": "string", "maxLength": _THOUGHT_CHARS},
+            "action": {"anyOf": choices},
+        },
+        "required": ["thought", "action"],
+        "additionalProperties": False,
+    }
+
+
+def describe_tools(tools: Sequence[Tool]) -> str:
+    """The tools as the prompt shows them: a signature and a sentence each."""
+    return "\n".join(_describe(tool) for tool in tools)
+
+
+def _describe(tool: Tool) -> str:
+    schema = tool.parameters()
+    required = set(schema.get("required", ()))
+    arguments = [
+        f"{name}{'' if name in required else '?'}: {_type(each)}"
+        for name, each in schema["properties"].items()
+    ]
+    about = [
+        f"    {name}: {each['description']}"
+        for name, each in schema["properties"].items()
+        if each.get("description")
+    ]
+    return "\n".join([f"- {tool.name}({', '.join(arguments)}): {tool.description}", *about])
+
+
+def _type(node: Mapping[str, Any]) -> str:
+    if "enum" in node:
+        return "|".join(json.dumps(each) for each in node["enum"])
+    if node.get("type") == "array":
+        return f"list of {_type(node.get('items', {}))}"
+    if "anyOf" in node:
+        return " or ".join(_type(each) for each in node["anyOf"])
+    return str(node.get("type", "any"))
+
+
+@dataclass(frozen=True, slots=True)
+class LLMPlanner:
+    """A language model as planner, each step generated under the grammar of the live tools.
+
+    Args:
+        llm: Local models keep what they have read between steps.
+        role: Who the agent is and what it must do; the tools and the format are added.
+    """
+
+    llm: LLM
+    role: str
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.llm.name
+
+    def begin(self) -> _LLMTurns:
+        """A new conversation."""
+        return _LLMTurns(self.llm, self.role)
+
+    def prompt(self, tools: Sequence[Tool]) -> str:
+        """The system message, byte for byte."""
+        return system_prompt(self.role, tools)
+
+
+def system_prompt(role: str, tools: Sequence[Tool]) -> str:
+    """The role, the tools, and the format of a step."""
+    from ragkit.prompts import load_prompt
+
+    return load_prompt("agent").fill(role=role.strip(), tools=describe_tools(tools))
+
+
+class _LLMTurns:
+    def __init__(self, llm: LLM, role: str) -> None:
+        self._llm, self._role = llm, role
+        self._session = open_session(llm)
+        self._system: str | None = None
+
+    def next(self, state: State) -> Proposal:
+        if self._system is None:
+            self._system = system_prompt(self._role, state.tools)
+        options = replace(state.options, schema=action_schema(state.live, state.ledger))
+        conversation, losses = self._fitting(state, options.max_tokens)
+        reply = self._session.chat(conversation, options)
+        thought, action, error = parse_action(reply.text)
+        if error and reply.finish_reason == "length":
+            error = f"the action was cut off after {options.max_tokens} tokens; write a shorter one"
+        return Proposal(action, thought, error, reply.usage, losses)
+
+    def _fitting(self, state: State, reserve: int) -> tuple[list[Message], tuple[Loss, ...]]:
+        """The conversation; the oldest observations are left out until the window holds it."""
+        n_observations = sum(isinstance(step, Observation) for step in state.steps)
+        for n_hidden in range(n_observations + 1):
+            conversation = self._conversation(state, n_hidden)
+            fits = self._llm.count_tokens(conversation) + reserve <= self._llm.context_window
+            if fits or n_hidden == n_observations:
+                break
+        if not n_hidden:
+            return conversation, ()
+        why = f"the window of {self._llm.name!r} is {self._llm.context_window} tokens"
+        lost = f"the text of {n_hidden} observations"
+        kept = f"{n_observations - n_hidden} observations, and the ledger"
+        return conversation, (Loss("agent", state.question[:80], lost, kept, why),)
+
+    def _conversation(self, state: State, n_hidden: int) -> list[Message]:
+        assert self._system is not None
+        messages = [Message("system", self._system)]
+        for question, answer in state.history:
+            messages += [Message("user", question), Message("assistant", answer)]
+        messages.append(Message("user", f"Question: {state.question}"))
+        thought, seen = "", 0
+        for step in state.steps:
+            if isinstance(step, Thought):
+                thought = step.text
+            elif isinstance(step, Action):
+                said = {
+                    "thought": thought,
+                    "action": {"name": step.tool, "arguments": step.arguments},
+                }
+                messages.append(Message("assistant", json.dumps(said, ensure_ascii=False)))
+                thought = ""
+            elif isinstance(step, Observation):
+                seen += 1
+                text = "| (left out to save space)" if seen <= n_hidden else step.text
+                messages.append(Message("user", f"Observation:\n{text}"))
+        return _alternating(messages)
+
+
+def _alternating(messages: Sequence[Message]) -> list[Message]:
+    """Neighbours of one role joined: most chat templates want the roles in turn."""
+    joined: list[Message] = []
+    for message in messages:
+        if joined and joined[-1].role == message.role:
+            content = f"{joined[-1].content}\n{message.content}"
+            joined[-1] = Message(message.role, content)
+        else:
+            joined.append(message)
+    return joined
+
+
+def parse_action(text: str) -> tuple[str, Action | None, str]:
+    """(thought, action, error) of a reply; servers may wrap the JSON in prose or fences."""
+    start = text.find("{")
+    if start < 0:
+        return "", None, _expected("the reply holds no JSON object")
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text[start:])
+    except (ValueError, RecursionError) as error:
+        return "", None, _expected(f"the reply is not JSON ({str(error)[:80]})")
+    action = value.get("action")
+    if not isinstance(action, dict) or not isinstance(action.get("name"), str):
+        return "", None, _expected("the reply names no action")
+    arguments = action.get("arguments", {})
+    if not isinstance(arguments, dict):
+        return "", None, _expected("'arguments' is no object")
+    return str(value.get("thought", "")), Action(action["name"], arguments), ""
+
+
+def _expected(what: str) -> str:
+    form = '{"thought": "...", "action": {"name": "...", "arguments": {...}}}'
+    return f"{what}; reply with one JSON object of the form {form}"
