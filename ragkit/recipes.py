@@ -18,7 +18,7 @@ from ragkit.description import Settings
 from ragkit.errors import RagkitError
 
 Kind = Literal["indexes", "agents"]
-_FILES = {"indexes": "recipe.toml", "agents": "agent.toml"}
+_FILE = "recipe.toml"
 
 
 class IndexRecipe(BaseModel):
@@ -66,44 +66,45 @@ def load_recipe(name: str | Path) -> IndexRecipe:
     Raises:
         RagkitError: It is nowhere, or says something that is not understood.
     """
-    folder = find("indexes", name)
-    file = folder / _FILES["indexes"]
+    folder = find(name)
+    file = folder / _FILE
     try:
         return IndexRecipe(**tomllib.loads(file.read_text("utf-8")), folder=folder)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError, TypeError) as error:
         raise RagkitError(f"the recipe {str(file)!r} cannot be used: {error}") from error
 
 
-def find(kind: Kind, name: str | Path) -> Path:
+def find(name: str | Path) -> Path:
     """The folder of a recipe."""
     given = Path(name)
-    if given.name == _FILES[kind] and given.is_file():
+    if given.name == _FILE and given.is_file():
         return given.parent
-    looked = [given, *(root / str(name) for root in _roots(kind))]
+    looked = [given, *(root / str(name) for root in roots("indexes"))]
     for folder in looked:
-        if (folder / _FILES[kind]).is_file():
+        if (folder / _FILE).is_file():
             return folder
-    known = ", ".join(names(kind)) or "none"
+    known = ", ".join(names()) or "none"
     raise RagkitError(
-        f"there is no recipe {str(name)!r} in {kind}/; known here: {known}. "
-        f"Give one of them, or the path of a folder with a {_FILES[kind]}."
+        f"there is no recipe {str(name)!r} in indexes/; known here: {known}. "
+        f"Give one of them, or the path of a folder with a {_FILE}."
     )
 
 
-def names(kind: Kind) -> list[str]:
+def names() -> list[str]:
     """The recipes that can be found by name."""
     return sorted(
         {
             folder.name
-            for root in _roots(kind)
+            for root in roots("indexes")
             if root.is_dir()
             for folder in root.iterdir()
-            if (folder / _FILES[kind]).is_file()
+            if (folder / _FILE).is_file()
         }
     )
 
 
-def _roots(kind: Kind) -> Iterator[Path]:
+def roots(kind: Kind) -> Iterator[Path]:
+    """Where shipped definitions are looked for: the working folder, the package, the checkout."""
     yield Path.cwd() / kind
     package = Path(str(resources.files("ragkit")))
     yield package / "_shipped" / kind

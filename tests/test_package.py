@@ -62,6 +62,7 @@ def test_layers_when_imports_are_followed_never_point_upwards():
         {"readers"},
         {"description", "pipeline", "ingest", "maintenance", "sync", "verification", "collection"},
         {"evaluation", "recipes", "testing"},
+        {"agents"},
         {"cli", "__main__"},
     ]
     level = {name: i for i, names in enumerate(order) for name in names}

@@ -68,7 +68,7 @@ def test_recipe_when_it_says_little_then_the_rest_has_defaults(recipe):
 
 
 def test_names_when_listed_then_hold_every_recipe_of_the_checkout():
-    assert {folder.name for folder in RECIPES} <= set(names("indexes"))
+    assert {folder.name for folder in RECIPES} <= set(names())
 
 
 def test_recipe_when_the_name_is_unknown_then_the_error_lists_the_known_ones():
@@ -78,7 +78,7 @@ def test_recipe_when_the_name_is_unknown_then_the_error_lists_the_known_ones():
 
 def test_find_when_the_folder_holds_no_recipe_then_the_error_says_what_is_missing(tmp_path):
     with pytest.raises(RagkitError, match=r"a folder with a recipe\.toml"):
-        find("indexes", tmp_path)
+        find(tmp_path)
 
 
 @pytest.mark.parametrize(

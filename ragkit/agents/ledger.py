@@ -7,8 +7,8 @@ material, a method, a source and the query it came from, or it is not there.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ragkit.types import Citation
@@ -68,28 +68,46 @@ class Quote:
 Evidence = Quantity | Quote
 
 
-@dataclass(slots=True)
 class Ledger:
-    """Evidence by row id ("r1", "r2", …), in the order it came."""
+    """Evidence by row id ("r1", "r2", …), in the order it came.
 
-    rows: dict[str, Evidence] = field(default_factory=dict)
+    Args:
+        parent: The ledger of the agent that asked this one: ids are shared, rows are not. What the
+            parent holds already keeps its id.
+    """
+
+    def __init__(self, parent: Ledger | None = None) -> None:
+        self.rows: dict[str, Evidence] = {}
+        self._ids: dict[Evidence, str] = dict(parent._ids) if parent else {}
+        self._given: list[str] = parent._given if parent else []
 
     def add(
         self, evidence: Sequence[Evidence], tool: str, arguments: Mapping[str, Any]
     ) -> list[str]:
         """The ids of the rows; one that is held already keeps its first id."""
-        query = json.dumps(
-            {"tool": tool, "arguments": arguments}, sort_keys=True, ensure_ascii=False
-        )
-        held = {replace(row, query=""): row_id for row_id, row in self.rows.items()}
+        call = {"tool": tool, "arguments": arguments}
+        query = json.dumps(call, sort_keys=True, ensure_ascii=False, default=str)
         ids = []
         for item in evidence:
             bare = replace(item, query="")
-            if bare not in held:
-                held[bare] = f"r{len(self.rows) + 1}"
-                self.rows[held[bare]] = replace(item, query=item.query or query)
-            ids.append(held[bare])
+            if bare not in self._ids:
+                self._given.append("")
+                self._ids[bare] = f"r{len(self._given)}"
+            ids.append(self._ids[bare])
+            self.rows.setdefault(ids[-1], replace(item, query=item.query or query))
         return ids
+
+    def take(self, child: Ledger, row_ids: Iterable[str]) -> None:
+        """Rows of a child, and the rows they were computed from."""
+        wanted = list(row_ids)
+        while wanted:
+            row_id = wanted.pop()
+            row = child.rows.get(row_id)
+            if row is None or row_id in self.rows:
+                continue
+            self.rows[row_id] = row
+            self._ids[replace(row, query="")] = row_id
+            wanted += row.derived_from if isinstance(row, Quantity) else ()
 
     def __getitem__(self, row_id: str) -> Evidence:
         return self.rows[row_id]

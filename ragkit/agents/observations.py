@@ -41,6 +41,7 @@ def observe(
         shown=n_shown if lines else None,
         total=result.total,
         file=result.text if tool.direct else "",
+        inner=result.steps,
     )
 
 

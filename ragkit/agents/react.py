@@ -102,9 +102,15 @@ class ReAct:
     def _permission(self, tool: Tool) -> Permission:
         return self.permissions.get(tool.name, tool.permission)
 
-    def run(self, question: str, *, history: Sequence[tuple[str, str]] = ()) -> Run:
+    def run(
+        self,
+        question: str,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        ledger: Ledger | None = None,
+    ) -> Run:
         """The finished run; see `stream`."""
-        steps = self.stream(question, history=history)
+        steps = self.stream(question, history=history, ledger=ledger)
         while True:
             try:
                 next(steps)
@@ -113,7 +119,11 @@ class ReAct:
                 return run
 
     def stream(
-        self, question: str, *, history: Sequence[tuple[str, str]] = ()
+        self,
+        question: str,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        ledger: Ledger | None = None,
     ) -> Generator[Step, None, Run]:
         """The steps as they happen, the last one a `Final`; then the run as the generator's value.
 
@@ -122,6 +132,7 @@ class ReAct:
         Args:
             question: What is asked.
             history: Earlier questions and answers, oldest first.
+            ledger: Where rows go; None makes a new one.
 
         Raises:
             ValueError: The question is empty, before the first step.
@@ -129,17 +140,21 @@ class ReAct:
         """
         if not question.strip():
             raise ValueError("the question is empty; expected some text")
-        return _Loop(self, question.strip(), history).steps()
+        return _Loop(
+            self, question.strip(), history, Ledger() if ledger is None else ledger
+        ).steps()
 
 
 class _Loop:
     """The state of one run."""
 
-    def __init__(self, agent: ReAct, question: str, history: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self, agent: ReAct, question: str, history: Sequence[tuple[str, str]], ledger: Ledger
+    ) -> None:
         self.agent, self.question, self.history = agent, question, history
         self.turns: Turns = agent.turns_of.begin()
         self.offered = agent.offered
-        self.ledger = Ledger()
+        self.ledger = ledger
         self.done: list[Step] = []
         self.calls: dict[str, int] = {}
         self.usage = Usage()
@@ -361,4 +376,3 @@ def _pieces(value: object) -> list[str]:
     if isinstance(value, list | tuple):
         return [piece for each in value for piece in _pieces(each)]
     return []
-

@@ -48,6 +48,7 @@ class Observation:
         shown: How many rows the text shows.
         total: How many there are, if more than one page could be.
         file: A text for the person as it is: a structure file.
+        inner: The steps of the agent behind the tool, if there is one.
     """
 
     tool: str
@@ -57,6 +58,7 @@ class Observation:
     shown: int | None = None
     total: int | None = None
     file: str = ""
+    inner: tuple[Any, ...] = ()
     kind: Literal["observation"] = "observation"
 
 

@@ -13,7 +13,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -42,6 +42,7 @@ class ToolResult:
         total: How many rows there are in all, where `evidence` or `rows` holds a page of them.
         unit: What `total` counts: "materials", "passages".
         usage: Tokens of the tool's own model, if it has one.
+        steps: What an agent behind the tool did, for the trace.
     """
 
     evidence: Sequence[Evidence] = ()
@@ -50,6 +51,7 @@ class ToolResult:
     total: int | None = None
     unit: str = "rows"
     usage: Usage = Usage()
+    steps: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,21 @@ class Tool:
         except ValidationError as error:
             raise ToolError(_explain(self, error)) from None
         return {name: getattr(checked, name) for name in checked.model_fields_set}
+
+
+@overload
+def tool(function: Callable[..., object], *, name: str = ..., timeout_s: float = ...) -> Tool: ...
+
+
+@overload
+def tool(
+    *,
+    name: str = ...,
+    permission: Permission = ...,
+    timeout_s: float = ...,
+    direct: bool = ...,
+    sends: bool = ...,
+) -> Callable[[Callable[..., object]], Tool]: ...
 
 
 def tool(

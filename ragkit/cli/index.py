@@ -102,7 +102,7 @@ def recipes(as_json: JsonOption = False) -> None:
     """List the recipes that can be built by name."""
     from ragkit.recipes import load_recipe, names
 
-    loaded = [load_recipe(name) for name in names("indexes")]
+    loaded = [load_recipe(name) for name in names()]
     if as_json:
         print_json([{"name": recipe.name, "about": recipe.about} for recipe in loaded])
         return

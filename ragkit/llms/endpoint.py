@@ -18,6 +18,7 @@ from ragkit.llms import DEFAULTS, check_request
 from ragkit.types import ChatOptions, Message, Reply, Usage
 
 _OPENAI_URL = "https://api.openai.com/v1"
+_REFUSED = (400, 415, 422, 501)  # how servers say that they do not know a field
 _N_PARALLEL = 4  # requests of one `chat` at a time; servers on a laptop queue more than that
 _REASONS: Mapping[str, Literal["stop", "length"]] = {
     "stop": "stop",
@@ -77,6 +78,7 @@ class EndpointLLM:
         self.context_window = context_window
         self._model, self._url, self._timeout_s = model, url, timeout_s
         self._on_this_machine = _is_loopback(parts.hostname)
+        self._takes_schemas = True  # until the server refuses one
         self._key = ""
         self._check_online()
         self._key = self._find_key(api_key)
@@ -134,7 +136,8 @@ class EndpointLLM:
         """One reply a conversation, in order; up to 4 requests at a time.
 
         Temperature 0 asks the server for its likeliest tokens; whether it then always gives the
-        same text is up to the server.
+        same text is up to the server. A schema is sent as `response_format`; to a server that
+        refuses that it is not sent again, so the conversation should state the format too.
 
         Raises:
             ValueError: An option is out of range or a conversation is empty.
@@ -176,6 +179,9 @@ class EndpointLLM:
             text = message.get("content") or message.get("refusal") or ""
             usage = _usage(body.get("usage"))
         except Exception as error:  # whatever a server can cause is an EndpointError
+            if "response_format" in request and getattr(error, "status_code", 0) in _REFUSED:
+                self._takes_schemas = False
+                return self._ask(conversation, options)
             raise self._explained(error) from error
         return Reply(str(text), self._reason(reason), usage)
 
@@ -231,6 +237,9 @@ class EndpointLLM:
             request["top_p"] = options.top_p
         if options.stop:
             request["stop"] = list(options.stop)
+        if options.schema is not None and self._takes_schemas:
+            named = {"name": "reply", "schema": options.schema}
+            request["response_format"] = {"type": "json_schema", "json_schema": named}
         return request
 
     def _check_online(self) -> None:
