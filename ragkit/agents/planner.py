@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
@@ -118,23 +119,36 @@ def action_schema(tools: Sequence[Tool], ledger: Ledger) -> dict[str, Any]:
 
 
 def describe_tools(tools: Sequence[Tool]) -> str:
-    """The tools as the prompt shows them: a signature and a sentence each."""
-    return "\n".join(_describe(tool) for tool in tools)
+    """The tools as the prompt shows them: a signature and a sentence each.
+
+    What an argument means is said once where several tools say the same of it.
+    """
+    schemas = [tool.parameters() for tool in tools]
+    said = Counter(each for schema in schemas for each in _meanings(schema))
+    lines = []
+    for tool, schema in zip(tools, schemas, strict=True):
+        lines.append(f"- {tool.name}({_signature(schema)}): {tool.description}")
+        lines += [f"    {each}" for each in _meanings(schema) if said[each] == 1]
+    shared = [each for each, n in said.items() if n > 1]
+    if shared:
+        lines += ["Arguments of several tools:", *(f"    {each}" for each in shared)]
+    return "\n".join(lines)
 
 
-def _describe(tool: Tool) -> str:
-    schema = tool.parameters()
+def _signature(schema: Mapping[str, Any]) -> str:
     required = set(schema.get("required", ()))
-    arguments = [
+    return ", ".join(
         f"{name}{'' if name in required else '?'}: {_type(each)}"
         for name, each in schema["properties"].items()
-    ]
-    about = [
-        f"    {name}: {each['description']}"
+    )
+
+
+def _meanings(schema: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name}: {each['description']}"
         for name, each in schema["properties"].items()
         if each.get("description")
     ]
-    return "\n".join([f"- {tool.name}({', '.join(arguments)}): {tool.description}", *about])
 
 
 def _type(node: Mapping[str, Any]) -> str:

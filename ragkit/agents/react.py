@@ -335,12 +335,15 @@ class _Loop:
 
     def _final(self, named: Sequence[str], note: str, reason: ExitReason) -> Final:
         rows = {row: self.ledger[row] for row in named}
+        shown = list(rows.values())
+        sources = [row for each in shown if isinstance(each, Quantity) for row in each.derived_from]
+        known = [*shown, *(self.ledger[row] for row in sources if row in self.ledger)]
         also: dict[Quantity, None] = {}
         if self.agent.related is not None:
-            for row in rows.values():
+            for row in shown:
                 if isinstance(row, Quantity):
                     also |= dict.fromkeys(self.agent.related(row))
-        others = tuple(each for each in also if not _is_among(each, list(rows.values())))
+        others = tuple(each for each in also if not _is_among(each, known))
         text = render_answer(rows, others, note)
         complete = reason == "answered"
         if not complete:

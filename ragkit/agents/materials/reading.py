@@ -1,0 +1,338 @@
+"""What a question about materials asks for, read by rules: no language model.
+
+The rules know the properties' names and what people call them, formulas and names of substances,
+superlatives, counts, comparisons, limits with units, and families of compounds. They read plain
+English and say nothing where they understand nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from ragkit.agents.materials.backend import Condition, Operator
+from ragkit.agents.materials.formulas import from_name, parse_formula
+from ragkit.agents.materials.names import BY_NAME, ELEMENTS
+from ragkit.agents.materials.properties import PROPERTIES, Property
+from ragkit.agents.tools import ToolError
+
+Order = Literal["highest", "lowest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A condition on a property, its unit as written; "" is the property's own."""
+
+    property: str
+    operator: Operator
+    value: float
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was understood.
+
+    Attributes:
+        formulas: Materials named, as written or by the formula of their name, in order.
+        misspelt: Words that look like formulas and are none.
+        material_ids: "mp-2534".
+        properties: The properties' names, in the order of the question.
+        order: Whether an extreme is asked for, and of which property.
+        order_by: See `order`.
+        count: Whether a number of materials is asked for.
+        compare: Whether the materials named are to be compared.
+        polymorphs: Whether it asks about polymorphs.
+        measured: Whether it wants experimental values.
+        unit: The unit the answer should have; "" is the property's own.
+        elements: Elements that must be in it.
+        without: Elements that must not.
+        chemsys: "Fe-O": exactly these elements.
+        limits: Conditions on numbers.
+        conditions: Other conditions: ordering, stability, space group.
+    """
+
+    formulas: tuple[str, ...] = ()
+    misspelt: tuple[str, ...] = ()
+    material_ids: tuple[str, ...] = ()
+    properties: tuple[str, ...] = ()
+    order: Order | None = None
+    order_by: str = ""
+    count: bool = False
+    compare: bool = False
+    polymorphs: bool = False
+    measured: bool = False
+    unit: str = ""
+    elements: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    chemsys: str = ""
+    limits: tuple[Limit, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+    @property
+    def filters(self) -> bool:
+        """Whether anything restricts a search, besides materials named."""
+        return bool(self.elements or self.chemsys or self.limits or self.conditions)
+
+
+_COUNT = r"\bhow many\b|\bnumber of (?!sites|atoms|elements)|\bcount\b"
+_HIGHEST = r"highest|largest|greatest|maximum|maximal|biggest|hardest|stiffest|widest|most"
+_LOWEST = r"lowest|smallest|minimum|minimal|least|softest|narrowest"
+_ABOVE = (
+    r"above|over|greater than|larger than|higher than|more than|exceeding|exceeds?|wider than|>=?|"
+    r"at least|no less than|stiffer than"
+)
+_BELOW = (
+    r"below|under|less than|smaller than|lower than|fewer than|narrower than|<=?|at most|"
+    r"no more than|up to|softer than"
+)
+_INCLUSIVE = ("at least", "no less than", ">=", "at most", "no more than", "<=", "up to")
+_NUMBER = r"[-\u2212]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
+_UNIT = r"(?:%|[A-Za-zÅµμ][\w/^*Åµμ-]*(?:\^?\d)?)"
+_FAMILIES = {
+    "oxide": "O", "nitride": "N", "sulfide": "S", "sulphide": "S", "selenide": "Se",
+    "telluride": "Te", "fluoride": "F", "chloride": "Cl", "bromide": "Br", "iodide": "I",
+    "carbide": "C", "phosphide": "P", "arsenide": "As", "antimonide": "Sb", "hydride": "H",
+    "boride": "B", "silicide": "Si", "germanide": "Ge",
+}  # fmt: skip
+_ORDERINGS = {
+    "antiferromagnetic": "AFM", "ferrimagnetic": "FiM", "ferromagnetic": "FM",
+    "nonmagnetic": "NM", "non-magnetic": "NM", "antiferromagnets": "AFM", "ferrimagnets": "FiM",
+    "ferromagnets": "FM",
+}  # fmt: skip
+_SYSTEMS = "cubic hexagonal trigonal tetragonal orthorhombic monoclinic triclinic".split()
+# Words of a question that are spelt like formulas.
+_WORDS = frozenset(
+    "I In As At No He Be Us So On Of Or If Is It We Do To By Me My Up An How What Which Who Why "
+    "When Give Compare Find List Show Tell Please Can Could Does Are Has Have Among All "
+    "FM AFM NM FiM PBE DFT GGA GPa MPa Mbar CIF POSCAR VASP MP OK ID IDs SI UV USA".split()
+)
+_ALIASES = sorted(
+    (
+        (alias, each.name)
+        for each in PROPERTIES
+        for alias in {*each.aliases, each.name, each.name.replace("_", " ")}
+        if len(alias) > 2
+    ),
+    key=lambda pair: (-len(pair[0]), pair[0]),
+)
+_ADJECTIVES = {"stiffest": "k_vrh", "softest": "k_vrh", "most stable": "energy_above_hull"}
+
+
+def read_question(question: str) -> Reading:
+    """What a question asks for.
+
+    >>> reading = read_question("What is the band gap of GaAs in meV?")
+    >>> reading.formulas, reading.properties, reading.unit
+    (('GaAs',), ('band_gap',), 'meV')
+    """
+    text = " ".join(question.replace("\u2013", "-").split())
+    lower = text.lower()
+    found = _properties(lower)
+    names = tuple(dict.fromkeys(name for _, name in found))
+    limits, spent = _limits(text, found)
+    elements, without, chemsys = _composition(text, lower)
+    formulas, misspelt = _materials(text, {*elements, *without})
+    order, order_by = _order(lower, found)
+    rest = tuple(name for name in names if name not in {limit.property for limit in limits})
+    return Reading(
+        formulas=formulas,
+        misspelt=misspelt,
+        material_ids=tuple(dict.fromkeys(re.findall(r"\bm(?:p|vc)-\d+\b", text))),
+        properties=rest or names,
+        order=order,
+        order_by=order_by,
+        count=bool(re.search(_COUNT, lower)),
+        compare=bool(re.search(r"\bcompare|\bdifference\b|\bthan\b|\bor\b|\bratio\b", lower)),
+        polymorphs=bool(re.search(r"\bpolymorphs?\b|\bphases?\b|\ballotropes?\b", lower)),
+        measured=bool(re.search(r"\b(measured|experimental(?:ly)?|experiments?)\b", lower)),
+        unit=_unit(text, spent),
+        elements=elements,
+        without=without,
+        chemsys=chemsys,
+        limits=limits,
+        conditions=_conditions(text, lower),
+    )
+
+
+def _properties(lower: str) -> list[tuple[int, str]]:
+    """(position, property), longest names first so that parts of names do not count."""
+    found: list[tuple[int, str]] = []
+    taken = [False] * len(lower)
+    for alias, name in _ALIASES:
+        for match in re.finditer(rf"(?<![\w-]){re.escape(alias)}s?(?![\w])", lower):
+            span = range(match.start(), match.end())
+            if not any(taken[at] for at in span):
+                found.append((match.start(), name))
+                for at in span:
+                    taken[at] = True
+    return sorted(found)
+
+
+def _materials(text: str, elements: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    formulas: dict[str, None] = {}
+    misspelt: dict[str, None] = {}
+    for token in re.findall(r"[A-Za-z][\w()\[\].·*]*", text):
+        word = token.rstrip(".").removesuffix("'s")
+        word = word if word.count("(") == word.count(")") else word.strip("()")
+        if word in _WORDS or word in elements or not _looks_like_formula(word):
+            continue
+        try:
+            parse_formula(word)
+            formulas[word] = None
+        except ToolError:
+            misspelt[word] = None
+    if not formulas:
+        formulas = dict.fromkeys(name for name in _names(text) if name not in elements)
+    return tuple(formulas), tuple(misspelt)
+
+
+def _looks_like_formula(word: str) -> bool:
+    if re.search(r"\d", word):
+        return bool(re.match(r"[A-Z(]|[a-z]{1,2}\d|[a-z]+\d", word)) and "-" not in word
+    inner = sum(each.isupper() for each in word[1:])
+    return word in ELEMENTS or (word[0].isupper() and inner > 0)
+
+
+def _names(text: str) -> list[str]:
+    """Formulas of substances given by name; the longest name at each place."""
+    words = re.findall(r"[A-Za-z-]+", text.lower())
+    found, at = [], 0
+    while at < len(words):
+        for n in (3, 2, 1):
+            name = " ".join(words[at : at + n])
+            formula = from_name(name) if len(name) > 2 else None
+            if formula and not (n == 1 and name in _FAMILIES):
+                found.append(formula)
+                at += n - 1
+                break
+        at += 1
+    return found
+
+
+def _order(lower: str, found: list[tuple[int, str]]) -> tuple[Order | None, str]:
+    for phrase, name in _ADJECTIVES.items():
+        if re.search(rf"\b{phrase}\b", lower):
+            lowest = phrase in ("softest", "most stable")
+            return ("lowest" if lowest else "highest"), name
+    match = re.search(rf"\b(?:({_HIGHEST})|({_LOWEST}))\b", lower)
+    if match is None or not found:
+        return None, ""
+    after = [name for at, name in found if at >= match.end()] or [found[-1][1]]
+    return ("highest" if match[1] else "lowest"), after[0]
+
+
+def _limits(text: str, found: list[tuple[int, str]]) -> tuple[tuple[Limit, ...], list[int]]:
+    """Conditions such as "a band gap above 3 eV"; also where their units stand."""
+    limits, spent = [], []
+    pattern = (
+        rf"(?:\b(?:between|from) ({_NUMBER})\s*{_UNIT}? ?(?:and|to) ({_NUMBER})|"
+        rf"(?<!\w)({_ABOVE}|{_BELOW}) ({_NUMBER}))(?:\s*({_UNIT}))?"
+    )
+    for match in re.finditer(pattern, text, re.IGNORECASE):
+        before = [name for at, name in found if at < match.start()]
+        near = before[-1] if before else (found[0][1] if found else "")
+        if not near:
+            continue
+        unit = match[5] or ""
+        unit = "" if unit.lower() in _PLAIN_WORDS else unit
+        spent.append(match.end())
+        if match[1]:
+            limits.append(Limit(near, ">=", _number(match[1]), unit))
+            limits.append(Limit(near, "<=", _number(match[2]), unit))
+            continue
+        phrase = match[3].lower()
+        sign = ">" if re.fullmatch(_ABOVE, phrase) else "<"
+        operator: Operator = f"{sign}=" if phrase in _INCLUSIVE else sign  # type: ignore[assignment]
+        limits.append(Limit(near, operator, _number(match[4]), unit))
+    return tuple(limits), spent
+
+
+_PLAIN_WORDS = frozenset("and or is are that which have has in of with the for do does".split())
+
+
+def _number(text: str) -> float:
+    return float(text.replace("\u2212", "-"))
+
+
+def _unit(text: str, spent: list[int]) -> str:
+    """The unit of "in meV", "(in GPa)", "expressed in Mbar"; not one of a condition."""
+    for match in re.finditer(rf"\bin (?:units of )?({_UNIT})(?=[\s?.,)]|$)", text):
+        if match.end() not in spent and match[1] not in ELEMENTS and _is_unit(match[1]):
+            return match[1]
+    return ""
+
+
+def _is_unit(text: str) -> bool:
+    from ragkit.agents.units import parse_unit
+
+    try:
+        parse_unit(text)
+    except ToolError:
+        return False
+    return True
+
+
+def _composition(text: str, lower: str) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    system = re.search(
+        r"\b((?:[A-Z][a-z]?-){1,6}[A-Z][a-z]?)\b(?= (?:system|chemical|phase))", text
+    )
+    without = _listed(text, r"(?:without|not contain(?:ing)?|free of|excluding)")
+    elements = _listed(text, r"(?<!not )(?:contain(?:s|ing)?|with|compounds of|made of)")
+    for word, symbol in _FAMILIES.items():
+        plural = rf"\b{word}s\b"
+        alone = rf"\b(?:which|what|an?|the|every|binary|ternary|metal|of) {word}\b"
+        if re.search(f"{plural}|{alone}", lower):
+            elements.append(symbol)
+    for name, symbol in BY_NAME.items():
+        if re.search(rf"\b{name} (?:compounds|halides|minerals|{'|'.join(_FAMILIES)})s\b", lower):
+            elements.append(symbol)
+    kept = [each for each in dict.fromkeys(elements) if each not in without]
+    return tuple(kept), tuple(dict.fromkeys(without)), system[1] if system else ""
+
+
+def _listed(text: str, lead: str) -> list[str]:
+    """Element symbols or names in a list after some words: "containing Fe and oxygen"."""
+    item = rf"(?:{'|'.join(sorted({*ELEMENTS, *BY_NAME}, key=len, reverse=True))})\b"
+    found = re.findall(rf"{lead} ((?:both |only )?{item}(?:(?:, | and | or |, and ){item})*)", text)
+    symbols = []
+    for each in found:
+        for word in re.split(r", and |, | and | or | ", each):
+            symbol = word if word in ELEMENTS else BY_NAME.get(word.lower(), "")
+            symbols += [symbol] if symbol else []
+    return symbols
+
+
+def _conditions(text: str, lower: str) -> tuple[Condition, ...]:
+    found = []
+    for word, ordering in _ORDERINGS.items():
+        if re.search(rf"(?<![\w-]){word}\b", lower):
+            found.append(Condition("ordering", "=", ordering))
+            break
+    number = re.search(r"space ?group (?:number |no\.? ?)?(\d{1,3})\b", lower)
+    if number:
+        found.append(Condition("spacegroup_number", "=", int(number[1])))
+    symbol = re.search(r"[Ss]pace ?group ([PIFCRA][\w/-]{1,8})\b", text)
+    if symbol:
+        found.append(Condition("space_group", "=", symbol[1]))
+    system = re.search(rf"\b({'|'.join(_SYSTEMS)})\b", lower)
+    if system:
+        found.append(Condition("crystal_system", "=", system[1].capitalize()))
+    if re.search(
+        r"\b(?:are|is|all|thermodynamically) stable\b|\bstable (?:materials|compounds)\b", lower
+    ):
+        found.append(Condition("is_stable", "=", True))
+    return tuple(found)
+
+
+def place_of(properties: tuple[Property, ...]) -> str:
+    """The endpoint that serves all of them, the most special one first."""
+    shared = set.intersection(*(set(each.places) for each in properties)) if properties else set()
+    for place in (
+        "elasticity", "dielectric", "piezoelectric", "magnetism", "thermo", "summary",
+        "electronic_structure", "formula_tables",
+    ):  # fmt: skip
+        if place in shared:
+            return place
+    return "summary"

@@ -1,0 +1,303 @@
+"""A planner without a language model: a question is read by rules, and the plan follows from it.
+
+It answers what it can read (see `reading`), in the same loop and with the same tools as a model,
+and refuses the rest. It is the default where no trained model is, as the extractive reader is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from ragkit.agents.ledger import Quantity
+from ragkit.agents.materials.formulas import reduced
+from ragkit.agents.materials.properties import find_property
+from ragkit.agents.materials.reading import Limit, Reading, place_of, read_question
+from ragkit.agents.planner import ANSWER, REFUSE, Proposal, State
+from ragkit.agents.steps import Action, Observation
+
+Plan = Generator[tuple[str, Action], State, tuple[str, Action]]
+"""Yields (thought, action), is sent the state after it, and returns the last action."""
+
+_SHOWN = 20
+_ELEMENT_FACTS = re.compile(
+    r"\b(melting point|boiling point|atomic (?:number|mass|weight|radius)|electronegativity|"
+    r"oxidation states?|electron configuration|group|period)\b",
+    re.IGNORECASE,
+)
+
+
+class RulePlanner:
+    """Plans by rules; the same question gives the same plan."""
+
+    name = "rules"
+
+    def begin(self) -> _Turns:
+        """A new run."""
+        return _Turns()
+
+
+class _Turns:
+    def __init__(self) -> None:
+        self._plan: Plan | None = None
+
+    def next(self, state: State) -> Proposal:
+        try:
+            if self._plan is None:
+                self._plan = _plan(state)
+                thought, action = next(self._plan)
+            else:
+                thought, action = self._plan.send(state)
+        except StopIteration as end:
+            thought, action = end.value
+        return Proposal(action, thought)
+
+
+def _plan(state: State) -> Plan:
+    reading = read_question(state.question)
+    extra = _special(state, reading)
+    if extra is not None:
+        return (yield from extra)
+    named = reading.formulas or reading.material_ids or reading.misspelt
+    if not reading.properties and not (reading.count and (named or reading.filters)):
+        if not named or reading.filters:
+            return _refuse(state, "unclear" if named or reading.filters else "off_topic")
+        if not reading.polymorphs:
+            return _refuse(state, "unclear")
+    if not named and not reading.filters and not reading.order:
+        return _refuse(state, "unclear")
+    if reading.count:
+        return (yield from _count(state, reading))
+    if reading.order and not (reading.compare and len(reading.formulas) > 1):
+        return (yield from _extreme(state, reading))
+    if named:
+        return (yield from _look_up(state, reading))
+    return (yield from _select(state, reading))
+
+
+def _special(state: State, reading: Reading) -> Plan | None:
+    """Questions for other tools: facts of an element, structures, similar materials."""
+    tools = {tool.name for tool in state.tools}
+    fact = _ELEMENT_FACTS.search(state.question)
+    if "element" in tools and fact and reading.formulas:
+        return _one_call(state, "element", {"symbol": reading.formulas[0], "property": fact[1]})
+    if not reading.material_ids:
+        return None
+    given = {"material_id": reading.material_ids[0]}
+    if "get_structure" in tools and re.search(r"\b(POSCAR|CIF|structure of)\b", state.question):
+        file_format = "cif" if "CIF" in state.question else "poscar"
+        return _one_call(state, "get_structure", {**given, "format": file_format})
+    if "similar_structures" in tools and re.search(r"\bsimilar\b", state.question):
+        return _one_call(state, "similar_structures", given)
+    return None
+
+
+def _one_call(state: State, tool: str, arguments: dict[str, Any]) -> Plan:
+    state = yield f"{tool} does this.", Action(tool, arguments)
+    rows = _last(state).rows
+    return _answer(rows[:_SHOWN]) if rows else _refuse(state, "not_held")
+
+
+def _look_up(state: State, reading: Reading) -> Plan:
+    """Values of named materials; then a comparison or a conversion, if one is asked for."""
+    rows: list[str] = []
+    missing: list[str] = []
+    for name in reading.formulas or reading.misspelt or reading.material_ids:
+        for property_name in reading.properties or ("space_group",):
+            found, state = yield from _values(state, reading, name, property_name)
+            rows += found
+            missing += [] if found else [name]
+    if not rows:
+        return _refuse(state, "not_held", missing)
+    if reading.compare and len(rows) > 1 and len(reading.formulas) > 1:
+        chosen = _one_each(state, rows)
+        if len(chosen) > 1:
+            state = yield "Compare them.", Action("compare", {"rows": chosen})
+            rows = [*chosen, *(row for row in _last(state).rows if row not in chosen)]
+    elif reading.unit:
+        rows, state = yield from _converted(state, rows, reading.unit)
+    return _answer(rows[:_SHOWN], _told(reading, missing))
+
+
+def _told(reading: Reading, missing: Sequence[str]) -> str:
+    if missing:
+        return f"Nothing is held for {', '.join(dict.fromkeys(missing))}."
+    return ""
+
+
+def _values(
+    state: State, reading: Reading, name: str, property_name: str
+) -> Generator[tuple[str, Action], State, tuple[list[str], State]]:
+    """The rows of one property of one material, from the first place that holds it."""
+    key = "material_ids" if name in reading.material_ids else "formula"
+    prop = find_property(property_name)
+    places = ["formula_tables"] if reading.measured else []
+    places += [each for each in ("summary", *prop.places) if each in prop.places]
+    offered = {tool.name for tool in state.tools}
+    for place in dict.fromkeys(places):
+        tool = f"search_{place}"
+        if tool not in offered:
+            continue
+        given: dict[str, Any] = {"fields": prop.name, "limit": _SHOWN}
+        given |= _filters(reading, only_conditions=True) if place != "formula_tables" else {}
+        state = yield f"{place} may have it.", Action(tool, {key: name, **given})
+        right = _meant(_last(state))
+        if right and right != name:
+            thought, name = f"{name} is no formula held; {right} may be meant.", right
+            state = yield thought, Action(tool, {key: name, **given})
+        rows = [row for row in _last(state).rows if _property_of(state, row) == prop.name]
+        if rows:
+            return rows, state
+        if _last(state).error:
+            break
+    return [], state
+
+
+def _meant(observation: Observation) -> str:
+    """The one formula that an error suggests."""
+    found = re.search(r"did you mean ([^\s?,;]+)\??", observation.text, re.IGNORECASE)
+    return found[1].rstrip("?.") if observation.error and found else ""
+
+
+def _extreme(state: State, reading: Reading) -> Plan:
+    """The material with the highest or lowest value; then what else is asked of it."""
+    by = reading.order_by or reading.properties[0]
+    if reading.formulas or reading.material_ids:
+        place = place_of((find_property(by),))
+        given: dict[str, Any] = {"formula": ", ".join(reading.formulas)} if reading.formulas else {}
+        if reading.material_ids:
+            given["material_ids"] = ", ".join(reading.material_ids)
+    else:
+        place = "formula_tables" if reading.measured else place_of((find_property(by),))
+        given = _filters(reading)
+    sign = "-" if reading.order == "highest" else ""
+    given |= {"fields": by, "sort_fields": f"{sign}{by}", "limit": 1}
+    state = yield f"Sort by {by}, take the first.", Action(f"search_{place}", given)
+    top = [row for row in _last(state).rows if _property_of(state, row) == by]
+    if not top:
+        return _refuse(state, "not_held")
+    rest = [name for name in reading.properties if name != by]
+    rows = top[:1]
+    first = state.ledger[rows[0]]
+    if rest and isinstance(first, Quantity) and first.material_id:
+        for name in rest:
+            found, state = yield from _values(
+                state,
+                Reading(material_ids=(first.material_id,), properties=(name,)),
+                first.material_id,
+                name,
+            )
+            if not found:
+                return _refuse(state, "not_held", [first.material_id])
+            rows = [*found, *rows]
+    if reading.unit:
+        rows, state = yield from _converted(state, rows, reading.unit)
+    return _answer(rows)
+
+
+def _count(state: State, reading: Reading) -> Plan:
+    place, given = _search(reading)
+    state = yield "The search counts all matching rows.", Action(f"search_{place}", given)
+    rows = [row for row in _last(state).rows if _property_of(state, row).startswith("n_")]
+    return _answer(rows[:1]) if rows else _refuse(state, "not_held")
+
+
+def _select(state: State, reading: Reading) -> Plan:
+    """All materials that meet the conditions."""
+    place, given = _search(reading)
+    state = yield "Search with the conditions.", Action(f"search_{place}", given)
+    shown = [row for row in _last(state).rows if not _property_of(state, row).startswith("n_")]
+    counts = [row for row in _last(state).rows if _property_of(state, row).startswith("n_")]
+    return _answer([*shown, *counts]) if shown else _refuse(state, "not_held")
+
+
+def _search(reading: Reading) -> tuple[str, dict[str, Any]]:
+    used = [*(limit.property for limit in reading.limits), *reading.properties]
+    properties = tuple(find_property(name) for name in dict.fromkeys(used))
+    place = "formula_tables" if reading.measured else place_of(properties)
+    given = _filters(reading)
+    if reading.formulas:
+        given["formula"] = ", ".join(reading.formulas)
+    if properties:
+        given["fields"] = ", ".join(each.name for each in properties if place in each.places)
+    return place, {**given, "limit": _SHOWN}
+
+
+def _filters(reading: Reading, *, only_conditions: bool = False) -> dict[str, Any]:
+    where = [
+        f"{each.property} {each.operator} {'true' if each.value is True else each.value}"
+        for each in reading.conditions
+    ]
+    given: dict[str, Any] = {}
+    if not only_conditions:
+        where += [
+            f"{each.property} {each.operator} {_in_own_unit(each):g}" for each in reading.limits
+        ]
+        if reading.elements:
+            given["elements"] = ", ".join(reading.elements)
+        if reading.without:
+            given["exclude_elements"] = ", ".join(reading.without)
+        if reading.chemsys:
+            given["chemsys"] = reading.chemsys
+    return {**given, "where": where} if where else given
+
+
+def _in_own_unit(limit: Limit) -> float:
+    own = find_property(limit.property).unit
+    if not limit.unit or not own:
+        return limit.value
+    from ragkit.agents.tools import ToolError
+    from ragkit.agents.units import convert
+
+    try:
+        return float(f"{convert(limit.value, limit.unit, own):.9g}")
+    except ToolError:  # "above 3 eV" of an energy per atom: the number is meant in its own unit
+        return limit.value
+
+
+def _converted(
+    state: State, rows: Sequence[str], unit: str
+) -> Generator[tuple[str, Action], State, tuple[list[str], State]]:
+    """The rows in another unit; those already in it, and those that cannot be, stay."""
+    out = []
+    for row in rows:
+        held = state.ledger[row]
+        if isinstance(held, Quantity) and held.unit and held.unit != unit:
+            state = yield f"Convert to {unit}.", Action("convert_unit", {"row": row, "unit": unit})
+            out += _last(state).rows or [row]
+        else:
+            out.append(row)
+    return out, state
+
+
+def _one_each(state: State, rows: Sequence[str]) -> list[str]:
+    """The first row of each material, by formula, where they share the first one's property."""
+    chosen: dict[str, str] = {}
+    first = _property_of(state, rows[0])
+    for row in rows:
+        held = state.ledger[row]
+        if isinstance(held, Quantity) and held.property == first:
+            chosen.setdefault(reduced(held.formula), row)
+    return list(chosen.values())
+
+
+def _property_of(state: State, row: str) -> str:
+    held = state.ledger[row]
+    return held.property if isinstance(held, Quantity) else ""
+
+
+def _last(state: State) -> Observation:
+    return next(step for step in reversed(state.steps) if isinstance(step, Observation))
+
+
+def _answer(rows: Sequence[str], note: str = "") -> tuple[str, Action]:
+    given: dict[str, Any] = {"rows": list(rows)}
+    return "These rows answer it.", Action(ANSWER, given | ({"note": note} if note else {}))
+
+
+def _refuse(state: State, reason: str, missing: Sequence[str] = ()) -> tuple[str, Action]:
+    given: dict[str, Any] = {"reason": reason}
+    if missing:
+        given["note"] = f"Nothing is held for {', '.join(dict.fromkeys(missing))}."
+    return "There is no answer.", Action(REFUSE, given)

@@ -1,0 +1,50 @@
+"""The tools of the materials agent, over either back end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from ragkit.agents.ledger import Quantity
+from ragkit.agents.materials.backend import Backend
+from ragkit.agents.tools import Tool
+
+
+def open_backend(name: Literal["snapshot", "live"]) -> Backend:
+    """The shipped snapshot, or the live API with the key of MP_API_KEY.
+
+    Raises:
+        RagkitError: The snapshot is missing or damaged; the key is missing, or RAGKIT_OFFLINE is
+            set and the API is not on this machine.
+        ValueError: There is no back end of that name.
+    """
+    if name == "snapshot":
+        from ragkit.agents.materials.snapshot import Snapshot
+
+        return Snapshot()
+    if name == "live":
+        from ragkit.agents.materials.live import LiveMaterialsProject
+
+        return LiveMaterialsProject()
+    raise ValueError(f"backend is {name!r}; expected 'snapshot' or 'live'")
+
+
+def materials_toolkit(
+    backend: Backend | Literal["snapshot", "live"],
+) -> tuple[list[Tool], Callable[[Quantity], Sequence[Quantity]]]:
+    """All tools, and the function that finds other values of the same property.
+
+    The tools of the live back end send their arguments away, so none of them may be copied out of
+    tool text without a person's consent.
+    """
+    from ragkit.agents.materials.elements import element_tools
+    from ragkit.agents.materials.similarity import similarity_tools
+    from ragkit.agents.materials.structures import structure_tools
+    from ragkit.agents.materials.tools import related, search_tools
+
+    source = open_backend(backend) if isinstance(backend, str) else backend
+    reading = [*search_tools(source), *structure_tools(source), *similarity_tools(source)]
+    if source.name == "live":
+        reading = [replace(tool, sends=True) for tool in reading]
+    return [*reading, *element_tools()], lambda quantity: related(source, quantity)
