@@ -110,7 +110,9 @@ class Backend(Protocol):
     def structure(self, material_id: str) -> str | None:
         """The crystal structure as POSCAR text; None if none is held."""
 
-    def syntheses(self, formula: str, keywords: Sequence[str], limit: int) -> list[Mapping[str, Any]]:
+    def syntheses(
+        self, formula: str, keywords: Sequence[str], limit: int
+    ) -> list[Mapping[str, Any]]:
         """Text-mined recipes for a target; only live."""
 
     def similar(self, material_id: str, limit: int) -> list[tuple[str, str, float]]:
