@@ -285,12 +285,19 @@ def _materials(contents: Contents, ids: _Ids) -> list[dict[str, Any]]:
             "material_id": name,
             "formula": ids.formulas[contents.formulas[name]],
             "space_group": groups.get(name, ""),
-            "poscar": zlib.compress(contents.poscars[name].encode(), 9)
-            if name in contents.poscars
-            else None,
+            **_structure(contents.poscars.get(name)),
         }
         for name, index in ids.materials.items()
     ]
+
+
+def _structure(poscar: str | None) -> dict[str, bytes | None]:
+    if poscar is None:
+        return {"poscar": None, "fingerprint": None}
+    from ragkit.agents.materials.similarity import fingerprint
+
+    vector = fingerprint(poscar).astype("<f2")
+    return {"poscar": zlib.compress(poscar.encode(), 9), "fingerprint": vector.tobytes()}
 
 
 def _formula(text: str) -> dict[str, str]:

@@ -37,6 +37,7 @@ MATERIALS = sa.Table(
     sa.Column("formula", sa.ForeignKey("formulas.id"), nullable=False),
     sa.Column("space_group", sa.Text, nullable=False),  # "" if not known
     sa.Column("poscar", sa.LargeBinary),  # zlib
+    sa.Column("fingerprint", sa.LargeBinary),  # float16 (64,), little-endian: see `similarity`
 )
 
 PROPERTIES = sa.Table(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
+import numpy as np
 import sqlalchemy as sa
 
 from ragkit.agents.ledger import Quantity, Scalar
@@ -305,15 +306,33 @@ class Snapshot:
         )
 
     def similar(self, material_id: str, limit: int) -> list[tuple[str, str, float]]:
-        """Not in the snapshot.
+        """The materials with the most similar structures; see `similarity`.
 
         Raises:
-            ToolError: Always.
+            ToolError: No structure of that material is held.
         """
-        raise ToolError(
-            "similar structures are not in the snapshot; they need the live database. "
-            "Answer without them or say that they are not available."
+        from ragkit.agents.materials.similarity import nearest
+
+        columns = _MATERIALS.c.material_id, _FORMULAS.c.formula, _MATERIALS.c.fingerprint
+        statement = (
+            sa.select(*columns)
+            .join(_FORMULAS, _MATERIALS.c.formula == _FORMULAS.c.id)
+            .where(_MATERIALS.c.fingerprint.is_not(None))
+            .order_by(_MATERIALS.c.id)
         )
+        with self._engine.connect() as connection:
+            rows = connection.execute(statement).all()
+        formulas = {row.material_id: row.formula for row in rows}
+        if material_id not in formulas:
+            raise ToolError(
+                f"no structure of {material_id!r} is held, so none can be compared with it. "
+                "Take a material that search_dielectric or search_piezoelectric finds."
+            )
+        packed = b"".join(row.fingerprint for row in rows)
+        vectors = np.frombuffer(packed, dtype="<f2").reshape(len(rows), -1)  # (structures, 64)
+        own = vectors[list(formulas).index(material_id)].astype(np.float32)
+        found = nearest(own, vectors, list(formulas), limit=limit, leave_out=material_id)
+        return [(found_id, formulas[found_id], distance) for found_id, distance in found]
 
 
 def _fields(place: Place, names: Sequence[str]) -> list[Property]:

@@ -41,10 +41,16 @@ def materials_toolkit(
     from ragkit.agents.materials.elements import element_tools
     from ragkit.agents.materials.similarity import similarity_tools
     from ragkit.agents.materials.structures import structure_tools
+    from ragkit.agents.materials.synthesis import synthesis_tools
     from ragkit.agents.materials.tools import related, search_tools
 
     source = open_backend(backend) if isinstance(backend, str) else backend
-    reading = [*search_tools(source), *structure_tools(source), *similarity_tools(source)]
+    reading = [
+        *search_tools(source),
+        *structure_tools(source),
+        *similarity_tools(source),
+        *synthesis_tools(source),
+    ]
     if source.name == "live":
         reading = [replace(tool, sends=True) for tool in reading]
     return [*reading, *element_tools()], lambda quantity: related(source, quantity)

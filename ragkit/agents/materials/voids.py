@@ -1,0 +1,89 @@
+"""The largest void of a crystal: where an interstitial atom has most room.
+
+The centre of the largest sphere that holds no atom's centre is a vertex of the Voronoi diagram of
+the periodic atoms (it is a local maximum of the distance to the nearest atom; Willems et al.,
+Microporous and Mesoporous Materials 149, 134, 2012, use the same diagram for pores). All atoms
+count as points of equal size, which is a deviation from there. Steps:
+
+1. A grid gives an upper bound R of the void's radius (largest distance found + half a grid
+   diagonal).
+2. The Voronoi vertices of the cell's atoms and of all images within R of the cell are computed.
+   Every empty sphere centred in the cell touches only those.
+3. The vertex in the cell that is farthest from its nearest atom is taken; ties by coordinates.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.agents.tools import ToolError
+from ragkit.errors import require
+
+Floats = NDArray[np.float64]
+
+_GRID = 8  # points along each edge
+_EDGE = 1e-6
+_MAX_IMAGES = 300_000
+
+
+def largest_void(lattice: Floats, positions: Floats) -> tuple[Floats, float]:
+    """Where the largest void is, as fractions of the edges, and how far its nearest atom is.
+
+    Args:
+        lattice: Cell edges as rows, angstrom, (3, 3).
+        positions: Of the atoms, as fractions of the edges, (atoms, 3).
+
+    Source:
+        The module's docstring.
+
+    >>> centre, distance = largest_void(4 * np.eye(3), np.zeros((1, 3)))
+    >>> centre.tolist(), round(distance, 3)
+    ([0.5, 0.5, 0.5], 3.464)
+    """
+    spatial = require("scipy.spatial", extra="materials")
+    heights = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)  # (3,)
+    bound = _upper_bound(lattice, positions, heights)
+    atoms = images(positions, bound / heights)  # (points, 3)
+    diagram = spatial.Voronoi(atoms @ lattice)
+    vertices = diagram.vertices @ np.linalg.inv(lattice)  # (vertices, 3)
+    inside = vertices[np.all((vertices > -_EDGE) & (vertices < 1 + _EDGE), axis=1)]
+    inside = np.round(inside, 6) % 1.0
+    inside[inside > 1 - 2 * _EDGE] = 0.0  # rounding puts 0 there
+    distances = spatial.cKDTree(atoms @ lattice).query(inside @ lattice)[0]  # (inside,)
+    best = inside[distances > distances.max() - 1e-4]
+    centre = best[np.lexsort(np.round(best, 4).T[::-1])[0]]
+    return centre, float(spatial.cKDTree(atoms @ lattice).query(centre @ lattice)[0])
+
+
+def images(positions: Floats, margin: Floats) -> Floats:
+    """The atoms of the cell and their images up to a margin outside it.
+
+    Args:
+        positions: As fractions of the edges, (atoms, 3).
+        margin: As fractions of the edges, (3,).
+
+    Raises:
+        ToolError: There would be too many.
+    """
+    wrapped = positions % 1.0  # (atoms, 3)
+    ranges = [range(-int(np.ceil(each)), int(np.ceil(each)) + 1) for each in margin]
+    if math.prod(len(each) for each in ranges) * len(positions) > _MAX_IMAGES:
+        raise ToolError("the cell is too flat or too skewed for a search. Use a reduced cell.")
+    shifts = np.array(list(itertools.product(*ranges)), dtype=float)  # (shifts, 3)
+    found = (wrapped[None] + shifts[:, None]).reshape(-1, 3)  # (shifts * atoms, 3)
+    near = np.all((found >= -margin - _EDGE) & (found <= 1 + margin + _EDGE), axis=1)
+    return np.asarray(found[near])
+
+
+def _upper_bound(lattice: Floats, positions: Floats, heights: Floats) -> float:
+    spatial = require("scipy.spatial", extra="materials")
+    steps = np.arange(_GRID) / _GRID
+    grid = np.array(list(itertools.product(steps, repeat=3)))  # (grid, 3)
+    nearby = images(positions, np.minimum(1.0, 10.0 / heights)) @ lattice
+    found = spatial.cKDTree(nearby).query(grid @ lattice)[0].max()
+    diagonals = np.array(list(itertools.product((-1, 1), repeat=3))) @ lattice / _GRID  # (8, 3)
+    return float(found + np.linalg.norm(diagonals, axis=1).max() / 2)
