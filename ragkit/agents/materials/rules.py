@@ -21,11 +21,13 @@ Plan = Generator[tuple[str, Action], State, tuple[str, Action]]
 """Yields (thought, action), is sent the state after it, and returns the last action."""
 
 _SHOWN = 20
-_ELEMENT_FACTS = re.compile(
-    r"\b(melting point|boiling point|atomic (?:number|mass|weight|radius)|electronegativity|"
-    r"oxidation states?|electron configuration|group|period)\b",
-    re.IGNORECASE,
-)
+_ELEMENT_FACTS = {
+    "melting point": "melting_point", "boiling point": "boiling_point",
+    "atomic number": "atomic_number", "atomic mass": "atomic_mass",
+    "atomic weight": "atomic_mass", "atomic radius": "atomic_radius",
+    "electronegativity": "electronegativity", "oxidation states": "oxidation_states",
+    "electron configuration": "electronic_structure", "ionization energy": "ionization_energy",
+}  # fmt: skip
 
 
 class RulePlanner:
@@ -79,9 +81,9 @@ def _plan(state: State) -> Plan:
 def _special(state: State, reading: Reading) -> Plan | None:
     """Questions for other tools: facts of an element, structures, similar materials."""
     tools = {tool.name for tool in state.tools}
-    fact = _ELEMENT_FACTS.search(state.question)
-    if "element" in tools and fact and reading.formulas:
-        return _one_call(state, "element", {"symbol": reading.formulas[0], "property": fact[1]})
+    facts = [fact for words, fact in _ELEMENT_FACTS.items() if words in state.question.lower()]
+    if "element" in tools and facts and reading.formulas:
+        return _one_call(state, "element", {"name": reading.formulas[0], "property": facts[0]})
     if not reading.material_ids:
         return None
     given = {"material_id": reading.material_ids[0]}
@@ -260,7 +262,7 @@ def _converted(
     state: State, rows: Sequence[str], unit: str
 ) -> Generator[tuple[str, Action], State, tuple[list[str], State]]:
     """The rows in another unit; those already in it, and those that cannot be, stay."""
-    out = []
+    out: list[str] = []
     for row in rows:
         held = state.ledger[row]
         if isinstance(held, Quantity) and held.unit and held.unit != unit:

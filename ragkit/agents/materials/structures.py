@@ -50,7 +50,7 @@ def structure_tools(backend: Backend) -> list[Tool]:
 
 
 def _get_structure(backend: Backend) -> Callable[..., object]:
-    def get_structure(material_id: str, format: Format = "poscar") -> str:
+    def get_structure(material_id: str, format: Format = "poscar") -> ToolResult:
         """Give the crystal structure file of a material.
 
         Args:
@@ -58,7 +58,8 @@ def _get_structure(backend: Backend) -> Callable[..., object]:
             format: poscar or cif.
         """
         structure = _held(backend, material_id)
-        return cells.write_structure(structure, format, f"{_name(structure)} {material_id}")
+        text = cells.write_structure(structure, format, f"{_name(structure)} {material_id}")
+        return ToolResult(_measured(backend, material_id, structure), text=text)
 
     return get_structure
 
@@ -70,15 +71,19 @@ def _structure_facts(backend: Backend) -> Callable[..., object]:
         Args:
             material_id: Such as mp-149.
         """
-        return _facts(
-            _held(backend, material_id),
-            material_id=material_id,
-            method="computed from the structure",
-            source=f"structure of {material_id} in the {backend.name}",
-            version=backend.version,
-        )
+        return _measured(backend, material_id, _held(backend, material_id))
 
     return structure_facts
+
+
+def _measured(backend: Backend, material_id: str, structure: Structure) -> list[Quantity]:
+    return _facts(
+        structure,
+        material_id=material_id,
+        method="computed from the structure",
+        source=f"structure of {material_id} in the {backend.name}",
+        version=backend.version,
+    )
 
 
 def _make_supercell(backend: Backend) -> Callable[..., object]:
