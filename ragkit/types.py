@@ -359,3 +359,63 @@ class ScoringLLM(LLM, Protocol):
         self, prompts: Sequence[str], continuations: Sequence[str]
     ) -> list[NDArray[np.float32]]:
         """Natural-log probability of each continuation token, float32 (tokens,) each."""
+
+
+TokenState = Any
+"""A prefix in a `TokenIndex`: opaque, hashable, of the index that made it and its views."""
+
+
+@runtime_checkable
+class TokenIndex(Protocol):
+    """Sequences of tokens that occur in some rows, walked token by token.
+
+    An n-gram index knows those that occur anywhere in a row, a trie those a row begins with.
+    Restricted to allowed rows it answers as if there were no others; rows keep their numbers.
+    """
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens are 0 to vocab_size - 1; others never occur."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the allowed rows."""
+
+    @property
+    def n_rows(self) -> int:
+        """Rows, whether allowed or not."""
+
+    def start(self) -> TokenState:
+        """The empty prefix."""
+
+    def advance(self, state: TokenState, token: int) -> TokenState | None:
+        """The prefix one token longer, or None if no allowed row holds it."""
+
+    def find(self, ngram: Sequence[int]) -> TokenState | None:
+        """`advance` from the start along these tokens."""
+
+    def count(self, state: TokenState) -> int:
+        """Occurrences in allowed rows."""
+
+    def successors(self, state: TokenState) -> NDArray[np.int64]:
+        """int64 (n,): the distinct tokens that follow in allowed rows, ascending."""
+
+    def successors_of(self, states: Sequence[TokenState]) -> list[NDArray[np.int64]]:
+        """`successors` of each state."""
+
+    def allowed_mask(self, states: Sequence[TokenState], vocab_size: int) -> Mask:
+        """bool (states, vocab_size): the same as a mask; at least the index's own columns."""
+
+    def locate(self, state: TokenState, limit: int | None = None) -> tuple[Rows, Rows]:
+        """Where the prefix occurs in allowed rows.
+
+        Returns:
+            Rows and the offsets of the first token in them, int64 (n,) each, ascending by row, then
+            offset; the first `limit` of them.
+        """
+
+    def row(self, i: int) -> NDArray[np.int64]:
+        """int64 (tokens,): one row, whether allowed or not."""
+
+    def restricted(self, allowed: Mask) -> TokenIndex:
+        """A view of the allowed rows: bool (rows,). A view of a view allows what both allow."""
