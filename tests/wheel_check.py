@@ -33,6 +33,14 @@ def main() -> None:
         ]
         expected = sorted(path.parent.name for path in ROOT.glob("indexes/*/recipe.toml"))
         assert recipes == expected, (recipes, expected)
+        agents = [
+            row["name"] for row in json.loads(run(ragkit, "agent", "list", "--json", cwd=folder))
+        ]
+        assert agents == sorted(path.stem for path in ROOT.glob("agents/*.toml")), agents
+        gap = run(ragkit, "agent", "run", "materials", "What is the band gap of GaAs?", cwd=folder)
+        assert "0.186 eV" in gap, gap
+        shipped = next(folder.glob("env/lib/python*/site-packages/ragkit/_shipped"))
+        assert (shipped / "agents" / "materials" / "ATTRIBUTION.md").is_file()
         run(ragkit, "index", "build", "demo", cwd=folder)
         question = "What is the measured band gap of lithium fluoride?"
         answer = run(ragkit, "ask", question, "--in", "demo.rag", "--json", cwd=folder)
@@ -42,7 +50,8 @@ def main() -> None:
             "import importlib.util as u; print([m for m in ('torch', 'faiss') if u.find_spec(m)])"
         )
         assert run(python, "-c", absent, cwd=folder).strip() == "[]"
-        print(f"{wheel.name}: recipes {recipes}; built, asked and verified without torch or faiss")
+        print(f"{wheel.name}: recipes {recipes}, agents {agents}")
+        print("built, asked and verified without torch or faiss")
 
 
 if __name__ == "__main__":

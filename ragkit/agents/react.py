@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ragkit.agents.ledger import Ledger, Quantity
-from ragkit.agents.observations import data_lines, observe
+from ragkit.agents.observations import copied_arguments, data_lines, observe
 from ragkit.agents.planner import ANSWER, REFUSE, LLMPlanner, Planner, Proposal, State, Turns
 from ragkit.agents.render import free_numbers, names_in, render_answer
 from ragkit.agents.steps import (
@@ -23,7 +23,7 @@ from ragkit.agents.steps import (
     Step,
     Thought,
 )
-from ragkit.agents.tools import Permission, Tool, run_tool
+from ragkit.agents.tools import Permission, Tool, ToolError, run_tool
 from ragkit.types import LLM, ChatOptions, Loss, Usage
 
 Approve = Callable[[Tool, Mapping[str, Any], Sequence[str]], bool]
@@ -31,8 +31,8 @@ Approve = Callable[[Tool, Mapping[str, Any], Sequence[str]], bool]
 
 _MAX_BAD_REPLIES = 3
 _MAX_REJECTED_NOTES = 2
-_TAINT_CHARS = 12
 _BEST_ROWS = 5
+_MOST_ROWS = 20
 
 
 @dataclass(slots=True)
@@ -210,11 +210,12 @@ class _Loop:
         return None
 
     def _state(self) -> State:
-        limits, n_left = self.agent.limits, 1 + self.usage.completion_tokens
+        limits = self.agent.limits
+        n_left = limits.max_tokens - self.usage.completion_tokens  # at least 1, see `_limit`
         options = ChatOptions(
-            max_tokens=max(1, min(limits.step_tokens, limits.max_tokens - n_left + 1)),
+            max_tokens=min(limits.step_tokens, n_left),
             temperature=self.agent.temperature,
-            seed=self.agent.seed * 1000 + self.n_actions + self.n_bad_replies,
+            seed=self.agent.seed * 1000 + self.n_actions,
         )
         live = [tool for tool in self.offered if len(self.ledger) or not tool.names_rows]
         return State(
@@ -233,10 +234,11 @@ class _Loop:
         )
 
     def _act(self, action: Action) -> Generator[Step, None, None]:
-        if action.tool == ANSWER:
-            yield self._answer(action)
-        elif action.tool == REFUSE:
-            yield self._refuse(action)
+        ends = {ANSWER: self._answer, REFUSE: self._refuse}
+        if action.tool in ends:
+            step = ends[action.tool](action)
+            rejected = isinstance(step, Observation)
+            yield self._stopped("loop") if rejected and self._is_loop(action) else step
         elif self._is_loop(action):
             yield self._stopped("loop")
         else:
@@ -258,6 +260,10 @@ class _Loop:
                 "this call was made before, with the same result; change the arguments, use "
                 "another tool, or finish with answer or refuse",
             )
+        try:
+            tool.check(action.arguments)  # before a person is asked: what is shown would run
+        except ToolError as error:
+            return self._problem(action, str(error))
         copied = self._copied(action)
         if not self._may(tool, action, copied):
             why = f" ({', '.join(copied)} copied from tool text)" if copied else ""
@@ -274,56 +280,59 @@ class _Loop:
         return approve is not None and approve(tool, action.arguments, copied)
 
     def _copied(self, action: Action) -> list[str]:
-        """An argument that repeats 12 characters or more of tool text.
-
-        Names of the ledger (formulas, ids) and words of the question are not meant.
-        """
+        """The arguments copied out of tool text; earlier answers quote it too."""
         seen = [step.text for step in self.done if isinstance(step, Observation)]
-        said = [self.question, *(text for pair in self.history for text in pair)]
-        given = "\n".join([*said, *names_in(list(self.ledger.rows.values()))])
-        return [
-            name
-            for name, value in action.arguments.items()
-            for piece in _pieces(value)
-            if piece not in given and any(piece in text for text in seen)
-        ][:1]
+        seen += [answer for _, answer in self.history]
+        given = [self.question, *(question for question, _ in self.history)]
+        given += [json.dumps(tool.parameters(), ensure_ascii=False) for tool in self.offered]
+        return copied_arguments(action.arguments, seen, given, self._names())
 
     def _problem(self, action: Action, text: str) -> Observation:
-        return Observation(action.tool, data_lines([text]), error=True)
+        limit = self.agent.limits.observation_chars
+        shown = text if len(text) <= limit else f"{text[:limit]}…"
+        return Observation(action.tool, data_lines([shown]), error=True)
 
     def _answer(self, action: Action) -> Step:
         rows = action.arguments.get("rows")
-        note = str(action.arguments.get("note") or "").strip()
+        note = " ".join(str(action.arguments.get("note") or "").split())
         named = [row for row in rows if isinstance(row, str)] if isinstance(rows, list) else []
         missing = [row for row in named if row not in self.ledger]
         if not named or missing:
-            held = ", ".join(self.ledger) or "none yet: call a tool first"
+            held = ", ".join(list(self.ledger)[-_MOST_ROWS:]) or "none yet: call a tool first"
             what = f"no row {', '.join(missing)}" if missing else "'rows' names no row"
             return self._problem(action, f"{what}; the rows are {held}")
-        free = free_numbers(note, self.question, names_in(list(self.ledger.rows.values())))
+        named = list(dict.fromkeys(named))
+        if len(named) > _MOST_ROWS:
+            return self._problem(action, f"{len(named)} rows; name at most {_MOST_ROWS}")
+        free = free_numbers(note, self.question, {*named, *self._names()})
         if free:
             self.n_rejected += 1
             if self.n_rejected <= _MAX_REJECTED_NOTES:
                 return self._problem(
                     action,
-                    f"the note holds {', '.join(free)}, which no tool returned; name the row that "
-                    "has the value, and leave numbers out of the note",
+                    f"the note holds {', '.join(dict.fromkeys(free))}, which no tool returned; "
+                    "name the row that has the value, and leave numbers out of the note",
                 )
-            note = ""
-            self.losses.append(
-                Loss("agent", self.question[:80], "the note", "the rows", "it held its own numbers")
-            )
-        return self._final(list(dict.fromkeys(named)), note, "answered")
+            note = self._no_note("the rows")
+        return self._final(named, note, "answered")
 
     def _refuse(self, action: Action) -> Step:
         reason = action.arguments.get("reason")
         if reason not in REFUSALS:
             return self._problem(action, f"reason is {reason!r}; expected {', '.join(REFUSALS)}")
-        note = str(action.arguments.get("note") or "").strip()
-        if free_numbers(note, self.question, names_in(list(self.ledger.rows.values()))):
-            note = ""
-        text = f"{_REFUSED[reason]} {note}".strip()
+        note = " ".join(str(action.arguments.get("note") or "").split())
+        if free_numbers(note, self.question, self._names()):
+            note = self._no_note("the reason")
+        text = f"{_REFUSED[reason]} Note: {note}" if note else _REFUSED[reason]
         return Final(text, note=note, refusal=reason, exit_reason="refused")
+
+    def _names(self) -> set[str]:
+        return names_in(list(self.ledger.rows.values()))
+
+    def _no_note(self, kept: str) -> str:
+        why = "it held its own numbers"
+        self.losses.append(Loss("agent", self.question[:80], "the note", kept, why))
+        return ""
 
     def _stopped(self, reason: ExitReason) -> Final:
         """The best answer so far: the rows that the last call which brought some brought."""
@@ -368,14 +377,3 @@ def _is_among(quantity: Quantity, rows: Sequence[object]) -> bool:
 def _canonical(action: Action) -> str:
     given = {name: value for name, value in action.arguments.items() if value is not None}
     return json.dumps([action.tool, given], sort_keys=True, ensure_ascii=False, default=str)
-
-
-def _pieces(value: object) -> list[str]:
-    """The texts in an argument that are long enough to be recognised."""
-    if isinstance(value, str):
-        return [value] if len(value) >= _TAINT_CHARS else []
-    if isinstance(value, Mapping):
-        return [piece for each in value.values() for piece in _pieces(each)]
-    if isinstance(value, list | tuple):
-        return [piece for each in value for piece in _pieces(each)]
-    return []

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.errors import PydanticUserError
 
 from ragkit.agents.ledger import Evidence, Ledger
 from ragkit.errors import RagkitError
@@ -25,6 +26,15 @@ Permission = Literal["allow", "ask", "deny"]
 
 RowId = Annotated[str, Field(pattern=r"^r[1-9][0-9]{0,4}$", json_schema_extra={"ledger_row": True})]
 """A parameter that names a row of the ledger; the grammar offers the rows that are there."""
+
+_ROWS_LISTED = 200
+
+
+def row_schema(rows: Sequence[str]) -> dict[str, Any]:
+    """One of these rows; where there are very many, any row id: a grammar must stay small."""
+    if 0 < len(rows) <= _ROWS_LISTED:
+        return {"enum": list(rows)}
+    return {"type": "string", "pattern": "^r[1-9][0-9]{0,4}$"}
 
 
 class ToolError(RagkitError):
@@ -83,22 +93,30 @@ class Tool:
 
     def parameters(self, ledger: Ledger | None = None) -> dict[str, Any]:
         """The JSON schema of the arguments; row ids are limited to those of the ledger."""
-        return _simplified(self.arguments.model_json_schema(), list(ledger or ()))
+        whole = self.arguments.model_json_schema()
+        schema = _simplified(whole, list(ledger or ()))
+        if ledger is not None and not len(ledger):
+            for name in {*schema["properties"]} - {*schema.get("required", ())}:
+                if _names_rows(whole["properties"][name]):
+                    del schema["properties"][name]
+        return schema
 
     @property
     def names_rows(self) -> bool:
         """Whether a required parameter names ledger rows: useless while there are none."""
         schema = self.arguments.model_json_schema()
         required = [schema["properties"][name] for name in schema.get("required", ())]
-        return any('"ledger_row": true' in json.dumps(each) for each in required)
+        return any(map(_names_rows, required))
 
     def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments, converted to the parameters' types; those left out or null are absent.
+        """The arguments, converted to their types; optional ones that are null are absent.
 
         Raises:
             ToolError: An argument is unknown, missing or of the wrong type.
         """
-        given = {name: value for name, value in arguments.items() if value is not None}
+        fields = self.arguments.model_fields
+        required = {name for name, field in fields.items() if field.is_required()}
+        given = {n: value for n, value in arguments.items() if value is not None or n in required}
         try:
             checked = self.arguments.model_validate(given)
         except ValidationError as error:
@@ -107,7 +125,8 @@ class Tool:
 
 
 @overload
-def tool(function: Callable[..., object], *, name: str = ..., timeout_s: float = ...) -> Tool: ...
+def tool(function: Callable[..., object], *, name: str = ..., timeout_s: float = ...) -> Tool:
+    """Make a tool of a function."""
 
 
 @overload
@@ -118,7 +137,8 @@ def tool(
     timeout_s: float = ...,
     direct: bool = ...,
     sends: bool = ...,
-) -> Callable[[Callable[..., object]], Tool]: ...
+) -> Callable[[Callable[..., object]], Tool]:
+    """Make a decorator."""
 
 
 def tool(
@@ -136,7 +156,8 @@ def tool(
     `Args:`. A parameter named `ledger` is passed by the loop and hidden from the model.
 
     Raises:
-        TypeError: A parameter has no type, or the docstring is missing.
+        TypeError: The docstring is missing, or a parameter cannot be passed by name, has no type or
+            one that has no JSON schema; the function is asynchronous; the name is no name.
 
     >>> @tool
     ... def double(x: float) -> float:
@@ -161,29 +182,50 @@ def _make(function: Callable[..., object], name: str) -> Tool:
     doc = inspect.getdoc(function)
     if not doc:
         raise TypeError(f"the tool {name!r} has no docstring; the model sees its first paragraph")
-    hints = get_type_hints(function, include_extras=True)
-    about = _argument_docs(doc)
-    fields: dict[str, Any] = {}
+    if not re.fullmatch(r"[\w-]{1,64}", name):
+        raise TypeError(f"the tool's name is {name!r}; expected up to 64 letters, digits, _ and -")
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(f"the tool {name!r} is asynchronous; expected a function that returns")
     signature = inspect.signature(function)
+    try:
+        made = Tool(
+            name=name,
+            description=" ".join(doc.split("\n\n")[0].split()),
+            call=function,
+            arguments=create_model(
+                f"{name}_arguments",
+                __config__=ConfigDict(extra="forbid", allow_inf_nan=False),
+                **_fields(function, name, signature, _argument_docs(doc)),
+            ),
+            wants_ledger="ledger" in signature.parameters,
+        )
+        made.parameters()
+    except (NameError, PydanticUserError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise TypeError(f"the tool {name!r} has a type without a JSON schema: {reason}") from error
+    return made
+
+
+def _fields(
+    function: Callable[..., object], name: str, signature: inspect.Signature, about: dict[str, str]
+) -> dict[str, Any]:
+    """The parameters as pydantic wants them: type and field by name."""
+    hints = get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {}
     for parameter in signature.parameters.values():
+        what = f"parameter {parameter.name!r} of the tool {name!r}"
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise TypeError(f"{what} cannot be passed by name; expected one of its own")
         if parameter.name == "ledger":
             continue
         if parameter.name not in hints:
-            raise TypeError(f"parameter {parameter.name!r} of the tool {name!r} has no type")
+            raise TypeError(f"{what} has no type")
+        if parameter.name.startswith("_") or hasattr(BaseModel, parameter.name):
+            raise TypeError(f"{what} has a name that pydantic keeps for itself; take another")
         default = ... if parameter.default is parameter.empty else parameter.default
-        fields[parameter.name] = (
-            hints[parameter.name],
-            Field(default, description=about.get(parameter.name)),
-        )
-    return Tool(
-        name=name,
-        description=" ".join(doc.split("\n\n")[0].split()),
-        call=function,
-        arguments=create_model(
-            f"{name}_arguments", __config__=ConfigDict(extra="forbid", strict=False), **fields
-        ),
-        wants_ledger="ledger" in signature.parameters,
-    )
+        field = Field(default, description=about.get(parameter.name))
+        fields[parameter.name] = (hints[parameter.name], field)
+    return fields
 
 
 def _argument_docs(doc: str) -> dict[str, str]:
@@ -210,8 +252,10 @@ def _simplified(schema: dict[str, Any], rows: list[str]) -> dict[str, Any]:
             choices = [each for each in node["anyOf"] if each != {"type": "null"}]
             if len(choices) == 1:
                 return simple(choices[0] | _rest(node, "anyOf"))
+            node = node | {"anyOf": choices}
         if node.get("ledger_row"):
-            return {"enum": rows} if rows else {"type": "string", "maxLength": 6}
+            named = row_schema(rows) if rows else {"type": "string", "maxLength": 6}
+            return named | {key: node[key] for key in ("description",) if key in node}
         kept = {
             key: {name: simple(each) for name, each in value.items()}
             if key == "properties"
@@ -223,6 +267,10 @@ def _simplified(schema: dict[str, Any], rows: list[str]) -> dict[str, Any]:
 
     whole: dict[str, Any] = simple(schema)
     return {"type": "object", "properties": {}} | whole | {"additionalProperties": False}
+
+
+def _names_rows(node: Mapping[str, Any]) -> bool:
+    return '"ledger_row": true' in json.dumps(node)
 
 
 def _rest(node: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -273,13 +321,14 @@ def run_tool(tool: Tool, arguments: Mapping[str, Any], ledger: Ledger) -> Outcom
         checked = tool.check(arguments)
     except ToolError as error:
         return Outcome(error=str(error))
+    held = ledger.copy()  # what a tool adds after its time goes nowhere
     if tool.wants_ledger:
-        checked["ledger"] = ledger
+        checked["ledger"] = held
     box: list[object] = []
 
     def work() -> None:
         try:
-            box.append(tool.call(**checked))
+            box.append(_as_result(tool.call(**checked)))
         except BaseException as error:  # noqa: BLE001 - handed over to the loop's thread below
             box.append(error)
 
@@ -292,15 +341,23 @@ def run_tool(tool: Tool, arguments: Mapping[str, Any], ledger: Ledger) -> Outcom
             "Ask for less (a smaller limit, a narrower filter), or use another tool."
         )
     value = box[0]
+    if isinstance(value, ToolResult):
+        ledger.take(held, held)
+        return Outcome(result=value)
     if isinstance(value, RagkitError):
         return Outcome(error=f"{tool.name}: {str(value).removeprefix(f'{tool.name}: ')}")
-    if isinstance(value, BaseException):
-        detail = " ".join(str(value).split())[:300]
-        return Outcome(
-            error=f"{tool.name} failed ({type(value).__name__}: {detail}). "
-            "Revise the arguments, or ask for fewer rows with a limit."
-        )
-    return Outcome(result=_as_result(value))
+    return Outcome(
+        error=f"{tool.name} failed ({_reason(value)}). "
+        "Revise the arguments, or ask for fewer rows with a limit."
+    )
+
+
+def _reason(error: object) -> str:
+    try:
+        detail = " ".join(str(error).split())[:300]
+    except Exception:  # noqa: BLE001 - an exception's own text is a tool's code too
+        detail = "without a reason"
+    return f"{type(error).__name__}: {detail}"
 
 
 def _as_result(value: object) -> ToolResult:

@@ -24,6 +24,7 @@ from ragkit.cli.common import (
     note,
     open_collection,
     out,
+    plain,
     print_json,
     print_losses,
     read_argument,
@@ -90,7 +91,11 @@ def run(
         store = _store(stack) if trace else None
         text = read_argument(question)
         run_id, finished = _play(agent, text, (store, name, how), show=not quiet)
-    _print(finished, run_id, as_json=as_json, quiet=quiet)
+    if as_json:
+        source = {"source": {"collection": how["collection"]}} if "collection" in how else {}
+        print_json({"run": run_id, **as_answer(finished), **source})
+    else:
+        _print(finished, run_id, quiet=quiet)
     raise typer.Exit(_exit_code(finished))
 
 
@@ -123,7 +128,7 @@ def chat(
             run_id, finished = _play(
                 agent, question, (store, name, how), history=history, show=not quiet
             )
-            _print(finished, run_id, as_json=False, quiet=True)
+            _print(finished, run_id, quiet=True)
             history = [*history, (question, finished.text)][-5:]
 
 
@@ -285,10 +290,7 @@ def print_step(step: Step) -> None:
         err.print(step.text, style=style, markup=False, soft_wrap=True)
 
 
-def _print(finished: Run, run_id: str, *, as_json: bool, quiet: bool) -> None:
-    if as_json:
-        print_json({"run": run_id, **as_answer(finished)})
-        return
+def _print(finished: Run, run_id: str, *, quiet: bool) -> None:
     print_losses(finished.losses)
     for step in finished.steps:
         if step.kind == "observation" and step.file:
@@ -300,16 +302,12 @@ def _print(finished: Run, run_id: str, *, as_json: bool, quiet: bool) -> None:
 
 def as_answer(finished: Run) -> dict[str, Any]:
     """The run as JSON: the answer first; with quotations, as `ragkit verify` reads it."""
-    from ragkit.agents.ledger import Quote
+    from ragkit.agents.render import citations_of
 
     final = finished.final
     rows = {row_id: asdict(row) for row_id, row in final.rows.items()}
-    citations = [
-        asdict(citation)
-        for row in final.rows.values()
-        if isinstance(row, Quote)
-        for citation in row.citations
-    ]
+    citations, sentences = citations_of(final.rows)
+    checked = {"sentences": plain(sentences), "citations": plain(citations)} if citations else {}
     return {
         "question": finished.question,
         "text": final.text,
@@ -319,7 +317,7 @@ def as_answer(finished: Run) -> dict[str, Any]:
         "rows": rows,
         "also": [asdict(each) for each in final.also],
         "note": final.note,
-        **({"citations": citations} if citations else {}),
+        **checked,
         "steps": [asdict(step) for step in finished.steps[:-1]],
         "usage": asdict(finished.usage),
         "seconds": round(finished.seconds, 3),

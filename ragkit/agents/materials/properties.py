@@ -142,14 +142,16 @@ PROPERTIES: tuple[Property, ...] = (
               "dielectric constant, static dielectric constant, permittivity, poly_total, "
               "relative permittivity, total dielectric constant"),
     _property("e_electronic", "", "sD", "dielectric constant, electrons only",
-              "electronic dielectric constant, poly_electronic, optical dielectric constant"),
-    _property("e_ionic", "", "sd", "dielectric constant, ions only", "ionic dielectric constant"),
+              "electronic dielectric constant, poly_electronic, optical dielectric constant, "
+              "electronic part of the dielectric constant"),
+    _property("e_ionic", "", "sd", "dielectric constant, ions only",
+              "ionic dielectric constant, ionic part of the dielectric constant"),
     _property("n", "", "sDF", "refractive index", "refractive index, index of refraction"),
     _property("e_ij_max", "C/m**2", "sP", "largest piezoelectric modulus",
               "piezoelectric modulus, piezoelectric constant, piezoelectric coefficient, "
-              "piezo modulus, eij_max, piezoelectricity"),
+              "piezo modulus, eij_max, piezoelectricity, largest piezoelectric modulus"),
     _property("last_phdos_peak", "1/cm", "F", "highest phonon peak",
-              "phonon peak, last phonon dos peak, phonon frequency, phonon"),
+              "phonon peak, highest phonon peak, last phonon dos peak, phonon frequency, phonon"),
     _property("yield_strength", "MPa", "F", "yield strength of a steel", "yield stress, strength"),
     _property("glass_forming", "!", "F", "whether it forms a bulk metallic glass",
               "glass forming ability, metallic glass, glass"),

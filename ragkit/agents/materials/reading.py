@@ -14,7 +14,8 @@ from typing import Literal
 from ragkit.agents.materials.backend import Condition, Operator
 from ragkit.agents.materials.formulas import from_name, parse_formula
 from ragkit.agents.materials.names import BY_NAME, ELEMENTS
-from ragkit.agents.materials.properties import PROPERTIES, Property
+from ragkit.agents.materials.properties import PROPERTIES
+from ragkit.agents.materials.symmetry import SYMBOLS
 from ragkit.agents.tools import ToolError
 
 Order = Literal["highest", "lowest"]
@@ -90,6 +91,7 @@ _BELOW = (
 _INCLUSIVE = ("at least", "no less than", ">=", "at most", "no more than", "<=", "up to")
 _NUMBER = r"[-\u2212]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 _UNIT = r"(?:%|[A-Za-zÅµμ][\w/^*Åµμ-]*(?:\^?\d)?)"
+_UNIT_AFTER_NUMBER = re.compile(rf"(?<![\w.)\]]){_NUMBER}\s*{_UNIT}")
 _FAMILIES = {
     "oxide": "O", "nitride": "N", "sulfide": "S", "sulphide": "S", "selenide": "Se",
     "telluride": "Te", "fluoride": "F", "chloride": "Cl", "bromide": "Br", "iodide": "I",
@@ -106,7 +108,8 @@ _SYSTEMS = "cubic hexagonal trigonal tetragonal orthorhombic monoclinic triclini
 _WORDS = frozenset(
     "I In As At No He Be Us So On Of Or If Is It We Do To By Me My Up An How What Which Who Why "
     "When Give Compare Find List Show Tell Please Can Could Does Are Has Have Among All "
-    "FM AFM NM FiM PBE DFT GGA GPa MPa Mbar CIF POSCAR VASP MP OK ID IDs SI UV USA".split()
+    "FM AFM NM FiM PBE DFT DFPT GGA DOS VRH GPa MPa Mbar CIF POSCAR VASP MP OK ID IDs SI UV "
+    "USA".split()
 )
 _ALIASES = sorted(
     (
@@ -116,6 +119,12 @@ _ALIASES = sorted(
         if len(alias) > 2
     ),
     key=lambda pair: (-len(pair[0]), pair[0]),
+)
+_VOCABULARY = sorted({word for alias, _ in _ALIASES for word in re.findall(r"[a-z]{3,}", alias)})
+_NO_NAMES = frozenset(
+    "a an the it its this that these those my our your their his her some any one each every all "
+    "both material materials compound compounds crystal crystals sample samples which what two "
+    "things something anything them me us there in on at by to and or not".split()
 )
 _ADJECTIVES = {"stiffest": "k_vrh", "softest": "k_vrh", "most stable": "energy_above_hull"}
 
@@ -128,18 +137,26 @@ def read_question(question: str) -> Reading:
     (('GaAs',), ('band_gap',), 'meV')
     """
     text = " ".join(question.replace("\u2013", "-").split())
-    lower = text.lower()
+    lower = _without_slips(text.lower())
     found = _properties(lower)
     names = tuple(dict.fromkeys(name for _, name in found))
+    if not names and re.search(r"\bmaterial ids?\b|\bmp[ -]ids?\b|\bidentifiers?\b", lower):
+        names = ("material_id",)
     limits, spent = _limits(text, found)
     elements, without, chemsys = _composition(text, lower)
-    formulas, misspelt = _materials(text, {*elements, *without})
+    group = _space_group(text)
+    rest_of_text = text.replace(chemsys, " ") if chemsys else text
+    rest_of_text = rest_of_text.replace(group, " ") if group else rest_of_text
+    formulas, misspelt = _materials(rest_of_text, {*elements, *without})
+    ids = tuple(dict.fromkeys(re.findall(r"\bm(?:p|vc)-\d+\b", text)))
+    if names and not (formulas or misspelt or ids or elements or chemsys):
+        misspelt = _unknown_names(text)
     order, order_by = _order(lower, found)
     rest = tuple(name for name in names if name not in {limit.property for limit in limits})
     return Reading(
         formulas=formulas,
         misspelt=misspelt,
-        material_ids=tuple(dict.fromkeys(re.findall(r"\bm(?:p|vc)-\d+\b", text))),
+        material_ids=ids,
         properties=rest or names,
         order=order,
         order_by=order_by,
@@ -152,8 +169,42 @@ def read_question(question: str) -> Reading:
         without=without,
         chemsys=chemsys,
         limits=limits,
-        conditions=_conditions(text, lower),
+        conditions=_conditions(group, lower),
     )
+
+
+def _without_slips(lower: str) -> str:
+    """The text with words put right that are one slip away from a word of the properties' names.
+
+    A slip is a letter too many, too few, another one, or two that changed places.
+    """
+    words = re.split(r"(\w+)", lower)
+    for i, word in enumerate(words):
+        if len(word) > 4 and word.isalpha() and word not in _VOCABULARY:
+            near = [each for each in _VOCABULARY if _is_slip(word, each)]
+            words[i] = near[0] if len(near) == 1 else word
+    return "".join(words)
+
+
+def _is_slip(word: str, right: str) -> bool:
+    if abs(len(word) - len(right)) > 1 or len(right) < 5 or word.rstrip("s") == right.rstrip("s"):
+        return False
+    same = next(
+        (i for i, (a, b) in enumerate(zip(word, right, strict=False)) if a != b), len(right)
+    )
+    left, other = word[same:], right[same:]
+    if len(word) != len(right):
+        longer, shorter = sorted((left, other), key=len, reverse=True)
+        return longer[1:] == shorter
+    return left[1:] == other[1:] or (left[:2] == other[1::-1] and left[2:] == other[2:])
+
+
+def _unknown_names(text: str) -> tuple[str, ...]:
+    """What stands where a material's name would: "the gap of cds"; the tools may know it."""
+    found = re.search(r"\b(?:of|for|does) ([A-Za-z][\w()]*)(?=[\s?.,!]|$)", text)
+    if found is None or found[1].lower() in _NO_NAMES or found[1].lower() in _VOCABULARY:
+        return ()
+    return (found[1],)
 
 
 def _properties(lower: str) -> list[tuple[int, str]]:
@@ -173,7 +224,7 @@ def _properties(lower: str) -> list[tuple[int, str]]:
 def _materials(text: str, elements: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     formulas: dict[str, None] = {}
     misspelt: dict[str, None] = {}
-    for token in re.findall(r"[A-Za-z][\w()\[\].·*]*", text):
+    for token in re.findall(r"[A-Za-z][\w()\[\].·*]*", _UNIT_AFTER_NUMBER.sub(" ", text)):
         word = token.rstrip(".").removesuffix("'s")
         word = word if word.count("(") == word.count(")") else word.strip("()")
         if word in _WORDS or word in elements or not _looks_like_formula(word):
@@ -216,6 +267,9 @@ def _order(lower: str, found: list[tuple[int, str]]) -> tuple[Order | None, str]
         if re.search(rf"\b{phrase}\b", lower):
             lowest = phrase in ("softest", "most stable")
             return ("lowest" if lowest else "highest"), name
+    for alias, _ in _ALIASES:
+        if re.match(_HIGHEST, alias):  # "largest piezoelectric modulus" may be a property's name
+            lower = re.sub(rf"(?<!has the )(?<!have the )(?<!with the ){alias}", "~", lower)
     match = re.search(rf"\b(?:({_HIGHEST})|({_LOWEST}))\b", lower)
     if match is None or not found:
         return None, ""
@@ -258,7 +312,8 @@ def _number(text: str) -> float:
 
 def _unit(text: str, spent: list[int]) -> str:
     """The unit of "in meV", "(in GPa)", "expressed in Mbar"; not one of a condition."""
-    for match in re.finditer(rf"\bin (?:units of )?({_UNIT})(?=[\s?.,)]|$)", text):
+    asked = rf"\b(?:in|(?:converted|convert it) (?:in)?to) (?:units of )?({_UNIT})(?=[\s?.,)]|$)"
+    for match in re.finditer(asked, text):
         if match.end() not in spent and match[1] not in ELEMENTS and _is_unit(match[1]):
             return match[1]
     return ""
@@ -304,7 +359,17 @@ def _listed(text: str, lead: str) -> list[str]:
     return symbols
 
 
-def _conditions(text: str, lower: str) -> tuple[Condition, ...]:
+def _space_group(text: str) -> str:
+    """The symbol in "the R3c polymorph", "space group Fm-3m"."""
+    for pattern in (r"\b([PIFCRA]\S{1,9}) (?:polymorph|phase|structure)\b",
+                    r"[Ss]pace ?group ([PIFCRA][\w/-]{1,9})(?=[\s?.,]|$)"):  # fmt: skip
+        match = re.search(pattern, text)
+        if match and match[1] in SYMBOLS:
+            return match[1]
+    return ""
+
+
+def _conditions(group: str, lower: str) -> tuple[Condition, ...]:
     found = []
     for word, ordering in _ORDERINGS.items():
         if re.search(rf"(?<![\w-]){word}\b", lower):
@@ -313,9 +378,8 @@ def _conditions(text: str, lower: str) -> tuple[Condition, ...]:
     number = re.search(r"space ?group (?:number |no\.? ?)?(\d{1,3})\b", lower)
     if number:
         found.append(Condition("spacegroup_number", "=", int(number[1])))
-    symbol = re.search(r"[Ss]pace ?group ([PIFCRA][\w/-]{1,8})\b", text)
-    if symbol:
-        found.append(Condition("space_group", "=", symbol[1]))
+    if group:
+        found.append(Condition("space_group", "=", group))
     system = re.search(rf"\b({'|'.join(_SYSTEMS)})\b", lower)
     if system:
         found.append(Condition("crystal_system", "=", system[1].capitalize()))
@@ -324,15 +388,3 @@ def _conditions(text: str, lower: str) -> tuple[Condition, ...]:
     ):
         found.append(Condition("is_stable", "=", True))
     return tuple(found)
-
-
-def place_of(properties: tuple[Property, ...]) -> str:
-    """The endpoint that serves all of them, the most special one first."""
-    shared = set.intersection(*(set(each.places) for each in properties)) if properties else set()
-    for place in (
-        "elasticity", "dielectric", "piezoelectric", "magnetism", "thermo", "summary",
-        "electronic_structure", "formula_tables",
-    ):  # fmt: skip
-        if place in shared:
-            return place
-    return "summary"

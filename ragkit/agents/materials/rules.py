@@ -12,15 +12,16 @@ from typing import Any
 
 from ragkit.agents.ledger import Quantity
 from ragkit.agents.materials.formulas import reduced
-from ragkit.agents.materials.properties import find_property
-from ragkit.agents.materials.reading import Limit, Reading, place_of, read_question
+from ragkit.agents.materials.properties import Property, find_property
+from ragkit.agents.materials.reading import Limit, Reading, read_question
 from ragkit.agents.planner import ANSWER, REFUSE, Proposal, State
 from ragkit.agents.steps import Action, Observation
 
 Plan = Generator[tuple[str, Action], State, tuple[str, Action]]
 """Yields (thought, action), is sent the state after it, and returns the last action."""
 
-_SHOWN = 20
+_SHOWN, _CONVERTED = 20, 5
+_ID = "material_id"  # no property, and a field of every search
 _ELEMENT_FACTS = {
     "melting point": "melting_point", "boiling point": "boiling_point",
     "atomic number": "atomic_number", "atomic mass": "atomic_mass",
@@ -43,8 +44,13 @@ class RulePlanner:
 class _Turns:
     def __init__(self) -> None:
         self._plan: Plan | None = None
+        self._end: tuple[str, Action] | None = None
 
     def next(self, state: State) -> Proposal:
+        if self._end is not None:  # it was rejected, which can only be for its note
+            thought, action = self._end
+            bare = {name: value for name, value in action.arguments.items() if name != "note"}
+            return Proposal(Action(action.tool, bare), thought)
         try:
             if self._plan is None:
                 self._plan = _plan(state)
@@ -52,7 +58,7 @@ class _Turns:
             else:
                 thought, action = self._plan.send(state)
         except StopIteration as end:
-            thought, action = end.value
+            self._end = thought, action = end.value
         return Proposal(action, thought)
 
 
@@ -62,12 +68,10 @@ def _plan(state: State) -> Plan:
     if extra is not None:
         return (yield from extra)
     named = reading.formulas or reading.material_ids or reading.misspelt
-    if not reading.properties and not (reading.count and (named or reading.filters)):
-        if not named or reading.filters:
-            return _refuse(state, "unclear" if named or reading.filters else "off_topic")
-        if not reading.polymorphs:
-            return _refuse(state, "unclear")
+    lists = reading.filters or reading.polymorphs
     if not named and not reading.filters and not reading.order:
+        return _refuse(state, "unclear" if reading.properties else "off_topic")
+    if not reading.properties and not lists and not (reading.count and named):
         return _refuse(state, "unclear")
     if reading.count:
         return (yield from _count(state, reading))
@@ -105,8 +109,8 @@ def _look_up(state: State, reading: Reading) -> Plan:
     """Values of named materials; then a comparison or a conversion, if one is asked for."""
     rows: list[str] = []
     missing: list[str] = []
-    for name in reading.formulas or reading.misspelt or reading.material_ids:
-        for property_name in reading.properties or ("space_group",):
+    for name in reading.material_ids or reading.formulas or reading.misspelt:
+        for property_name in reading.properties or (_ID,):
             found, state = yield from _values(state, reading, name, property_name)
             rows += found
             missing += [] if found else [name]
@@ -133,27 +137,34 @@ def _values(
 ) -> Generator[tuple[str, Action], State, tuple[list[str], State]]:
     """The rows of one property of one material, from the first place that holds it."""
     key = "material_ids" if name in reading.material_ids else "formula"
-    prop = find_property(property_name)
-    places = ["formula_tables"] if reading.measured else []
-    places += [each for each in ("summary", *prop.places) if each in prop.places]
+    places = _places(reading, property_name)
     offered = {tool.name for tool in state.tools}
     for place in dict.fromkeys(places):
         tool = f"search_{place}"
         if tool not in offered:
             continue
-        given: dict[str, Any] = {"fields": prop.name, "limit": _SHOWN}
+        given: dict[str, Any] = {"fields": property_name, "limit": _SHOWN}
         given |= _filters(reading, only_conditions=True) if place != "formula_tables" else {}
         state = yield f"{place} may have it.", Action(tool, {key: name, **given})
         right = _meant(_last(state))
         if right and right != name:
             thought, name = f"{name} is no formula held; {right} may be meant.", right
             state = yield thought, Action(tool, {key: name, **given})
-        rows = [row for row in _last(state).rows if _property_of(state, row) == prop.name]
+        rows = [row for row in _last(state).rows if _property_of(state, row) == property_name]
         if rows:
             return rows, state
         if _last(state).error:
             break
     return [], state
+
+
+def _places(reading: Reading, property_name: str) -> list[str]:
+    """Where a property may be held, the widest place first."""
+    if property_name == _ID:
+        return ["summary"]
+    served = find_property(property_name).places
+    places = ["formula_tables"] if reading.measured else []
+    return [*places, *(each for each in ("summary", *served) if each in served)]
 
 
 def _meant(observation: Observation) -> str:
@@ -166,12 +177,12 @@ def _extreme(state: State, reading: Reading) -> Plan:
     """The material with the highest or lowest value; then what else is asked of it."""
     by = reading.order_by or reading.properties[0]
     if reading.formulas or reading.material_ids:
-        place = place_of((find_property(by),))
+        place = _place_of((find_property(by),))
         given: dict[str, Any] = {"formula": ", ".join(reading.formulas)} if reading.formulas else {}
         if reading.material_ids:
             given["material_ids"] = ", ".join(reading.material_ids)
     else:
-        place = "formula_tables" if reading.measured else place_of((find_property(by),))
+        place = "formula_tables" if reading.measured else _place_of((find_property(by),))
         given = _filters(reading)
     sign = "-" if reading.order == "highest" else ""
     given |= {"fields": by, "sort_fields": f"{sign}{by}", "limit": 1}
@@ -211,18 +222,18 @@ def _select(state: State, reading: Reading) -> Plan:
     state = yield "Search with the conditions.", Action(f"search_{place}", given)
     shown = [row for row in _last(state).rows if not _property_of(state, row).startswith("n_")]
     counts = [row for row in _last(state).rows if _property_of(state, row).startswith("n_")]
-    return _answer([*shown, *counts]) if shown else _refuse(state, "not_held")
+    return _answer([*shown[: _SHOWN - 1], *counts]) if shown else _refuse(state, "not_held")
 
 
 def _search(reading: Reading) -> tuple[str, dict[str, Any]]:
     used = [*(limit.property for limit in reading.limits), *reading.properties]
-    properties = tuple(find_property(name) for name in dict.fromkeys(used))
-    place = "formula_tables" if reading.measured else place_of(properties)
+    properties = tuple(find_property(name) for name in dict.fromkeys(used) if name != _ID)
+    place = "formula_tables" if reading.measured else _place_of(properties)
     given = _filters(reading)
     if reading.formulas:
         given["formula"] = ", ".join(reading.formulas)
-    if properties:
-        given["fields"] = ", ".join(each.name for each in properties if place in each.places)
+    names = [each.name for each in properties if place in each.places]
+    given["fields"] = ", ".join(names or [_ID])
     return place, {**given, "limit": _SHOWN}
 
 
@@ -261,12 +272,16 @@ def _in_own_unit(limit: Limit) -> float:
 def _converted(
     state: State, rows: Sequence[str], unit: str
 ) -> Generator[tuple[str, Action], State, tuple[list[str], State]]:
-    """The rows in another unit; those already in it, and those that cannot be, stay."""
+    """The first rows in another unit; those already in it, and those that cannot be, stay."""
     out: list[str] = []
-    for row in rows:
+    for n, row in enumerate(rows):
         held = state.ledger[row]
-        if isinstance(held, Quantity) and held.unit and held.unit != unit:
-            state = yield f"Convert to {unit}.", Action("convert_unit", {"row": row, "unit": unit})
+        if isinstance(held, Quantity) and held.unit not in ("", unit) and n < _CONVERTED:
+            given: dict[str, Any] = {"row": row, "unit": unit}
+            state = yield f"Convert to {unit}.", Action("convert_unit", given)
+            if _last(state).error and "spectroscopy" in _last(state).text:
+                given["context"] = "spectroscopy"
+                state = yield "As light or phonons.", Action("convert_unit", given)
             out += _last(state).rows or [row]
         else:
             out.append(row)
@@ -303,3 +318,15 @@ def _refuse(state: State, reason: str, missing: Sequence[str] = ()) -> tuple[str
     if missing:
         given["note"] = f"Nothing is held for {', '.join(dict.fromkeys(missing))}."
     return "There is no answer.", Action(REFUSE, given)
+
+
+def _place_of(properties: tuple[Property, ...]) -> str:
+    """The endpoint that serves all of them, the most special one first."""
+    shared = set.intersection(*(set(each.places) for each in properties)) if properties else set()
+    for place in (
+        "elasticity", "dielectric", "piezoelectric", "magnetism", "thermo", "summary",
+        "electronic_structure", "formula_tables",
+    ):  # fmt: skip
+        if place in shared:
+            return place
+    return "summary"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-_SYMBOLS = (
+SYMBOLS = (
     "P1 P-1 P2 P2_1 C2 Pm Pc Cm Cc P2/m P2_1/m C2/m P2/c P2_1/c C2/c P222 P222_1 P2_12_12 "
     "P2_12_12_1 C222_1 C222 F222 I222 I2_12_12_1 Pmm2 Pmc2_1 Pcc2 Pma2 Pca2_1 Pnc2 Pmn2_1 Pba2 "
     "Pna2_1 Pnn2 Cmm2 Cmc2_1 Ccc2 Amm2 Aem2 Ama2 Aea2 Fmm2 Fdd2 Imm2 Iba2 Ima2 Pmmm Pnnn Pccm "
@@ -54,9 +54,9 @@ def space_group_symbol(number: int) -> str:
     >>> space_group_symbol(216), space_group_symbol(14)
     ('F-43m', 'P2_1/c')
     """
-    if not 1 <= number <= len(_SYMBOLS):
+    if not 1 <= number <= len(SYMBOLS):
         raise ValueError(f"there is no space group {number}; they are numbered 1 to 230")
-    return _SYMBOLS[number - 1]
+    return SYMBOLS[number - 1]
 
 
 def crystal_system(number: int) -> str:

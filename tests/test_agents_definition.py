@@ -1,0 +1,124 @@
+"""Agent definitions: what ships, what is refused, what a trace records."""
+
+from pathlib import Path
+
+import pytest
+
+from ragkit.agents.definition import (
+    AgentOptions,
+    agent_names,
+    describe,
+    load_agent,
+    load_definition,
+    system_prompts,
+)
+from ragkit.errors import RagkitError
+from ragkit.testing import ScriptedLLM
+
+ROOT = Path(__file__).parents[1]
+
+
+def scripted(**options):
+    return AgentOptions(llm=ScriptedLLM(["{}"]), **options)
+
+
+def test_names_when_listed_are_those_of_the_folder():
+    assert {path.stem for path in (ROOT / "agents").glob("*.toml")} <= set(agent_names())
+
+
+def test_definitions_when_loaded_have_every_prompt_they_need():
+    materials = load_definition("materials")
+    assert set(materials.prompts) == {"agent", "supervisor", "assistant"}
+    assert set(load_definition("library").prompts) == {"agent"}
+
+
+def test_load_agent_when_materials_answers_the_question_of_the_readme():
+    run = load_agent("materials").run("What is the band gap of GaAs?")
+    first = run.final.rows["r1"]
+    assert (first.value, first.unit, first.material_id) == (0.18610000000000015, "eV", "mp-2534")
+    assert "DFT" in first.method
+    assert "Materials Project" in first.source
+    assert first.licence == "CC BY 4.0"
+    assert "0.186 eV" in run.text
+    assert "mp-2534" in run.text
+
+
+def test_prompt_when_built_names_every_offered_tool_and_no_denied_one():
+    agent = load_agent("materials", scripted(permissions={"search_thermo": "deny"}))
+    [(_, prompt)] = system_prompts(agent)
+    for tool in agent.offered:
+        assert f"- {tool.name}(" in prompt
+        assert f": {tool.description}" in prompt
+        assert len(tool.description) > 10
+    assert "search_thermo" not in prompt
+    assert "search_thermo" not in str([tool.name for tool in agent.offered])
+
+
+def test_team_when_loaded_gives_each_assistant_its_tools_and_the_supervisor_none_of_them():
+    agent = load_agent("materials", scripted(team=True))
+    names = [tool.name for tool in agent.tools]
+    assert "elasticity_expert" in names
+    assert "search_elasticity" not in names
+    assert "calculate" in names
+    for tool in agent.tools:
+        if tool.name.endswith("_expert"):
+            assert tool.parameters()["required"] == ["input"]
+
+
+def test_team_when_compared_with_the_flat_agent_has_shorter_prompts():
+    [(_, flat)] = system_prompts(load_agent("materials", scripted()))
+    [(_, supervisor)] = system_prompts(load_agent("materials", scripted(team=True)))
+    assert len(supervisor) < len(flat)
+
+
+def test_assistants_when_defined_name_tools_that_exist():
+    tools = {tool.name for tool in load_agent("materials", scripted()).tools}
+    for assistant in load_definition("materials").assistants.values():
+        assert set(assistant.tools) <= tools
+
+
+def test_describe_when_two_agents_differ_differs():
+    one = describe(load_agent("materials", scripted()))
+    other = describe(load_agent("materials", scripted(permissions={"compare": "ask"})))
+    assert one == describe(load_agent("materials", scripted()))
+    assert one != other
+
+
+def test_load_definition_when_there_is_none_names_those_there_are():
+    with pytest.raises(RagkitError, match="library, materials"):
+        load_definition("nobody")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name = 3", "about"),
+        ("name = 'x'\nabout = 'y'\ntoolkits = ['shell']", "toolkits"),
+        ("name = ", "cannot be used"),
+        ("name = 'x'\nabout = 'y'\ntoolkits = ['calculator']\nextra = 1", "extra"),
+    ],
+)
+def test_load_definition_when_the_file_is_wrong_says_where(tmp_path, text, said):
+    (tmp_path / "own.toml").write_text(text)
+    (tmp_path / "own.md").write_text("## agent\nYou calculate.\n")
+    with pytest.raises(RagkitError, match=said):
+        load_definition(tmp_path / "own.toml")
+
+
+def test_load_definition_when_the_prompt_is_missing_says_so(tmp_path):
+    (tmp_path / "own.toml").write_text("name = 'x'\nabout = 'y'\ntoolkits = ['calculator']")
+    with pytest.raises(RagkitError, match=r"own\.md"):
+        load_definition(tmp_path / "own.toml")
+
+
+def test_load_agent_when_an_option_makes_no_sense_refuses():
+    with pytest.raises(ValueError, match="no tool nothing"):
+        load_agent("materials", AgentOptions(permissions={"nothing": "deny"}))
+    with pytest.raises(ValueError, match="needs no team"):
+        load_agent("materials", AgentOptions(team=True))
+    with pytest.raises(ValueError, match="reads a collection"):
+        load_agent("library", scripted())
+    with pytest.raises(RagkitError, match="unknown limits max_stepz"):
+        load_agent("materials", AgentOptions(limits={"max_stepz": 3}))
+    with pytest.raises(ValueError, match="max_steps is 0"):
+        load_agent("materials", AgentOptions(limits={"max_steps": 0}))
