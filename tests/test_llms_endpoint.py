@@ -144,6 +144,78 @@ def test_chat_when_there_are_no_conversations_then_asks_nothing(server):
     assert server.seen == []
 
 
+SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+WITH_SCHEMA = ChatOptions(schema=SCHEMA)
+
+
+def formats_sent(server: Server) -> list[Any]:
+    return [body.get("response_format") for _, _, body in server.seen]
+
+
+def test_chat_when_there_is_a_schema_then_it_is_sent_as_the_response_format(server):
+    model_at(server).chat([HELLO], WITH_SCHEMA)
+    named = {"name": "reply", "schema": SCHEMA}
+    assert formats_sent(server) == [{"type": "json_schema", "json_schema": named}]
+
+
+@pytest.mark.parametrize("status", [400, 415, 422, 501])
+def test_chat_when_the_server_refuses_schemas_then_is_asked_without_and_never_again_with(
+    server, status
+):
+    def behave(exchange: Exchange) -> None:
+        if "response_format" in exchange.body:
+            exchange.send(
+                status,
+                json.dumps({"error": {"message": "unknown field"}}),
+                x_should_retry="false",
+            )
+        else:
+            exchange.send(200, completion("hi"))
+
+    server.behave = behave
+    model = model_at(server)
+    assert model.chat([HELLO], WITH_SCHEMA) == [Reply("hi", "stop", Usage(5, 2))]
+    assert [each is None for each in formats_sent(server)] == [False, True]
+    model.chat([HELLO, HELLO], WITH_SCHEMA)
+    assert [each is None for each in formats_sent(server)[2:]] == [True, True]
+
+
+def test_chat_when_the_server_refuses_for_another_reason_then_is_asked_twice_and_keeps_schemas(
+    server,
+):
+    error = json.dumps({"error": {"message": "too long"}})
+    model = model_at(server)
+    server.behave = lambda exchange: exchange.send(400, error)
+    with pytest.raises(EndpointError, match="too long"):
+        model.chat([HELLO], WITH_SCHEMA)
+    assert [each is None for each in formats_sent(server)] == [False, True]
+    server.behave = lambda exchange: exchange.send(200, completion("hi"))
+    model.chat([HELLO], WITH_SCHEMA)
+    assert formats_sent(server)[2] is not None
+
+
+@pytest.mark.parametrize("status", [401, 404, 429, 500])
+def test_chat_when_it_fails_otherwise_then_the_schema_is_not_blamed(server, status):
+    server.behave = lambda exchange: exchange.send(status, "{}", x_should_retry="false")
+    with pytest.raises(EndpointError, match=str(status)):
+        model_at(server).chat([HELLO], WITH_SCHEMA)
+    assert len(server.seen) == 1
+
+
+def test_stream_when_the_server_refuses_schemas_then_is_asked_without(server):
+    def behave(exchange: Exchange) -> None:
+        if "response_format" in exchange.body:
+            exchange.send(400, json.dumps({"error": {"message": "unknown field"}}))
+        else:
+            exchange.send_events(chunk("hi"), chunk(reason="stop"))
+
+    server.behave = behave
+    model = model_at(server)
+    assert list(model.stream(HELLO, WITH_SCHEMA)) == ["hi"]
+    assert list(model.stream(HELLO, WITH_SCHEMA)) == ["hi"]
+    assert [each is None for each in formats_sent(server)] == [False, True, True]
+
+
 def test_stream_when_the_server_answers_then_the_pieces_join_to_the_reply(server):
     server.behave = lambda exchange: exchange.send_events(
         chunk("Grü"), chunk("ße"), chunk(reason="stop"), {"choices": [], "usage": USAGE}

@@ -19,6 +19,8 @@ from ragkit.agents.ledger import Ledger, Quantity, Scalar
 from ragkit.agents.tools import RowId, Tool, ToolError, ToolResult, tool
 from ragkit.agents.units import convert, parse_unit, spell
 
+_LARGEST_FREE = 12  # to halve, to average, to count a dozen
+
 RowIds = Annotated[list[RowId], Field(min_length=1, max_length=30)]
 """A parameter that names several rows of the ledger."""
 
@@ -63,11 +65,24 @@ def calculate(expression: str, ledger: Ledger) -> Quantity:
         return (held.value if isinstance(held.value, int) else _number(held)), held.unit
 
     result = evaluate(expression, lookup)
+    _check_constants(result.constants, ledger.question)
     method = f"calculated: {' '.join(expression.split())}"
     if result.constants:
         method += f"; constants: {', '.join(result.constants)}"
     computed = Quantity(result.value, result.unit, "calculated", method=method)
     return _derived(ledger, result.rows, computed)
+
+
+def _check_constants(constants: Sequence[str], question: str) -> None:
+    """Refuse numbers that a model brought along: rows and the question are where they come from."""
+    asked = set(re.findall(r"\d+(?:\.\d+)?", question.replace(",", "")))
+    for number in constants if question else ():
+        small = number.isdigit() and int(number) <= _LARGEST_FREE
+        if not small and number not in asked:
+            raise ToolError(
+                f"{number} stands neither in the question nor in a row. Name the row that has it; "
+                f"free are only whole numbers up to {_LARGEST_FREE}."
+            )
 
 
 def compare(rows: RowIds, ledger: Ledger) -> ToolResult:

@@ -138,7 +138,7 @@ def load_agent(name: str | Path, options: AgentOptions | None = None) -> ReAct:
 
     >>> run = load_agent("materials").run("What is the band gap of GaAs?")
     >>> run.text.splitlines()[0][:37]
-    'GaAs (mp-2534): band gap 0.186 eV [DF'
+    'GaAs (mp-2534, F-43m): band gap 0.186'
     """
     options = options or AgentOptions()
     definition = load_definition(name)
@@ -154,17 +154,17 @@ def load_agent(name: str | Path, options: AgentOptions | None = None) -> ReAct:
         temperature=options.temperature,
         seed=options.seed,
     )
-    if options.team:
-        agent = _team(definition, agent)
-    names = {tool.name for tool in agent.tools}
     wanted = {**definition.permissions, **options.permissions}
+    if options.team:
+        agent = _team(definition, agent, wanted)
+    names = {tool.name for tool in agent.tools}
     unknown = sorted(set(options.permissions) - {tool.name for tool in tools} - names)
     if unknown:
         raise ValueError(
             f"{definition.name!r} has no tool {', '.join(unknown)}; "
             f"it has {', '.join(tool.name for tool in agent.tools)}"
         )
-    return replace(agent, permissions={key: wanted[key] for key in wanted if key in names})
+    return replace(agent, permissions=_permissions(wanted, agent.tools))
 
 
 def _prompt(definition: AgentDefinition, section: str, **values: str) -> str:
@@ -231,18 +231,31 @@ def _library(definition: AgentDefinition, options: AgentOptions) -> list[Tool]:
     return library_tools(retriever, QA(retriever, load_reader("auto", options.collection.embedder)))
 
 
-def _team(definition: AgentDefinition, flat: ReAct) -> ReAct:
+def _permissions(wanted: Mapping[str, Permission], tools: Sequence[Tool]) -> dict[str, Permission]:
+    return {tool.name: wanted[tool.name] for tool in tools if tool.name in wanted}
+
+
+def _team(definition: AgentDefinition, flat: ReAct, permissions: Mapping[str, Permission]) -> ReAct:
     if not definition.assistants:
         raise ValueError(f"the agent {definition.name!r} defines no assistants; leave --team out")
     by_name = {tool.name: tool for tool in flat.tools}
-    assistants, given = [], set()
+    assistants: list[Assistant] = []
+    given: set[str] = set()
     for name, each in definition.assistants.items():
         held = [by_name[tool] for tool in each.tools if tool in by_name]
-        given |= {tool.name for tool in held}
+        held = [tool for tool in held if permissions.get(tool.name, tool.permission) != "deny"]
+        given |= set(each.tools)
         if held:
             role = _prompt(definition, "assistant", name=name.replace("_", " "), about=each.about)
             limits = replace(flat.limits, max_steps=min(5, flat.limits.max_steps))
-            agent = replace(flat, tools=held, role=role, limits=limits, related=None)
+            agent = replace(
+                flat,
+                tools=held,
+                role=role,
+                limits=limits,
+                related=None,
+                permissions=_permissions(permissions, held),
+            )
             assistants.append(Assistant(name, each.about, agent))
     own = [tool for tool in flat.tools if tool.name not in given]
     role = _prompt(definition, "supervisor")

@@ -74,12 +74,17 @@ class Ledger:
     Args:
         parent: The ledger of the agent that asked this one: ids are shared, rows are not. What the
             parent holds already keeps its id.
+
+    Attributes:
+        rows: Evidence by id.
+        question: What the person asked: its numbers may be computed with. "" allows all.
     """
 
     def __init__(self, parent: Ledger | None = None) -> None:
         self.rows: dict[str, Evidence] = {}
-        self._ids: dict[Evidence, str] = dict(parent._ids) if parent else {}
-        self._given: list[str] = parent._given if parent else []
+        self.question: str = parent.question if parent is not None else ""
+        self._ids: dict[Evidence, str] = dict(parent._ids) if parent is not None else {}
+        self._given: list[str] = parent._given if parent is not None else []
 
     def add(
         self, evidence: Sequence[Evidence], tool: str, arguments: Mapping[str, Any]
@@ -100,14 +105,19 @@ class Ledger:
     def take(self, child: Ledger, row_ids: Iterable[str]) -> None:
         """Rows of a child, and the rows they were computed from."""
         wanted = list(row_ids)
-        while wanted:
-            row_id = wanted.pop()
+        for row_id in wanted:  # grows on the way
             row = child.rows.get(row_id)
             if row is None or row_id in self.rows:
                 continue
             self.rows[row_id] = row
             self._ids[replace(row, query="")] = row_id
             wanted += row.derived_from if isinstance(row, Quantity) else ()
+
+    def copy(self) -> Ledger:
+        """Another one with the same rows; ids are shared, what is added is not."""
+        twin = Ledger(self)
+        twin.rows = dict(self.rows)
+        return twin
 
     def __getitem__(self, row_id: str) -> Evidence:
         return self.rows[row_id]

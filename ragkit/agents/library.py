@@ -35,7 +35,9 @@ def library_tools(retriever: Retriever, qa: QA) -> list[Tool]:
         for hit in hits:
             words = " ".join(hit.chunk.text.split())
             title = str(hit.chunk.metadata.get("title") or hit.chunk.doc_id)
-            rows.append({"title": title, "begins": words[:_PREVIEW_CHARS].rsplit(" ", 1)[0]})
+            whole = len(words) <= _PREVIEW_CHARS
+            begins = words if whole else words[:_PREVIEW_CHARS].rsplit(" ", 1)[0]
+            rows.append({"title": title, "begins": begins})
         return ToolResult(rows=rows, text="" if rows else "no passage matches")
 
     @tool(timeout_s=120.0)

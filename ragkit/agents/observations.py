@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ragkit.agents.ledger import Evidence, Ledger, Quantity, Quote
-from ragkit.agents.render import show_value
+from ragkit.agents.render import show_value, visible
 from ragkit.agents.steps import Observation
 from ragkit.agents.tools import Outcome, Tool, ToolResult
 
 _FIELD_CHARS = 200
+_RECORD_CHARS = 1500
 _EVIDENCE_KEPT = 2000
+_EVIDENCE_CHARS = 4000
+_LARGEST = 1e300
+_TAINT_CHARS = 12
+_ADDRESS = re.compile(r"://|@|\b[\w-]+\.[a-z]{2,}(?:[/:?]|$)|^\s*[\\/]|\d+\.\d+\.\d+\.\d", re.I)
 
 
 def observe(
@@ -25,20 +34,28 @@ def observe(
     if outcome.result is None:
         return Observation(tool.name, data_lines(_cut_lines([outcome.error], limit)), error=True)
     result = outcome.result
-    evidence = list(result.evidence)[:_EVIDENCE_KEPT]
+    sound = [_cleaned(each) for each in result.evidence if _is_sound(each)]
+    evidence = sound[:_EVIDENCE_KEPT]
     ids = ledger.add(evidence, tool.name, arguments)
-    lines = [_evidence_line(row_id, each) for row_id, each in zip(ids, evidence, strict=True)]
-    lines += [_fields(row) for row in result.rows]
+    lines = itertools.chain(
+        (_evidence_line(row_id, each) for row_id, each in zip(ids, evidence, strict=True)),
+        map(_fields, result.rows),
+    )
+    n_lines = len(evidence) + len(result.rows)
     text = [] if tool.direct else [line for line in result.text.splitlines() if line.strip()]
     shown, n_shown = _fit(lines, text, limit)
-    if not lines and not text:
+    if not n_lines and not text:
         shown = ["nothing was returned" if not tool.direct else "the file is shown to the person"]
-    head = _head(result, n_shown, len(lines), len(result.evidence))
+    head = _head(result, n_shown, n_lines, len(evidence))
+    if n_unsound := len(result.evidence) - len(sound):
+        head.append(f"left out {n_unsound} values that are no numbers or texts that can be shown")
+    if len(sound) > len(evidence):
+        head.append(f"the ledger has the first {len(evidence)} of {len(sound)} values")
     return Observation(
         tool.name,
         data_lines([*head, *shown]),
         rows=tuple(ids),
-        shown=n_shown if lines else None,
+        shown=n_shown if n_lines else None,
         total=result.total,
         file=result.text if tool.direct else "",
         inner=result.steps,
@@ -47,7 +64,89 @@ def observe(
 
 def data_lines(lines: Sequence[str]) -> str:
     """Every line behind a bar, so that no text of a tool can pass for a turn or a prompt."""
-    return "\n".join(f"| {line}" for text in lines for line in text.splitlines() or [""])
+    shown = (visible(line) for text in lines for line in text.splitlines() or [""])
+    return "\n".join(f"| {line}" for line in shown)
+
+
+def copied_arguments(
+    arguments: Mapping[str, Any], seen: Sequence[str], given: Sequence[str], names: Iterable[str]
+) -> list[str]:
+    """The arguments that were copied out of tool text, by name.
+
+    Copied is what has 12 letters and digits in a row in common with tool text, whatever is between
+    them, and with nothing that was given; names (formulas, ids) do not count. Once there is tool
+    text, an address that was not given counts as copied, however short it is.
+
+    Args:
+        arguments: What a tool is to be called with.
+        seen: The tool texts.
+        given: Whose words may be sent: the questions, the descriptions of the tools.
+        names: Names of ledger rows.
+    """
+    if not seen:
+        return []
+    theirs = [_letters(text) for text in seen]
+    ours = [_letters(text) for text in given]
+    known = sorted(names, key=len, reverse=True)
+    between = re.compile("|".join(rf"(?<!\w){re.escape(each)}(?!\w)" for each in known) or "(?!)")
+
+    def is_copied(piece: str) -> bool:
+        if _ADDRESS.search(piece) and not any(piece in text for text in given):
+            return True
+        windows = {
+            part[i : i + _TAINT_CHARS]
+            for part in map(_letters, between.split(piece))
+            for i in range(len(part) - _TAINT_CHARS + 1)
+        }
+        return any(
+            any(window in text for text in theirs) and not any(window in text for text in ours)
+            for window in windows
+        )
+
+    return [name for name, value in arguments.items() if any(map(is_copied, _pieces(value)))]
+
+
+def _letters(text: str) -> str:
+    """Letters and digits only: escapes, spaces, bars and punctuation do not hide a copy."""
+    plain = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", plain).casefold())
+
+
+def _pieces(value: object) -> list[str]:
+    """The texts and numbers in an argument."""
+    if isinstance(value, Mapping):
+        return [piece for pair in value.items() for each in pair for piece in _pieces(each)]
+    if isinstance(value, list | tuple):
+        return [piece for each in value for piece in _pieces(each)]
+    return [] if value is None or isinstance(value, bool) else [str(value)]
+
+
+def _is_sound(evidence: Evidence) -> bool:
+    """Whether it can be shown, stored and cited: finite, of a sane length, without controls."""
+    if isinstance(evidence, Quote):
+        return 0 < len(evidence.text) <= _EVIDENCE_CHARS
+    value = evidence.value
+    if not isinstance(value, str) and not (
+        isinstance(value, int | float) and abs(value) < _LARGEST
+    ):
+        return False
+    texts = [str(value), *(getattr(evidence, name) or "" for name in _TEXTS)]
+    return all(
+        len(text) <= _EVIDENCE_CHARS and len(text.splitlines()) <= 1 and visible(text) == text
+        for text in texts
+    )
+
+
+_TEXTS = (
+    *("unit", "property", "formula", "material_id", "space_group"),
+    *("method", "source", "licence", "version"),
+)
+
+
+def _cleaned(evidence: Evidence) -> Evidence:
+    return (
+        replace(evidence, text=visible(evidence.text)) if isinstance(evidence, Quote) else evidence
+    )
 
 
 def _head(result: ToolResult, n_shown: int, n_lines: int, n_evidence: int) -> list[str]:
@@ -83,24 +182,40 @@ def _evidence_line(row_id: str, evidence: Evidence) -> str:
 
 
 def _fields(row: Mapping[str, Any]) -> str:
-    """A record as JSON; fields too long to show are named, not cut."""
-    kept, dropped = {}, []
-    for name, value in row.items():
-        text = json.dumps(value, ensure_ascii=False, default=str)
-        if len(text) <= _FIELD_CHARS:
+    """A record as JSON; fields too long to show are named, not cut, and very many are counted."""
+    kept: dict[str, Any] = {}
+    dropped: list[str] = []
+    used = 0
+    for name, value in ((str(key), each) for key, each in row.items()):
+        if used > _RECORD_CHARS:
+            dropped.append(f"{len(row) - len(kept) - len(dropped)} more fields")
+            break
+        text = _json(value)
+        if text is not None and len(name) + len(text) <= _FIELD_CHARS:
             kept[name] = value
-        else:
-            dropped.append(f"{name} ({len(text)} characters)")
-    line = json.dumps(kept, ensure_ascii=False, default=str)
-    return f"{line} left out: {', '.join(dropped)}" if dropped else line
+            used += len(name) + len(text)
+            continue
+        size = "nested too deep to be shown" if text is None else f"{len(text)} characters"
+        title = name if len(name) <= _FIELD_CHARS else f"a field with a name of {len(name)}"
+        dropped.append(f"{title} ({size})")
+        used += len(dropped[-1])
+    line = _json(kept)
+    return visible(f"{line} left out: {', '.join(dropped)}" if dropped else f"{line}")
 
 
-def _fit(lines: Sequence[str], text: Sequence[str], limit: int) -> tuple[list[str], int]:
+def _json(value: object) -> str | None:
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (RecursionError, TypeError, ValueError):
+        return None
+
+
+def _fit(lines: Iterable[str], text: Sequence[str], limit: int) -> tuple[list[str], int]:
     """As many whole lines as fit, rows first; the rest of the text is counted."""
     shown: list[str] = []
     used = 0
     for line in lines:
-        if used + len(line) > limit and shown:
+        if used + len(line) > (limit if shown else max(limit, _EVIDENCE_CHARS)):
             break
         shown.append(line)
         used += len(line) + 1

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from ragkit.agents.ledger import Ledger
+from ragkit.agents.observations import data_lines
+from ragkit.agents.render import one_line, visible
 from ragkit.agents.steps import REFUSALS, Action, Observation, Step, Thought
-from ragkit.agents.tools import Tool
+from ragkit.agents.tools import Tool, row_schema
 from ragkit.llms.memory import open_session
 from ragkit.types import LLM, ChatOptions, Loss, Message, Usage
 
 ANSWER, REFUSE = "answer", "refuse"
 _THOUGHT_CHARS, _NOTE_CHARS = 160, 240
+_DEEPEST = 12
+_CONTROL_TOKEN = re.compile(
+    r"<(?=[|\uff5c][^<>\n]{1,40}>|/?(?:s|bos|eos|start_of_turn|end_of_turn)>)"
+    r"|\[(?=/?INST\])|<(?=</?SYS>>)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +91,7 @@ def final_tools(ledger: Ledger) -> dict[str, dict[str, Any]]:
     }
     if not len(ledger):
         return {REFUSE: refuse}
-    rows = {"type": "array", "items": {"enum": list(ledger)}, "minItems": 1, "maxItems": 20}
+    rows = {"type": "array", "items": row_schema(list(ledger)), "minItems": 1, "maxItems": 20}
     answer = {
         "type": "object",
         "properties": {"rows": rows, "note": note},
@@ -152,6 +161,8 @@ def _meanings(schema: Mapping[str, Any]) -> list[str]:
 
 
 def _type(node: Mapping[str, Any]) -> str:
+    if "const" in node:
+        return json.dumps(node["const"])
     if "enum" in node:
         return "|".join(json.dumps(each) for each in node["enum"])
     if node.get("type") == "array":
@@ -230,7 +241,7 @@ class _LLMTurns:
         assert self._system is not None
         messages = [Message("system", self._system)]
         for question, answer in state.history:
-            messages += [Message("user", question), Message("assistant", answer)]
+            messages += [Message("user", question), Message("assistant", data_lines([answer]))]
         messages.append(Message("user", f"Question: {state.question}"))
         thought, seen = "", 0
         for step in state.steps:
@@ -247,7 +258,16 @@ class _LLMTurns:
                 seen += 1
                 text = "| (left out to save space)" if seen <= n_hidden else step.text
                 messages.append(Message("user", f"Observation:\n{text}"))
-        return _alternating(messages)
+        return [messages[0], *_alternating([_defused(each) for each in messages[1:]])]
+
+
+def _defused(message: Message) -> Message:
+    """Its control tokens broken: servers read `<|im_end|>` in a message as the end of a turn."""
+    return Message(message.role, _CONTROL_TOKEN.sub(_broken, message.content))
+
+
+def _broken(match: re.Match[str]) -> str:
+    return "\u2039" if match[0] == "<" else "\u27e6"
 
 
 def _alternating(messages: Sequence[Message]) -> list[Message]:
@@ -268,7 +288,7 @@ def parse_action(text: str) -> tuple[str, Action | None, str]:
     if start < 0:
         return "", None, _expected("the reply holds no JSON object")
     try:
-        value, _ = json.JSONDecoder().raw_decode(text[start:])
+        value, _ = _DECODER.raw_decode(text[start:])
     except (ValueError, RecursionError) as error:
         return "", None, _expected(f"the reply is not JSON ({str(error)[:80]})")
     action = value.get("action")
@@ -277,7 +297,36 @@ def parse_action(text: str) -> tuple[str, Action | None, str]:
     arguments = action.get("arguments", {})
     if not isinstance(arguments, dict):
         return "", None, _expected("'arguments' is no object")
-    return str(value.get("thought", "")), Action(action["name"], arguments), ""
+    flaw = _flaw(action)
+    if flaw:
+        return "", None, _expected(flaw)
+    return one_line(str(value.get("thought") or "")), Action(action["name"], arguments), ""
+
+
+def _flaw(action: Mapping[str, Any]) -> str:
+    """What no honest action has, and what would break traces and terminals."""
+    level: list[object] = [action]
+    for _ in range(_DEEPEST):
+        inner: list[object] = []
+        for each in level:
+            if isinstance(each, Mapping):
+                inner += [*each, *each.values()]
+            elif isinstance(each, list):
+                inner += each
+            elif isinstance(each, str) and visible(each) != each:
+                return "the action holds control characters"
+        level = inner
+    return f"the action is nested more than {_DEEPEST} deep" if level else ""
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
 
 
 def _expected(what: str) -> str:

@@ -155,6 +155,7 @@ class _Loop:
         self.turns: Turns = agent.turns_of.begin()
         self.offered = agent.offered
         self.ledger = ledger
+        self.ledger.question = ledger.question or "\n".join([*(q for q, _ in history), question])
         self.done: list[Step] = []
         self.calls: dict[str, int] = {}
         self.usage = Usage()

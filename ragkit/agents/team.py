@@ -54,7 +54,12 @@ def as_tool(assistant: Assistant) -> Tool:
     ask.__doc__ = (
         f"{assistant.about}\n\nArgs:\n    input: The complete question, with all context.\n"
     )
-    return tool(ask, name=assistant.name, timeout_s=assistant.agent.limits.max_seconds * 1.5 + 5)
+    return tool(
+        ask,
+        name=assistant.name,
+        timeout_s=assistant.agent.limits.max_seconds * 1.5 + 5,
+        sends=any(each.sends for each in assistant.agent.offered),
+    )
 
 
 def team_tools(assistants: Sequence[Assistant], own: Sequence[Tool] = ()) -> list[Tool]:

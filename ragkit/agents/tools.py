@@ -125,7 +125,13 @@ class Tool:
 
 
 @overload
-def tool(function: Callable[..., object], *, name: str = ..., timeout_s: float = ...) -> Tool:
+def tool(
+    function: Callable[..., object],
+    *,
+    name: str = ...,
+    timeout_s: float = ...,
+    sends: bool = ...,
+) -> Tool:
     """Make a tool of a function."""
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ragkit.errors import ModelError, require
 
-_MAX_LENGTH, _MAX_ITEMS = 200, 16
+_MAX_LENGTH, _MAX_ITEMS, _MAX_NAMES = 200, 16, 8
 _LARGEST, _FINEST = 1e9, 1e-6
 
 
@@ -79,8 +79,10 @@ def vocabulary(tokenizer: Any, vocab_size: int) -> Any:
 def bounded(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema with a limit on every string, number and list, and one way to write white space.
 
-    Strings without `maxLength`, `pattern`, `enum` or `const` get 200 characters, lists 16 items,
-    numbers 9 digits before and 6 after the point.
+    Where the schema does not say otherwise, strings get 200 characters, lists 16 items and numbers
+    9 digits before and 6 after the point. An object has the properties that are named, or 8 of any
+    name. A value of any type is a text, a number, a flag or null. That items differ cannot be asked
+    of a grammar.
 
     >>> bounded({"type": "integer"})["maximum"]
     1000000000
@@ -90,22 +92,61 @@ def bounded(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _bounded(node: Mapping[str, Any]) -> dict[str, Any]:
-    kept = dict(node)
-    for key in ("properties", "$defs"):
+    kept = {key: value for key, value in node.items() if key != "uniqueItems"}
+    for key in ("properties", "patternProperties", "$defs"):
         if key in kept:
             kept[key] = {name: _bounded(each) for name, each in kept[key].items()}
-    for key in ("anyOf", "oneOf", "allOf"):
+    for key in ("anyOf", "oneOf", "allOf", "prefixItems"):
         if key in kept:
             kept[key] = [_bounded(each) for each in kept[key]]
+    if kept.get("items") is True:
+        kept["items"] = {}
     if isinstance(kept.get("items"), Mapping):
         kept["items"] = _bounded(kept["items"])
-    return _LIMITS.get(str(kept.get("type")), {}) | kept if _is_open(kept) else kept
+    if not _DECIDES & kept.keys():
+        kept["anyOf"] = [_bounded({"type": each}) for each in _ANY]
+    if {"enum", "const"} & kept.keys():
+        return kept
+    named = kept.get("type", ())
+    for each in [named] if isinstance(named, str) else named:
+        kept = _with_limits(kept, each)
+    return kept
 
 
-def _is_open(node: Mapping[str, Any]) -> bool:
-    return not {"enum", "const", "pattern", "format"} & node.keys()
+def _with_limits(node: dict[str, Any], kind: str) -> dict[str, Any]:
+    if kind == "object":
+        return _with_bounded_names(node)
+    if kind == "array" and "items" not in node and "prefixItems" not in node:
+        node = node | {"items": _bounded({})}
+    limits = dict(_LIMITS.get(kind, {}))
+    for least, most in _RANGES:
+        if most in limits and node.get(least, 0) > limits[most]:
+            limits[most] = 2 * node[least]
+        if least in limits and node.get(most, 0) < limits[least]:
+            limits[least] = 2 * node[most]
+    return limits | node
 
 
+def _with_bounded_names(node: dict[str, Any]) -> dict[str, Any]:
+    """An object without free names; or, where it names none itself, with few and short ones."""
+    others = node.get("additionalProperties", True)
+    closed = node | {"additionalProperties": False}
+    if others is False or node.get("properties") or node.get("patternProperties"):
+        return closed
+    values = _bounded(others if isinstance(others, Mapping) else {})
+    return {"maxProperties": _MAX_NAMES} | closed | {"patternProperties": {_FREE_NAME: values}}
+
+
+_DECIDES = {"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref"}
+_ANY = ("string", "number", "boolean", "null")
+_FREE_NAME = "^[A-Za-z0-9_ -]{1,40}$"
+_RANGES = (
+    ("minLength", "maxLength"),
+    ("minItems", "maxItems"),
+    ("minimum", "maximum"),
+    ("exclusiveMinimum", "maximum"),
+    ("minimum", "exclusiveMaximum"),
+)
 _LIMITS: Mapping[str, dict[str, Any]] = {
     "string": {"maxLength": _MAX_LENGTH},
     "array": {"maxItems": _MAX_ITEMS},

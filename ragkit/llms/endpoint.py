@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -179,9 +180,10 @@ class EndpointLLM:
             text = message.get("content") or message.get("refusal") or ""
             usage = _usage(body.get("usage"))
         except Exception as error:  # whatever a server can cause is an EndpointError
-            if "response_format" in request and getattr(error, "status_code", 0) in _REFUSED:
-                self._takes_schemas = False
-                return self._ask(conversation, options)
+            if _refuses_schema(request, error):
+                reply = self._ask(conversation, replace(options, schema=None))
+                self._takes_schemas = False  # the schema it was, and nothing else
+                return reply
             raise self._explained(error) from error
         return Reply(str(text), self._reason(reason), usage)
 
@@ -220,7 +222,12 @@ class EndpointLLM:
                 for chunk in stream:
                     yield _plain(chunk.to_dict(warnings=False))
         except Exception as error:
-            raise self._explained(error) from error
+            if not _refuses_schema(request, error):
+                raise self._explained(error) from error
+        else:
+            return
+        yield from self._chunks(_without_schema(request))
+        self._takes_schemas = False
 
     def _request(self, conversation: Sequence[Message], options: ChatOptions) -> dict[str, Any]:
         # OpenAI's newer models refuse `max_tokens`; other servers know only that.
@@ -303,6 +310,14 @@ class EndpointLLM:
             return "give the address the server redirects to; redirects are not followed"
         default = "see the server's log" if status >= 500 else remedies[400]
         return remedies.get(status, default)
+
+
+def _refuses_schema(request: Mapping[str, Any], error: Exception) -> bool:
+    return "response_format" in request and getattr(error, "status_code", 0) in _REFUSED
+
+
+def _without_schema(request: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in request.items() if name != "response_format"}
 
 
 def _said(error: Any) -> str:

@@ -218,12 +218,15 @@ class LocalLLM:
                 tokens, unread = [choose(self._torch, logits, options, random)], []
                 if constraint:
                     constraint.accept(tokens)
+            cut = len(tokens) > room - len(generated)  # what is forced may be long
+            tokens = tokens[: room - len(generated)]
             unread = unread + tokens
             generated += tokens
             finished = not tokens or tokens[-1] in self.end_tokens
             if piece := text.grow_to(self._decode(generated)):
                 yield piece
-            finished = finished or text.stopped or bool(constraint and constraint.finished)
+            complete = bool(constraint and constraint.finished and not cut)
+            finished = finished or text.stopped or complete
         if not text.stopped and (piece := text.rest()):
             yield piece
         usage = Usage(len(prompt), len(generated))

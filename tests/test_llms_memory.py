@@ -1,0 +1,226 @@
+"""Sessions: what a model remembers saves work and changes nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from ragkit.errors import MissingExtra
+from ragkit.llms import decoding
+from ragkit.llms.local import LocalLLM
+from ragkit.llms.memory import Memory, Session, open_session
+from ragkit.testing import ScriptedLLM
+from ragkit.types import ChatOptions, Message, Reply, Usage
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+SYSTEM = Message("system", "You answer with tools.")
+FIRST = [SYSTEM, Message("user", "Question: the gap of GaAs?")]
+SECOND = [*FIRST, Message("assistant", "look"), Message("user", "Observation:\n| r1: 0.186 eV")]
+OTHER = [SYSTEM, Message("user", "Question: the gap of silicon, please?")]
+ELSEWHERE = [Message("system", "You are another agent."), Message("user", "Hello")]
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory) -> LocalLLM:
+    """Two layers of random weights, SmolLM2's tokenizer, a window of 192."""
+    try:
+        tokenizer = LocalLLM("smollm2").tokenizer
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("random")
+    config = transformers.LlamaConfig(
+        vocab_size=49152,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=192,
+    )
+    state = torch.get_rng_state()
+    torch.manual_seed(0)
+    model = transformers.LlamaForCausalLM(config)
+    torch.set_rng_state(state)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return LocalLLM(str(folder), dtype="float32")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """More threads than one cost more than they save on a model this small."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture
+def read(llm):
+    """The number of tokens of each forward pass, as they happen."""
+    lengths: list[int] = []
+
+    def note(_: object, args: object, given: dict[str, object]) -> None:
+        lengths.append(given["input_ids"].shape[1])
+
+    hook = llm.model.register_forward_pre_hook(note, with_kwargs=True)
+    yield lengths
+    hook.remove()
+
+
+def drawn(seed: int, max_tokens: int = 8) -> ChatOptions:
+    return ChatOptions(max_tokens, temperature=1.0, seed=seed)
+
+
+def told(session: Session, *conversations: Sequence[Message]) -> list[Reply]:
+    return [session.chat(each, drawn(seed)) for seed, each in enumerate(conversations)]
+
+
+def test_session_when_others_ran_before_then_gives_the_same_bytes(llm):
+    alone = told(llm.session(), FIRST, SECOND, OTHER)
+    told(llm.session(), ELSEWHERE)
+    told(llm.session(), OTHER, FIRST)
+    assert told(llm.session(), FIRST, SECOND, OTHER) == alone
+
+
+def test_session_when_two_take_turns_then_neither_hears_the_other(llm):
+    alone = [told(llm.session(), FIRST, SECOND), told(llm.session(), OTHER, ELSEWHERE)]
+    one, two = llm.session(), llm.session()
+    mixed: list[list[Reply]] = [[], []]
+    for seed, pair in enumerate([(FIRST, OTHER), (SECOND, ELSEWHERE)]):
+        for at, (session, conversation) in enumerate(zip((one, two), pair, strict=True)):
+            mixed[at].append(session.chat(conversation, drawn(seed)))
+    assert mixed == alone
+
+
+def test_session_when_two_run_in_threads_then_each_is_as_alone(llm):
+    alone = told(llm.session(), FIRST, SECOND)
+    results: list[list[Reply]] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(told(llm.session(), FIRST, SECOND)))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [alone] * 3
+
+
+@pytest.mark.parametrize(
+    "earlier", [[FIRST], [OTHER], [ELSEWHERE], [FIRST, OTHER], [OTHER, FIRST, SECOND]], ids=len
+)
+def test_session_when_prompts_diverge_then_replies_are_those_of_a_fresh_one(llm, earlier):
+    session = llm.session()
+    told(session, *earlier)
+    greedy = ChatOptions(12)
+    assert session.chat(SECOND, greedy) == llm.session().chat(SECOND, greedy)
+    assert session.chat(SECOND, greedy) == llm.chat([SECOND], greedy)[0]
+
+
+def test_session_when_the_prompt_grows_then_reads_only_what_is_new(llm, read):
+    system = [Message("system", "Only in this test."), FIRST[1]]
+    longer = [*system, *SECOND[2:]]
+    session = llm.session()
+    session.chat(system, ChatOptions(1))
+    n_first = llm.count_tokens(system)
+    assert (len(read), sum(read)) == (2, n_first)  # the system message, then the rest
+    n_system = read[0]
+    read.clear()
+    session.chat(longer, ChatOptions(1))
+    assert read == [llm.count_tokens(longer) - n_first]
+    read.clear()
+    llm.session().chat(system, ChatOptions(1))
+    assert read == [n_first - n_system]
+
+
+def test_session_when_asked_the_same_again_then_reads_one_token(llm, read):
+    session = llm.session()
+    first = session.chat(FIRST, ChatOptions(1))
+    read.clear()
+    assert session.chat(FIRST, ChatOptions(1)) == first
+    assert read == [1]
+
+
+def test_session_when_used_then_usage_counts_the_whole_prompt(llm):
+    session = llm.session()
+    for conversation in (FIRST, SECOND, FIRST):
+        reply = session.chat(conversation, drawn(1, 5))
+        assert reply.usage == Usage(llm.count_tokens(conversation), 5)
+
+
+def test_session_when_the_window_is_full_then_says_so_and_goes_on(llm):
+    session = llm.session()
+    before = session.chat(FIRST, drawn(3))
+    with pytest.raises(ValueError, match=r"the window of .* is 192"):
+        session.chat([SYSTEM, Message("user", "word " * 200)], drawn(3))
+    assert session.chat(FIRST, drawn(3)) == before
+    reply = session.chat(FIRST, ChatOptions(1000))
+    assert reply.usage.completion_tokens == 192 - llm.count_tokens(FIRST)
+    assert reply.finish_reason == "length"
+    assert session.chat(FIRST, drawn(3)) == before
+
+
+def test_session_when_there_is_no_system_message_then_works_as_well(llm):
+    plain = [Message("user", "Hello")]
+    greedy = ChatOptions(6)
+    session = llm.session()
+    assert session.chat(plain, greedy) == llm.chat([plain], greedy)[0]
+    assert session.chat(FIRST, greedy) == llm.session().chat(FIRST, greedy)
+
+
+def test_session_when_there_is_a_schema_then_forced_tokens_need_no_pass(llm, read):
+    fixed = {"type": "object", "properties": {"name": {"const": "search"}}, "required": ["name"]}
+    session = llm.session()
+    reply = session.chat(FIRST, ChatOptions(schema=fixed))
+    assert reply.text == '{"name": "search"}'
+    assert sum(read) < llm.count_tokens(FIRST)  # at most the system message
+    read.clear()
+    choice = {"enum": ["left", "right"]}
+    answers = [session.chat(each, ChatOptions(schema=choice)).text for each in (FIRST, SECOND)]
+    assert {*answers} <= {'"left"', '"right"'}
+    assert answers == [
+        llm.session().chat(each, ChatOptions(schema=choice)).text for each in (FIRST, SECOND)
+    ]
+
+
+def test_prefixes_when_many_agents_run_then_four_are_kept(llm):
+    for n in range(9):
+        llm.session().chat([Message("system", f"Agent {n}."), Message("user", "Hi")], drawn(0, 1))
+    assert len(llm._prefixes) == 4
+
+
+def test_memory_when_copied_then_neither_changes_the_other(llm):
+    memory = Memory(decoding.growing_cache(llm.model.config))
+    llm._next_logits([5, 6, 7], memory)
+    twin = memory.copy()
+    expected = llm._next_logits([8], memory.copy())
+    llm._next_logits([9, 9, 9, 9], twin)
+    assert (memory.tokens, twin.tokens) == ([5, 6, 7], [5, 6, 7, 9, 9, 9, 9])
+    assert torch.equal(llm._next_logits([8], memory), expected)
+
+
+def test_memory_when_it_keeps_a_prompt_then_forgets_the_rest_and_leaves_one_to_read(llm):
+    memory = Memory(decoding.growing_cache(llm.model.config))
+    assert memory.keep([1, 2, 3]) == [1, 2, 3]
+    llm._next_logits([1, 2, 3, 4, 5], memory)
+    assert memory.keep([1, 2, 9, 9]) == [9, 9]
+    assert (memory.tokens, memory.cache.get_seq_length()) == ([1, 2], 2)
+    llm._next_logits([9, 9], memory)
+    assert memory.keep([1, 2, 9, 9]) == [9]
+    assert (memory.tokens, memory.cache.get_seq_length()) == ([1, 2, 9], 3)
+    assert memory.keep([7]) == [7]
+    assert (memory.tokens, memory.cache.get_seq_length()) == ([], 0)
+    again = Memory(decoding.growing_cache(llm.model.config))
+    assert torch.equal(llm._next_logits([7], memory), llm._next_logits([7], again))
+
+
+def test_open_session_when_a_model_keeps_nothing_then_asks_it_each_time():
+    scripted = ScriptedLLM(["one", "two"])
+    session = open_session(scripted)
+    assert [session.chat(FIRST, ChatOptions()).text for _ in range(2)] == ["one", "two"]
+    assert scripted.conversations == [tuple(FIRST), tuple(FIRST)]
