@@ -27,6 +27,9 @@ bench: $(VENV)/.full $(PEERS)/.done  ## the benchmarks, peers beside; each print
 	$(BIN)/python benchmarks/segmentation.py
 	$(BIN)/python benchmarks/retrieval.py
 	$(BIN)/python benchmarks/demo_index.py
+	$(BIN)/python benchmarks/token_index.py
+	$(BIN)/python benchmarks/actions.py
+	$(BIN)/python benchmarks/agents.py --planner perfect faulty faulty-no-retry rules memory smollm2 --team
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/ingest.py --peers $(PEERS)/bin/python
 	$(BIN)/python benchmarks/query.py --peers $(PEERS)/bin/python

@@ -1,4 +1,4 @@
-"""`make demo`: the main job in one screen. Documents in, cited answers out.
+"""`make demo`: the main job in one screen. Documents in, cited answers out; and an agent's answer.
 
 python notebooks/demo.py [COLLECTION]
 """
@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import ragkit
+from ragkit.agents.definition import load_agent
 
 QUESTIONS = (
     "What band gap does PBE density functional theory give for zincblende gallium arsenide?",
@@ -39,6 +40,17 @@ def main() -> None:
         for citation, check in zip(answer.citations, checks, strict=True):
             place = f"{citation.doc_id}:{citation.start}-{citation.end}"
             print(f"  [{check.number}] {check.state}  {place}")
+    ask_agent("What is the band gap of GaAs?")
+
+
+def ask_agent(question: str) -> None:
+    """Ask the materials agent, and print its steps and its answer."""
+    print(f"\n{question} (the materials agent)")
+    for step in load_agent("materials").stream(question):
+        if step.kind == "action":
+            print(f"  {step.tool} {dict(step.arguments)}")
+        elif step.kind == "final":
+            print(f"  {step.text}")
 
 
 if __name__ == "__main__":

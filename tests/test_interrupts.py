@@ -28,6 +28,13 @@ COMMANDS = {
     "eval": ["--data", "beir", "--retrievers", "bm25,dense"],
     "compare": ["a.run", "b.run", "--qrels", "some.qrels"],
     "tune": ["--data", "beir"],
+    "agent run": ["materials", "What is the band gap of GaAs?"],
+    "agent chat": ["materials"],
+    "agent list": [],
+    "agent show": ["materials"],
+    "trace list": [],
+    "trace show": [],
+    "trace replay": [],
     "models list": [],
     "models install": ["minilm"],
     "index add": [str(ARTICLES), "--to", "new.rag"],
@@ -54,6 +61,7 @@ def folder(tmp_path_factory):
     lines = [f"doc-{i},Oxide {i} has a band gap of {i % 7}.5 eV." for i in range(30)]
     (folder / "notes.csv").write_text("\n".join(["id,text", *lines]))
     run(folder, ["index", "add", "notes.csv", "--to", "notes.rag"])
+    run(folder, ["agent", "run", "materials", "What is the band gap of GaAs?"])
     asked = run(folder, ["ask", "What is the band gap of oxide 3?", "--in", "notes.rag", "--json"])
     (folder / "answer.json").write_text(asked.stdout)
     beir = folder / "beir"

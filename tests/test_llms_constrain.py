@@ -156,8 +156,6 @@ def written(smol: LocalLLM, words: Any, schema: Mapping[str, Any], seed: int) ->
 def is_sound(text: str) -> bool:
     """Whether a reply is an action whose arguments its tool takes."""
     _, action, error = parse_action(text)
-    if action is None and "control characters" in error:
-        return True  # a reply may be refused for what is in its texts
     assert action is not None, (error, text)
     if action.tool in TOOLS:
         TOOLS[action.tool].check(action.arguments)
@@ -189,16 +187,17 @@ def test_chat_when_the_weights_are_random_then_every_reply_is_an_action(random_l
 
 
 @pytest.mark.slow
-def test_chat_when_two_thousand_actions_are_drawn_then_all_are_sound(random_llm):
-    texts = actions_of(random_llm, 2000)
-    assert sum(map(is_sound, texts)) == 2000
+def test_chat_when_hundreds_of_actions_are_drawn_then_all_are_sound(random_llm):
+    texts = actions_of(random_llm, 300)  # benchmarks/actions.py draws 2,000
+    assert sum(map(is_sound, texts)) == 300
     names = {json.loads(text)["action"]["name"] for text in texts}
     assert names == {*TOOLS, "answer", "refuse"}
 
 
 @pytest.mark.slow
 def test_chat_when_smollm2_acts_then_every_reply_is_an_action(smol):
-    assert sum(map(is_sound, actions_of(smol, 100))) == 100
+    torch.set_num_threads(2)
+    assert sum(map(is_sound, actions_of(smol, 10))) == 10
 
 
 def test_constraint_when_tokens_are_drawn_evenly_then_every_reply_is_an_action(smol, words):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 
@@ -18,6 +19,7 @@ def run() -> None:
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
+        _try_again(interrupt)
     try:
         from ragkit.cli import main
 
@@ -30,3 +32,18 @@ def run() -> None:
     finally:
         # While Python shuts down the signal ends it, which shells show as 130, without a word.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _try_again(interrupt: Callable[[int, FrameType | None], None]) -> None:
+    """Interrupt once more where Python drops an interrupt: in a destructor or a weak reference."""
+    if not hasattr(signal, "setitimer"):
+        return
+
+    def dropped(unraisable: sys.UnraisableHookArgs) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    signal.signal(signal.SIGALRM, interrupt)
+    sys.unraisablehook = dropped

@@ -79,10 +79,10 @@ def vocabulary(tokenizer: Any, vocab_size: int) -> Any:
 def bounded(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema with a limit on every string, number and list, and one way to write white space.
 
-    Where the schema does not say otherwise, strings get 200 characters, lists 16 items and numbers
-    9 digits before and 6 after the point. An object has the properties that are named, or 8 of any
-    name. A value of any type is a text, a number, a flag or null. That items differ cannot be asked
-    of a grammar.
+    Where the schema does not say otherwise, strings get 200 characters and no control characters,
+    lists 16 items and numbers 9 digits before and 6 after the point. An object has the properties
+    that are named, or 8 of any name. A value of any type is a text, a number, a flag or null. That
+    items differ cannot be asked of a grammar.
 
     >>> bounded({"type": "integer"})["maximum"]
     1000000000
@@ -139,6 +139,11 @@ def _with_bounded_names(node: dict[str, Any]) -> dict[str, Any]:
 
 _DECIDES = {"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref"}
 _ANY = ("string", "number", "boolean", "null")
+# Characters that have no place in a line of text: control, direction, invisible ones.
+_NOT_TEXT = (
+    r"\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    r"\ufff9-\ufffb\U000e0000-\U000e0fff"
+)
 _FREE_NAME = "^[A-Za-z0-9_ -]{1,40}$"
 _RANGES = (
     ("minLength", "maxLength"),
@@ -148,7 +153,7 @@ _RANGES = (
     ("minimum", "exclusiveMaximum"),
 )
 _LIMITS: Mapping[str, dict[str, Any]] = {
-    "string": {"maxLength": _MAX_LENGTH},
+    "string": {"maxLength": _MAX_LENGTH, "pattern": f"^[^{_NOT_TEXT}]*$"},
     "array": {"maxItems": _MAX_ITEMS},
     "integer": {"minimum": -int(_LARGEST), "maximum": int(_LARGEST)},
     "number": {"minimum": -_LARGEST, "maximum": _LARGEST, "multipleOf": _FINEST},

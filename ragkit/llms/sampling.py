@@ -56,9 +56,11 @@ def choose(torch: Any, logits: torch.Tensor, options: ChatOptions, random: objec
     """
     if options.temperature == 0:
         return int(logits.argmax())
+    open_ = torch.nonzero(logits != -torch.inf)[:, 0]  # (allowed,): a grammar leaves few
+    logits = logits[open_]
     chances = ((logits - logits.max()) / options.temperature).softmax(-1)
     if options.top_p < 1:
         ordered, tokens = chances.sort(descending=True, stable=True)
         before = ordered.cumsum(-1) - ordered
         chances[tokens[before >= options.top_p]] = 0
-    return int(torch.multinomial(chances, 1, generator=random))
+    return int(open_[torch.multinomial(chances, 1, generator=random)])
