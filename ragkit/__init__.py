@@ -14,6 +14,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ragkit.agents.definition import AgentOptions, load_agent
+    from ragkit.agents.react import ReAct
+    from ragkit.agents.tools import tool
     from ragkit.collection import Collection
     from ragkit.description import Settings
     from ragkit.embedders import load_embedder
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AgentOptions": "ragkit.agents.definition",
     "Answer": "ragkit.types",
     "Chunk": "ragkit.types",
     "Citation": "ragkit.types",
@@ -42,12 +46,15 @@ _HOMES = {
     "Loss": "ragkit.types",
     "QA": "ragkit.pipeline",
     "RagkitError": "ragkit.errors",
+    "ReAct": "ragkit.agents.react",
     "Reranked": "ragkit.pipeline",
     "Settings": "ragkit.description",
     "collect_losses": "ragkit.losses",
+    "load_agent": "ragkit.agents.definition",
     "load_embedder": "ragkit.embedders",
     "load_llm": "ragkit.llms",
     "load_recipe": "ragkit.recipes",
+    "tool": "ragkit.agents.tools",
     "verify_answer": "ragkit.verification",
     "verify_sentences": "ragkit.verification",
 }
@@ -55,6 +62,7 @@ _RENAMED = {"collect_losses": "collect"}
 
 __all__ = [
     "QA",
+    "AgentOptions",
     "Answer",
     "Chunk",
     "Citation",
@@ -66,12 +74,15 @@ __all__ = [
     "LongContextReader",
     "Loss",
     "RagkitError",
+    "ReAct",
     "Reranked",
     "Settings",
     "collect_losses",
+    "load_agent",
     "load_embedder",
     "load_llm",
     "load_recipe",
+    "tool",
     "verify_answer",
     "verify_sentences",
 ]

@@ -12,6 +12,8 @@ from ragkit.agents.definition import (
     load_definition,
     system_prompts,
 )
+from ragkit.agents.ledger import Ledger
+from ragkit.agents.tools import run_tool
 from ragkit.errors import RagkitError
 from ragkit.testing import ScriptedLLM
 
@@ -122,3 +124,26 @@ def test_load_agent_when_an_option_makes_no_sense_refuses():
         load_agent("materials", AgentOptions(limits={"max_stepz": 3}))
     with pytest.raises(ValueError, match="max_steps is 0"):
         load_agent("materials", AgentOptions(limits={"max_steps": 0}))
+
+
+def test_load_agent_when_it_reads_a_database_can_select_from_the_listed_tables_only(tmp_path):
+    import sqlite3
+
+    with sqlite3.connect(tmp_path / "sales.db") as database:
+        database.execute("CREATE TABLE orders (item TEXT, price REAL)")
+        database.execute("CREATE TABLE secrets (word TEXT)")
+        database.execute("INSERT INTO orders VALUES ('lamp', 12.5)")
+    (tmp_path / "sales.toml").write_text(
+        "name = 'sales'\nabout = 'y'\ntoolkits = ['sql']\n"
+        "database = 'sales.db'\ntables = ['orders']\n"
+    )
+    (tmp_path / "sales.md").write_text("## agent\nYou answer from tables.\n")
+    agent = load_agent(tmp_path / "sales.toml", scripted())
+    [table] = agent.tools
+    assert run_tool(table, {"sql": "SELECT item FROM orders"}, Ledger()).result.rows == [
+        {"item": "lamp"}
+    ]
+    assert "secrets" in run_tool(table, {"sql": "SELECT word FROM secrets"}, Ledger()).error
+    (tmp_path / "sales.toml").write_text("name = 'sales'\nabout = 'y'\ntoolkits = ['sql']\n")
+    with pytest.raises(RagkitError, match="no `database`"):
+        load_agent(tmp_path / "sales.toml", scripted())

@@ -43,24 +43,28 @@ class AgentDefinition(BaseModel):
     Attributes:
         name: What it is called.
         about: One sentence.
-        toolkits: Where its tools come from: "materials", "calculator", "library".
+        toolkits: Where its tools come from: "materials", "calculator", "library", "sql".
         llm: The default planner: "rules" (no language model) or a model's name.
         backend: Of the materials toolkit: "snapshot" or "live".
         limits: See `ragkit.agents.steps.Limits`.
         permissions: By tool name: "allow", "ask" or "deny".
         assistants: Of `team=True`, by name.
+        database: Of the sql toolkit: a SQLite file, relative to the definition's folder.
+        tables: Of the sql toolkit: those that may be read; empty means all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     about: str
-    toolkits: list[Literal["materials", "calculator", "library"]] = Field(min_length=1)
+    toolkits: list[Literal["materials", "calculator", "library", "sql"]] = Field(min_length=1)
     llm: str = RULES
     backend: Literal["snapshot", "live"] = "snapshot"
     limits: dict[str, int | float] = {}
     permissions: dict[str, Permission] = {}
     assistants: dict[str, AssistantDefinition] = {}
+    database: str = ""
+    tables: list[str] = []
     folder: Path = Path()
     prompts: dict[str, str] = {}
 
@@ -215,9 +219,19 @@ def _toolkits(definition: AgentDefinition, options: AgentOptions) -> tuple[list[
             from ragkit.agents.calculator import calculator_tools
 
             tools += calculator_tools()
+        elif kit == "sql":
+            tools.append(_sql(definition))
         else:
             tools += _library(definition, options)
     return tools, related
+
+
+def _sql(definition: AgentDefinition) -> Tool:
+    from ragkit.agents.sql import sql_tool
+
+    if not definition.database:
+        raise RagkitError(f"the agent {definition.name!r} has the sql toolkit and no `database`")
+    return sql_tool(definition.folder / definition.database, tables=definition.tables or None)
 
 
 def _library(definition: AgentDefinition, options: AgentOptions) -> list[Tool]:
