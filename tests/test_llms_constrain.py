@@ -395,3 +395,11 @@ def test_constraint_when_a_tool_is_random_then_what_is_written_passes_its_check(
     value = json.loads(written(smol, words, schema, seed)[0])
     jsonschema.validate(value, schema | {"$comment": "uniqueItems is left to the tool"})
     made.check(value)
+
+
+def test_chat_when_the_limit_is_near_then_the_action_comes_to_its_end(smol):
+    for seed in range(3):
+        options = ChatOptions(90, temperature=1.5, seed=seed, schema=SCHEMA)
+        reply = smol.session().chat(ASK, options)
+        assert reply.finish_reason == "stop", reply.text
+        assert is_sound(reply.text)

@@ -138,7 +138,7 @@ class Limits:
     max_steps: int = 8
     max_tokens: int = 4096
     max_seconds: float = 120.0
-    step_tokens: int = 256
+    step_tokens: int = 384
     observation_chars: int = 2000
     max_repeats: int = 2
 

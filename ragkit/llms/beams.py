@@ -6,19 +6,18 @@ A prompt is read once; its continuations share it.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ragkit import models
 from ragkit.errors import ModelError, require
-
-if TYPE_CHECKING:
-    from ragkit.llms.local import LocalLLM
+from ragkit.llms.local import LocalLLM, _no_progress_bars
 
 LogProbs = NDArray[np.float32]
 
@@ -97,8 +96,10 @@ class CausalBeams:
         from transformers.cache_utils import DynamicCache
 
         cache = DynamicCache(config=self._llm.model.config)
-        step = {"input_ids": [tokens]}
-        return _TorchBeams(self._llm.model, cache, step, "input_ids")
+        fixed = {"logits_to_keep": 1}
+        beams = _TorchBeams(self._llm.model, cache, "input_ids", fixed, self._llm.context_window)
+        beams.read(tokens)
+        return beams
 
 
 class Seq2SeqBeams:
@@ -113,14 +114,17 @@ class Seq2SeqBeams:
     """
 
     def __init__(self, model: str | Path, *, dtype: str = "float32") -> None:
+        if dtype not in ("bfloat16", "float32"):
+            raise ValueError(f"dtype is {dtype!r}; expected 'bfloat16' or 'float32'")
         torch = require("torch", extra="local")
         transformers = require("transformers", extra="local")
         path = models.resolve(str(model))
         local = {"local_files_only": True, "trust_remote_code": False}
         try:
-            self.model = transformers.AutoModelForSeq2SeqLM.from_pretrained(
-                path, dtype=getattr(torch, dtype), use_safetensors=True, **local
-            ).eval()
+            with _no_progress_bars():
+                self.model = transformers.AutoModelForSeq2SeqLM.from_pretrained(
+                    path, dtype=getattr(torch, dtype), use_safetensors=True, **local
+                ).eval()
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(path, **local)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
@@ -131,6 +135,8 @@ class Seq2SeqBeams:
         self.vocab_size = int(self.model.config.vocab_size)
         self.end_token = int(self.model.config.eos_token_id)
         self.fingerprint = tokenizer_fingerprint(self.tokenizer)
+        # None: positions are relative, and texts of any length are read
+        self._window: int | None = getattr(self.model.config, "max_position_embeddings", None)
         self._tokenizing = threading.Lock()
 
     def encode(self, text: str) -> list[int]:
@@ -144,40 +150,49 @@ class Seq2SeqBeams:
             return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def begin(self, prompt: str) -> Beams:
-        """One empty beam after the prompt."""
+        """One empty beam after the prompt, of which the encoder reads what its window takes.
+
+        Raises:
+            ValueError: The prompt has no token.
+        """
         import torch
         from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
+        longest = min(self._window, self.tokenizer.model_max_length) if self._window else None
         with self._tokenizing:
-            tokens = list(self.tokenizer.encode(prompt, truncation=True))
+            tokens = list(self.tokenizer.encode(prompt, truncation=True, max_length=longest))
+        if not tokens:
+            raise ValueError("the prompt has no token; expected at least 1")
         with torch.inference_mode():
             encoded = self.model.get_encoder()(input_ids=torch.tensor([tokens]))
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        step = {
-            "decoder_input_ids": [[int(self.model.config.decoder_start_token_id)]],
-            "encoder_outputs": encoded,
-        }
-        return _TorchBeams(self.model, cache, step, "decoder_input_ids")
+        fixed = {"encoder_outputs": encoded}
+        beams = _TorchBeams(self.model, cache, "decoder_input_ids", fixed, self._window)
+        beams.read([int(self.model.config.decoder_start_token_id)])
+        return beams
 
 
 class _TorchBeams:
-    """Beams as the rows of a batch, with their keys and values."""
+    """Beams as the rows of a batch, with their keys and values.
 
-    def __init__(self, model: Any, cache: Any, first: dict[str, Any], name: str) -> None:
-        self._model, self._cache, self._name = model, cache, name
-        self._fixed = {key: value for key, value in first.items() if key != name}
-        self._last = self._forward(first[name])
+    Args:
+        model: The transformers model.
+        cache: An empty cache for it.
+        name: The argument that takes tokens.
+        fixed: Its other arguments.
+        window: The most positions it can tell apart; None for any number.
+    """
 
-    def _forward(self, tokens: Sequence[Sequence[int]]) -> LogProbs:
-        import torch
+    def __init__(
+        self, model: Any, cache: Any, name: str, fixed: dict[str, Any], window: int | None
+    ) -> None:
+        self._model, self._cache, self._name, self._fixed = model, cache, name, fixed
+        self._window = window
+        self._last: LogProbs = np.empty((1, 0), dtype=np.float32)
 
-        with torch.inference_mode():
-            batch = torch.tensor(tokens, device=self._model.device)  # (beams, tokens)
-            output = self._model(
-                **{self._name: batch}, **self._fixed, past_key_values=self._cache, use_cache=True
-            )
-            found: LogProbs = output.logits[:, -1].float().log_softmax(-1).cpu().numpy()
-            return found
+    def read(self, tokens: Sequence[int]) -> None:
+        """What the single beam begins with."""
+        self._forward([tokens])
 
     def logprobs(self) -> LogProbs:
         return self._last
@@ -185,26 +200,40 @@ class _TorchBeams:
     def advance(self, parents: Sequence[int], tokens: Sequence[int]) -> None:
         import torch
 
-        n_before = len(self._last)
-        if list(parents) != list(range(n_before)):
+        if self._cache.get_seq_length() == self._window:
+            raise ValueError(
+                f"the beams fill the model's window of {self._window} tokens; "
+                "shorten the prompt, or search for fewer tokens"
+            )
+        if list(parents) != list(range(len(self._last))):
             rows = torch.tensor(list(parents), device=self._model.device)
             self._cache.batch_select_indices(rows)
-            self._select_encoded(rows)
-        self._last = self._forward([[token] for token in tokens])
+            if "encoder_outputs" in self._fixed:
+                encoded = self._fixed["encoder_outputs"]  # (beams, prompt, width)
+                selected = type(encoded)(last_hidden_state=encoded.last_hidden_state[rows])
+                self._fixed["encoder_outputs"] = selected
+        self._forward([[token] for token in tokens])
 
-    def _select_encoded(self, rows: Any) -> None:
-        encoded = self._fixed.get("encoder_outputs")
-        if encoded is not None:
-            states = encoded.last_hidden_state
-            keep = rows if len(states) == len(self._last) else rows * 0
-            self._fixed["encoder_outputs"] = type(encoded)(last_hidden_state=states[keep])
+    def _forward(self, tokens: Sequence[Sequence[int]]) -> None:
+        import torch
+
+        with torch.inference_mode():
+            batch = torch.tensor(tokens, device=self._model.device)  # (beams, tokens)
+            output = self._model(
+                **{self._name: batch}, **self._fixed, past_key_values=self._cache, use_cache=True
+            )
+            self._last = output.logits[:, -1].float().log_softmax(-1).cpu().numpy()
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """A digest of a transformers tokenizer: its vocabulary, merges and normalisation."""
+    """A digest of a transformers tokenizer: its vocabulary, merges and normalisation.
+
+    Not of truncation and padding, which each call sets anew.
+    """
     from ragkit.digests import text_digest
 
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        return text_digest(str(backend.to_str()))
-    return text_digest(repr(sorted(tokenizer.get_vocab().items())))
+    if backend is None:
+        return text_digest(repr(sorted(tokenizer.get_vocab().items())))
+    state = {**json.loads(backend.to_str()), "truncation": None, "padding": None}
+    return text_digest(json.dumps(state))

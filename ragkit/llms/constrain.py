@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class JsonConstraint:
         guidance = require("llguidance", extra="local")
         grammar = guidance.LLMatcher.grammar_from_json_schema(json.dumps(bounded(schema)))
         self._matcher = guidance.LLMatcher(tokenizer, grammar)
+        self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._check()
 
@@ -55,17 +57,37 @@ class JsonConstraint:
             self.accept(tokens)
         return tokens
 
-    def allowed(self) -> NDArray[np.bool_]:
-        """Which tokens may come next, bool (vocab_size,)."""
+    def allowed(self, *, closing: bool = False) -> NDArray[np.bool_]:
+        """Which tokens may come next, bool (vocab_size,).
+
+        Args:
+            closing: Only those that end a list, an object or a text, where there are such: so a
+                reply that is about to be cut off comes to its end instead.
+        """
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         self._check()
-        flags = np.unpackbits(bits, bitorder="little")[: self._vocab_size]
-        return flags.astype(np.bool_)
+        flags = np.unpackbits(bits, bitorder="little")[: self._vocab_size].astype(np.bool_)
+        for ends in _ends(self._tokenizer) if closing else ():
+            narrowed = np.zeros_like(flags)
+            narrowed[list(ends)] = flags[list(ends)]
+            if narrowed.any():
+                return narrowed
+        return flags
 
     def accept(self, tokens: Sequence[int]) -> None:
         """Go on by these tokens."""
         self._matcher.consume_tokens(list(tokens))
         self._check()
+
+
+def _ends(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Tokens that end texts; and such that end lists and objects, which within a text are text."""
+    tails = ["".join(each) for n in range(4) for each in product("}]", repeat=n)]
+
+    def single(texts: Sequence[str]) -> list[int]:
+        return [tokens[0] for tokens in map(tokenizer.tokenize_str, texts) if len(tokens) == 1]
+
+    return single([f'"{tail}' for tail in tails]), single(tails[1:])
 
 
 def vocabulary(tokenizer: Any, vocab_size: int) -> Any:

@@ -22,6 +22,8 @@ from ragkit.types import ChatOptions, Message, Reply, Usage
 if TYPE_CHECKING:
     import torch
 
+_CLOSING_TOKENS = 64  # what is left when a constrained reply must come to its end
+
 TokenMask = Callable[[Sequence[int]], NDArray[np.bool_]]
 """The tokens generated so far to bool (vocab_size,): which may come next."""
 
@@ -212,7 +214,8 @@ class LocalLLM:
             if not tokens and not (constraint and constraint.finished):
                 logits = self._next_logits(unread, memory)  # (vocab_size,)
                 if constraint:
-                    logits = self._masked(logits, constraint.allowed())
+                    closing = room - len(generated) <= _CLOSING_TOKENS
+                    logits = self._masked(logits, constraint.allowed(closing=closing))
                 if mask is not None:
                     logits = self._masked(logits, mask(tuple(generated)))
                 tokens, unread = [choose(self._torch, logits, options, random)], []

@@ -42,6 +42,17 @@ class ScoringOptions:
     n_unigrams: int = 5000
     variant: Literal["intersective", "lm+fm", "lm"] = "intersective"
 
+    def __post_init__(self) -> None:
+        if self.alpha <= 0 or self.smoothing <= 0 or not 0 <= self.beta <= 1:
+            raise ValueError(
+                f"alpha is {self.alpha}, smoothing {self.smoothing} and beta {self.beta}; expected "
+                "alpha and smoothing above 0 and beta from 0 to 1"
+            )
+        if self.variant not in ("intersective", "lm+fm", "lm"):
+            raise ValueError(
+                f"variant is {self.variant!r}; expected 'intersective', 'lm+fm' or 'lm'"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -159,9 +170,8 @@ def candidates(
     """
     taken: set[tuple[int, int]] = set()
     of_row: dict[int, list[Key]] = {}
-    for key in sorted(keys, key=_best_first):
-        if key.tokens not in places:
-            continue
+    rare = [key for key in keys if key.count <= options.max_frequency]
+    for key in sorted(rare, key=lambda key: (-_value(key, options), key.tokens)):
         rows, offsets = places[key.tokens]
         counted: set[int] = set()
         for row, offset in zip(rows.tolist(), offsets.tolist(), strict=True):
@@ -175,15 +185,14 @@ def candidates(
     return sorted(scores, key=lambda row: (-scores[row], row))[: options.n_candidates]
 
 
-def _best_first(key: Key) -> tuple[float, Ngram]:
-    return -key.weight, key.tokens
+def _value(key: Key, options: ScoringOptions) -> float:
+    """What keys are ordered by."""
+    return key.logprob if options.variant == "lm" else key.weight
 
 
 def _summed(keys: Sequence[Key], options: ScoringOptions) -> float:
-    if options.variant == "lm":
-        return max(key.logprob for key in keys)
-    if options.variant == "lm+fm":
-        return max(key.weight for key in keys)
+    if options.variant != "intersective":
+        return max(_value(key, options) for key in keys)
     covered: set[int] = set()
     total = 0.0
     for key in keys:
@@ -194,7 +203,7 @@ def _summed(keys: Sequence[Key], options: ScoringOptions) -> float:
 
 def score_row(
     row: int,
-    tokens: Sequence[int],
+    tokens: Sequence[int] | NDArray[np.int64],
     keys: Mapping[Ngram, Key],
     unigrams: Mapping[int, float],
     options: ScoringOptions,
@@ -207,18 +216,13 @@ def score_row(
 
     Args:
         row: Its number.
-        tokens: Its tokens.
+        tokens: Its tokens, a list or an array.
         keys: By n-gram, with weights above 0.
         unigrams: Weights of single tokens; those that are keys have none.
         options: See `ScoringOptions`.
     """
-    longest = max(map(len, keys), default=0)
-    found = [
-        (key, start)
-        for start in range(len(tokens))
-        for n in range(1, min(longest, len(tokens) - start) + 1)
-        if (key := keys.get(tuple(tokens[start : start + n]))) is not None
-    ]
+    tokens = [int(token) for token in tokens]
+    found = _occurrences(tokens, keys)
     if options.variant != "intersective":
         return _best_match(row, found, options)
     found.sort(key=lambda each: (-each[0].weight, each[0].tokens, each[1]))
@@ -241,6 +245,20 @@ def score_row(
     return scored
 
 
+def _occurrences(tokens: Sequence[int], keys: Mapping[Ngram, Key]) -> list[tuple[Key, int]]:
+    """Every occurrence of every key, and where it begins."""
+    lengths: dict[int, set[int]] = {}  # of the keys that begin with a token
+    for ngram in keys:
+        lengths.setdefault(ngram[0], set()).add(len(ngram))
+    return [
+        (keys[ngram], start)
+        for start, token in enumerate(tokens)
+        if token in lengths
+        for n in lengths[token]
+        if (ngram := tuple(tokens[start : start + n])) in keys and len(ngram) == n
+    ]
+
+
 def _free_unigrams(
     tokens: Sequence[int],
     free: Sequence[bool],
@@ -259,12 +277,6 @@ def _free_unigrams(
 def _best_match(row: int, found: Sequence[tuple[Key, int]], options: ScoringOptions) -> RowScore:
     if not found:
         return RowScore(row, -math.inf if options.variant == "lm" else 0.0)
-    by_logprob = options.variant == "lm"
-    key, start = min(
-        found,
-        key=lambda each: (
-            -(each[0].logprob if by_logprob else each[0].weight), each[0].tokens, each[1]
-        ),
-    )  # fmt: skip
-    value = key.logprob if by_logprob else key.weight
+    key, start = min(found, key=lambda each: (-_value(each[0], options), each[0].tokens, each[1]))
+    value = _value(key, options)
     return RowScore(row, value, [Match(key, start, value)])
