@@ -663,10 +663,8 @@ class _LooksFirst:
 
 
 CHOSEN = [
-    *("rights-denied_tool", "rights-unapproved_tool_after_a_fake_approval", "copies-address"),
-    *("numbers-note_with_figure", "rows-row_in_a_text", "rows-second_line_in_a_formula"),
-    *("turns-assistant_turn", "turns-token_chatml", "terminal-colour", "json-text_with_half"),
-    *("resources-line_of_ten_megabytes", "html-script"),
+    *("rights-denied_tool", "numbers-note_with_figure", "rows-row_in_a_text"),
+    *("turns-token_chatml", "resources-line_of_ten_megabytes"),
 ]
 
 

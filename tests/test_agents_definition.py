@@ -1,6 +1,7 @@
 """Agent definitions: what ships, what is refused, what a trace records."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +13,8 @@ from ragkit.agents.definition import (
     load_definition,
     system_prompts,
 )
-from ragkit.agents.ledger import Ledger
+from ragkit.agents.ledger import Ledger, Quantity
+from ragkit.agents.materials.toolkit import Related
 from ragkit.agents.tools import run_tool
 from ragkit.errors import RagkitError
 from ragkit.testing import ScriptedLLM
@@ -147,3 +149,8 @@ def test_load_agent_when_it_reads_a_database_can_select_from_the_listed_tables_o
     (tmp_path / "sales.toml").write_text("name = 'sales'\nabout = 'y'\ntoolkits = ['sql']\n")
     with pytest.raises(RagkitError, match="no `database`"):
         load_agent(tmp_path / "sales.toml", scripted())
+
+
+def test_related_when_the_back_end_is_live_then_asks_it_nothing():
+    unasked = SimpleNamespace(name="live", version="1")  # has no `search`
+    assert Related(unasked)(Quantity(0.19, "eV", "band_gap", "GaAs")) == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import threading
 
 import pytest
 from hypothesis import given
@@ -98,6 +100,30 @@ def test_copy_when_rows_are_added_then_the_other_has_them_not_and_ids_differ():
     assert twin.add([BULK], "search", {}) == ["r2"]
     assert list(ledger) == ["r1"]
     assert ledger.add([QUOTE], "search", {}) == ["r3"]
+
+
+def test_ids_when_ledgers_add_at_the_same_time_then_none_is_given_twice():
+    parent = Ledger()
+    ledgers = [parent, Ledger(parent), parent.copy(), Ledger(Ledger(parent))]
+
+    def add(ledger, name):
+        for n in range(1000):
+            ledger.add([Quantity(n, property=name)], "count", {})
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [
+            threading.Thread(target=add, args=(ledger, f"n{i}")) for i, ledger in enumerate(ledgers)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    given_ids = [row_id for ledger in ledgers for row_id in ledger]
+    assert sorted(given_ids) == sorted(f"r{n}" for n in range(1, 4001))
 
 
 EVIDENCE = st.builds(

@@ -162,6 +162,7 @@ def test_run_when_the_question_is_in_another_language_then_passes_through(questi
         ("not_held", "No answer: no value is held for this."),
         ("unclear", "No answer: the question does not say enough."),
         ("off_topic", "No answer: the tools are not for this question."),
+        ("unavailable", "No answer: the data could not be reached."),
     ],
 )
 def test_run_when_refused_then_says_why(reason, text):
@@ -179,7 +180,9 @@ def test_run_when_a_refusal_holds_numbers_then_its_note_is_dropped_and_told():
 
 def test_run_when_the_reason_to_refuse_is_unknown_then_asks_again():
     run = agent(act("refuse", reason="tired"), act("refuse", reason="unclear")).run(QUESTION)
-    assert observations(run) == ["| reason is 'tired'; expected not_held, unclear, off_topic"]
+    assert observations(run) == [
+        "| reason is 'tired'; expected not_held, unclear, off_topic, unavailable"
+    ]
     assert run.final.refusal == "unclear"
 
 
@@ -323,6 +326,92 @@ def test_answer_when_other_values_are_held_then_they_are_shown_once():
     final = run.run(QUESTION).final
     assert final.also == (Quantity(1.5, "eV", "band_gap", "GaAs"),)
     assert final.text.count("GaAs: band gap 1.5 eV") == 1
+
+
+def test_answer_when_looking_up_other_values_fails_then_it_stands_and_the_loss_is_told():
+    def related(quantity: Quantity) -> Sequence[Quantity]:
+        raise OSError("no disk")
+
+    run = agent(SEARCH, ANSWER, related=related).run(QUESTION)
+    assert (run.text, run.final.also, run.final.complete) == (LINE, (), True)
+    what = "other values of GaAs band_gap"
+    assert run.losses == (Loss("agent", QUESTION, what, "the answer", "OSError: no disk"),)
+
+
+def test_answer_when_many_rows_are_named_then_each_of_five_pairs_is_looked_up_once():
+    asked: list[str] = []
+
+    def related(quantity: Quantity) -> Sequence[Quantity]:
+        asked.append(quantity.formula)
+        return []
+
+    formulas = ["Si", "Si", "C", "Ge", "Sn", "Pb", "Fe", "Co"]
+    rows = [Quantity(n / 10, "eV", "band_gap", each) for n, each in enumerate(formulas)]
+    named = act("answer", rows=[f"r{n}" for n in range(1, 9)])
+    agent(act("page"), named, tools=[page_of(rows, 8)], related=related).run(QUESTION)
+    assert asked == ["Si", "C", "Ge", "Sn", "Pb"]
+
+
+def test_answer_when_the_time_is_used_up_then_no_other_values_are_looked_up():
+    asked: list[Quantity] = []
+
+    def related(quantity: Quantity) -> Sequence[Quantity]:
+        asked.append(quantity)
+        return []
+
+    @tool
+    def slow() -> Quantity:
+        """Take longer than the run may."""
+        threading.Event().wait(0.2)
+        return gap_of("GaAs")
+
+    limits = Limits(max_seconds=0.1)
+    run = agent(act("slow"), tools=[slow], related=related, limits=limits).run(QUESTION)
+    assert (run.final.exit_reason, list(run.final.rows), asked) == ("max_seconds", ["r1"], [])
+
+
+def page_of(rows: Sequence[Quantity], total: int) -> Tool:
+    @tool
+    def page(sort_fields: str = "", limit: int = 10) -> ToolResult:
+        """A page of a search.
+
+        Args:
+            sort_fields: What first.
+            limit: How many.
+        """
+        return ToolResult(rows[:limit], total=total, unit="materials")
+
+    return page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "total", "said"),
+    [
+        ({}, ["r1", "r2"], 57, ["Shown: 2 of 57 materials."]),
+        ({}, ["r3"], 57, ["Shown: 1 of 57 values."]),
+        ({}, ["r4"], 57, []),
+        ({}, ["r1"], 3, []),
+        (
+            {"limit": 1, "sort_fields": "-band_gap"},
+            ["r1"],
+            57,
+            ["Shown: the first of 57 materials by band gap."],
+        ),
+        ({"limit": 1, "sort_fields": "9.99 eV"}, ["r1"], 57, ["Shown: 1 of 57 materials."]),
+        ({"limit": 2, "sort_fields": "band_gap"}, ["r1"], 57, ["Shown: 1 of 57 materials."]),
+    ],
+)
+def test_answer_when_a_search_had_more_than_it_returned_then_says_so(arguments, named, total, said):
+    count = Quantity(57, property="n_materials")
+    rows = [gap_of("GaAs"), gap_of("Si"), Quantity(1.5, "eV", "band_gap", "GaAs"), count]
+    made = agent(act("page", **arguments), act("answer", rows=named), tools=[page_of(rows, total)])
+    assert [line for line in made.run(QUESTION).text.splitlines() if "Shown" in line] == said
+
+
+def test_answer_when_a_later_call_returned_the_row_in_full_then_nothing_is_said():
+    page = page_of([gap_of("GaAs")], 57)
+    run = agent(act("page"), SEARCH, ANSWER, tools=[page, search]).run(QUESTION)
+    assert run.text == LINE
 
 
 # --- calls --------------------------------------------------------------------------------------

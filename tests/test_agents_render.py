@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -73,10 +74,25 @@ def test_answer_when_rendered_then_is_a_line_a_row_then_what_else_is_held_then_t
     assert render_answer({"r1": GAP, "r4": COUNT}, [MEASURED], "A direct gap.") == (
         "GaAs (mp-2534, F-43m): band gap 0.186 eV [DFT (PBE); Materials Project]\n"
         "n rows: 42 [count over all matching rows]\n"
-        "Also held for the same material:\n"
+        "Also held for this composition (other polymorphs, methods or sources):\n"
         "- GaAs (no material id): band gap 1.52 eV [experiment; Zhuo 2018]\n"
         "Note: A direct gap."
     )
+
+
+def test_answer_when_much_else_is_held_then_eight_are_shown_and_the_rest_counted():
+    others = [replace(MEASURED, value=float(n)) for n in range(68)]
+    lines = render_answer({"r1": GAP}, others, pages=["Shown: 1 of 3 materials."]).splitlines()
+    assert lines[1:4] == [
+        "Shown: 1 of 3 materials.",
+        "Also held for this composition (other polymorphs, methods or sources):",
+        "- GaAs (no material id): band gap 0 eV [experiment; Zhuo 2018]",
+    ]
+    assert lines[10:] == [
+        "- GaAs (no material id): band gap 7 eV [experiment; Zhuo 2018]",
+        "… and 60 more",
+    ]
+    assert "more" not in render_answer({"r1": GAP}, others[:8])
 
 
 def test_answer_when_sentences_are_quoted_then_marks_and_spans_tie_up():

@@ -1,5 +1,6 @@
 """SQL as a tool: what it answers, and what it refuses whatever is tried."""
 
+import json
 import os
 import sqlite3
 import sys
@@ -11,11 +12,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ragkit.agents import sql_worker
-from ragkit.agents.ledger import Ledger
+from ragkit.agents.ledger import Ledger, Quantity
+from ragkit.agents.react import ReAct
 from ragkit.agents.sql import sql_tool
 from ragkit.agents.tools import ToolError, ToolResult, run_tool
 from ragkit.digests import file_digest
 from ragkit.errors import RagkitError
+from ragkit.testing import ScriptedLLM
 
 KELVIN = "\u212a"  # its lower case is "k"
 SCHEMA = f"""
@@ -376,6 +379,57 @@ def test_secrets_of_the_environment_do_not_reach_the_worker(tool, tmp_path, monk
     assert ask(tool, "SELECT 1") == [(1,)]
     assert seen.read_text()
     assert "hunter2" not in seen.read_text()
+
+
+def cells(result):
+    return [(each.formula, each.property, each.value) for each in result.evidence]
+
+
+def test_an_agent_with_only_this_tool_answers_with_a_cell(tool, path):
+    sql = "SELECT formula, value FROM quantities q\n JOIN materials m ON m.id = q.material"
+    replies = [
+        {"name": "query_table", "arguments": {"sql": sql + " WHERE q.id = 1"}},
+        {"name": "answer", "arguments": {"rows": ["r2"]}},
+    ]
+    model = ScriptedLLM([json.dumps({"thought": "", "action": each}) for each in replies])
+    run = ReAct(model, [tool]).run("What is the gap of GaAs?")
+    assert run.final.exit_reason == "answered", run.text
+    (row,) = run.final.rows.values()
+    method = (
+        "SQL: SELECT formula, value FROM quantities q JOIN materials m ON m.id = q.material "
+        "WHERE q.id = 1"
+    )
+    assert json.loads(row.query)["tool"] == "query_table"
+    assert row == Quantity(1.4, "", "value", "GaAs", method=method, source=path.name,
+                           query=row.query)  # fmt: skip
+    assert run.text == f"GaAs (no material id): value 1.4 [{method}; {path.name}]"
+
+
+def test_cells_are_named_by_the_text_of_their_row_where_one_column_holds_texts(tool):
+    one = tool.call("SELECT formula, id FROM materials ORDER BY id")
+    assert cells(one) == [
+        ("", "formula", "GaAs"), ("GaAs", "id", 1), ("", "formula", "Si"), ("Si", "id", 2),
+    ]  # fmt: skip
+    none = tool.call("SELECT id, value AS gap FROM quantities WHERE id = 1")
+    assert cells(none) == [("", "id", 1), ("", "gap", 1.4)]
+    two = tool.call('SELECT formula, "space group" AS s, id FROM materials WHERE id = 1')
+    assert cells(two) == [("", "formula", "GaAs"), ("", "s", "F-43m"), ("", "id", 1)]
+    long = tool.call(f"SELECT '{'x' * 61}' AS a, 1 AS b")
+    assert cells(long) == [("", "a", "x" * 61), ("", "b", 1)]
+
+
+def test_cells_that_cannot_be_cited_are_told(tool):
+    some = tool.call("SELECT id, cell FROM materials UNION ALL SELECT 3, NULL")
+    assert cells(some) == [("", "id", 1), ("", "id", 2), ("", "id", 3)]
+    assert some.text == "without a row id, not to be cited: 3 cells that are NULL or blobs"
+    many = tool.call("SELECT " + ", ".join(f"x + {i} AS c{i}" for i in range(5))
+                     + f" FROM ({ENDLESS} SELECT x FROM c LIMIT 50)")  # fmt: skip
+    assert (len(many.rows), len(many.evidence)) == (50, 200)
+    assert many.text == "only the first 200 of 250 cells can be cited; select fewer"
+    statement = "SELECT 1 AS a" + " " * 300 + "\n, 2 AS b, '" + "y" * 300 + "' AS c"
+    (method,) = {each.method for each in tool.call(statement).evidence}
+    assert method.startswith("SQL: SELECT 1 AS a , 2 AS b, 'yyy")
+    assert len(method) == len("SQL: ") + 200
 
 
 def test_the_loop_gets_rows_and_errors(tool):

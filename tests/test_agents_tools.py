@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -345,8 +346,8 @@ QUOTE = Quote("Warm.", (Citation("d", "c", 0, 5, "Warm.", "0" * 32),))
 RETURNED: list[tuple[Any, ToolResult]] = [
     ("text", ToolResult(text="text")),
     (None, ToolResult(text="done, nothing returned")),
-    (5, ToolResult(text="5")),
-    (True, ToolResult(text="true")),
+    (5, ToolResult([Quantity(5, property="give", method="returned by give")])),
+    (True, ToolResult([Quantity(True, property="give", method="returned by give")])),
     ([1, "a", None], ToolResult(text='[1, "a", null]')),
     ([], ToolResult(evidence=[])),
     ({"a": 1}, ToolResult(rows=[{"a": 1}])),
@@ -482,8 +483,16 @@ def test_run_when_the_arguments_are_wrong_then_the_tool_is_not_called():
         return n
 
     assert run_tool(count, {"n": "many"}, Ledger()).error.startswith("count: 'n' is 'many'")
-    assert run_tool(count, {"n": 2}, Ledger()).result == ToolResult(text="2")
+    counted = Quantity(2, property="count", method="returned by count")
+    assert run_tool(count, {"n": 2}, Ledger()).result == ToolResult([counted])
     assert calls == [2]
+
+
+def test_tool_when_its_schema_was_used_then_it_is_as_before():
+    before = json.dumps(search.schema)
+    search.parameters()["properties"].clear()
+    assert json.dumps(search.schema) == before
+    assert replace(search, sends=True).schema == search.schema
 
 
 def test_tool_when_made_then_cannot_be_changed():

@@ -9,6 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from ragkit import Collection, verify_answer
+from ragkit.agents.definition import AgentOptions, describe, load_agent
+from ragkit.agents.recording import Approvals, record, replay
+from ragkit.agents.traces import TraceStore
 from ragkit.cli.main import app, run
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +87,8 @@ def test_run_when_a_limit_is_reached_tells_what_was_found_with_exit_code_3():
 def test_command_when_something_is_wrong_says_what_and_ends_with_1_or_2(
     arguments, said, monkeypatch, capsys
 ):
-    monkeypatch.delenv("MP_API_KEY", raising=False)
+    for variable in ("MP_API_KEY", "RAGKIT_OFFLINE"):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("sys.argv", ["ragkit", *arguments])
     with pytest.raises(SystemExit) as end:
         run()
@@ -120,6 +124,97 @@ def test_trace_when_a_run_is_replayed_gives_the_same_bytes():
     replayed = call("trace", "replay", first)
     assert replayed.exit_code == 0, replayed.output
     assert "byte for byte" in replayed.stdout
+
+
+def test_prune_when_called_keeps_the_latest_and_says_how_many_went():
+    ids = []
+    for _ in range(3):
+        result = call("agent", "run", "materials", GAP, "--json", "--quiet")
+        ids.append(json.loads(result.stdout)["run"])
+    assert call("trace", "prune").exit_code == 2
+    assert call("trace", "prune", "--keep", "1").stdout == "removed 2 runs\n"
+    assert [each["id"] for each in json.loads(call("trace", "list", "--json").stdout)] == ids[2:]
+    told = json.loads(call("trace", "prune", "--keep", "0", "--json").stdout)
+    assert told == {"removed": 1}
+
+
+def recorded(store, approve, how, name="materials"):
+    """A run that may ask, stored."""
+    agent = load_agent(name, AgentOptions(**how, approve=approve))
+    steps = record(agent, GAP, store, name=str(name), how=how)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return store.show(end.value[0])
+
+
+ASKED = {"permissions": {"search_summary": "ask"}}
+
+
+@pytest.mark.parametrize(("decision", "reason"), [(True, "answered"), (False, "refused")])
+def test_replay_when_a_person_decided_gives_the_same_bytes(decision, reason):
+    with TraceStore() as store:
+        stored = recorded(store, lambda *_: decision, ASKED)
+        assert stored.exit_reason == reason
+        taken = stored.answer["approvals"]
+        assert {each["tool"] for each in taken} == {"search_summary"}
+        assert {each["approved"] for each in taken} == {decision}
+        assert taken[0]["arguments"]["formula"] == "GaAs"
+        run_id, difference = replay(stored, store)
+        assert difference is None
+        assert store.show(run_id).answer["approvals"] == taken
+    assert call("trace", "replay", stored.id).exit_code == 0
+
+
+def test_replay_when_the_call_is_another_one_does_not_approve_it(server):
+    calls = [
+        action("search_summary", formula="GaAs", fields="band_gap"),
+        action("answer", rows=["r1"]),
+        action("search_summary", formula="Si", fields="band_gap"),
+        action("refuse", reason="not_held"),
+    ]
+    _, url = server(*calls)
+    with TraceStore() as store:
+        stored = recorded(store, lambda *_: True, {"llm": url, **ASKED})
+        run_id, difference = replay(stored, store)
+        assert difference.startswith("step 2, arguments.formula: 'GaAs' and 'Si'")
+        assert [each["approved"] for each in store.show(run_id).answer["approvals"]] == [False]
+
+
+def test_replay_when_an_assistant_asked_gives_the_same_bytes(server):
+    _, url = server(
+        action("summary_expert", input="The band gap of GaAs?"),
+        action("search_summary", formula="GaAs", fields="band_gap"),
+        action("answer", rows=["r1"]),
+        action("answer", rows=["r1"]),
+    )
+    with TraceStore() as store:
+        approve = Approvals(lambda *_: True)
+        stored = recorded(store, approve, {"llm": url, "team": True, **ASKED})
+        assert stored.exit_reason == "answered"
+        assert [each["tool"] for each in stored.answer["approvals"]] == ["search_summary"]
+        assert replay(stored, store)[1] is None
+
+
+def test_run_when_the_agent_is_a_relative_path_stores_it_in_full(tmp_path, monkeypatch):
+    for kind in ("toml", "md"):
+        text = (ROOT / "agents" / f"materials.{kind}").read_text("utf-8")
+        (tmp_path / f"mine.{kind}").write_text(text, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    result = call("agent", "run", "mine.toml", GAP, "--json", "--quiet")
+    run_id = json.loads(result.stdout)["run"]
+    monkeypatch.chdir(ROOT)
+    with TraceStore() as store:
+        assert store.show(run_id).record.agent == str(tmp_path / "mine.toml")
+    assert call("trace", "replay", run_id).exit_code == 0
+
+
+def test_settings_when_recorded_name_the_back_end_and_its_version():
+    agent = load_agent("materials")
+    version = agent.related.backend.version
+    assert version
+    assert describe(agent)["backend"] == {"name": "snapshot", "version": version}
 
 
 def test_run_when_traces_are_not_wanted_writes_none(home):
@@ -190,6 +285,12 @@ def test_run_when_a_server_plans_answers_the_same(server):
     assert replayed.exit_code == 0, replayed.output
 
 
+def test_run_when_the_data_cannot_be_reached_ends_with_exit_code_1(server):
+    _, url = server(action("refuse", reason="unavailable"))
+    result = call("agent", "run", "materials", GAP, "--llm", url, "--quiet")
+    assert (result.exit_code, result.stdout) == (1, "No answer: the data could not be reached.\n")
+
+
 def test_run_when_the_library_answers_gives_citations_that_verify(tmp_path, server):
     replies = [
         action("find_passages", query="lithium fluoride"),
@@ -209,3 +310,5 @@ def test_run_when_the_library_answers_gives_citations_that_verify(tmp_path, serv
         checks = verify_answer(told, notes)
     assert [check.state for check in checks] == ["valid"] * len(checks)
     assert checks
+    replayed = call("trace", "replay", told["run"])
+    assert replayed.exit_code == 0, replayed.output

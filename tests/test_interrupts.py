@@ -35,6 +35,7 @@ COMMANDS = {
     "trace list": [],
     "trace show": [],
     "trace replay": [],
+    "trace prune": ["--keep", "20"],
     "models list": [],
     "models install": ["minilm"],
     "index add": [str(ARTICLES), "--to", "new.rag"],

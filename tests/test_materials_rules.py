@@ -78,7 +78,7 @@ READINGS = [
 @pytest.mark.parametrize(("question", "expected"), READINGS, ids=[each[0] for each in READINGS])
 def test_reading_when_a_question_is_plain_finds_what_it_asks(question, expected):
     reading = read_question(question)
-    found = {name: getattr(reading, name) for name in reading.__slots__}
+    found = {name: getattr(reading, name) for name in reading.__slots__ if name != "unread"}
     assert {name: value for name, value in found.items() if value} == expected
 
 
@@ -102,6 +102,7 @@ def test_plan_when_an_extreme_is_asked_for_takes_it_from_all_rows(agent):
     lowest = min(each.value for row in every.rows for each in row.quantities)
     assert every.total > 100
     assert values(run) == {("n", lowest)}
+    assert f"the first of {every.total} materials" in run.text
 
 
 def test_plan_when_a_count_is_asked_for_names_the_count_of_all_rows(agent):
@@ -140,6 +141,74 @@ def test_plan_when_an_element_is_asked_for_looks_it_up(agent):
     run = agent.run("What is the melting point of iron?")
     [row] = run.final.rows.values()
     assert (row.property, row.unit, round(row.value)) == ("melting_point", "K", 1811)
+
+
+NOT_UNDERSTOOD = [
+    "How many materials containing Fe are not ferromagnetic?",
+    "Which materials containing Ti have a gap above 3 eV but are not oxides?",
+    "How many materials have a gap below 1 eV and contain no oxygen?",
+    "How many materials contain neither Ti nor O?",
+    "How many materials contain exactly Ti and O?",
+    "How many materials contain Ti or O?",
+    "How many unstable materials with Ti are there?",
+    "How many oxides have a band gap of 0?",
+    "How many binary oxides have a band gap above 5 eV?",
+    "How many atoms are in the cell of GaAs?",
+    "Which oxide has the second highest refractive index?",
+    "What is the average band gap of oxides?",
+    "What is the volume per atom of TiTc?",
+    "What is the HSE band gap of GaAs?",
+    "What is the band gap of GaAs at 300 K?",
+    "What is the band gap of GaAs in Hartree trees?",
+]
+
+
+@pytest.mark.parametrize("question", NOT_UNDERSTOOD)
+def test_plan_when_a_word_is_not_understood_refuses_and_names_it(agent, question):
+    run = agent.run(question)
+    assert run.final.refusal == "unclear"
+    assert "These words were not understood" in run.text
+
+
+def test_plan_when_a_name_is_not_the_formula_suggested_does_not_take_it(agent):
+    assert agent.run("bulk modulus of steel").final.refusal == "not_held"
+
+
+def test_plan_when_a_name_means_one_polymorph_takes_no_other(agent):
+    for row in agent.run("What is the band gap of calcite?").final.rows.values():
+        assert row.space_group == "R-3c"
+
+
+def test_plan_when_a_flag_is_not_held_does_not_count_it_as_none(agent):
+    run = agent.run("How many stable polymorphs of TiO2 are there?")
+    assert run.final.refusal == "not_held"
+
+
+def test_plan_when_only_a_calculated_value_is_held_says_so(agent):
+    run = agent.run("What is the experimental band gap of GaAs?")
+    assert "No measured value is held: these are calculated." in run.text
+
+
+def test_plan_when_a_unit_does_not_fit_says_so(agent):
+    assert "It cannot be given in GPa." in agent.run("What is the band gap of GaAs in GPa?").text
+
+
+def test_plan_when_a_ratio_is_asked_for_divides_in_the_order_of_the_question(agent):
+    run = agent.run("What is the ratio of the band gap of GaAs to that of Si?")
+    first, second, ratio = run.final.rows.values()
+    assert (first.formula, second.formula) == ("GaAs", "Si")
+    assert ratio.value == pytest.approx(first.value / second.value)
+
+
+def test_plan_when_the_data_cannot_be_reached_does_not_say_that_nothing_is_held(monkeypatch):
+    from ragkit.agents.materials.live import LiveMaterialsProject
+    from ragkit.agents.materials.rules import RulePlanner
+    from ragkit.agents.materials.tools import search_tools
+    from ragkit.agents.react import ReAct
+
+    closed = LiveMaterialsProject("x" * 32, endpoint="http://127.0.0.1:9/")
+    run = ReAct(RulePlanner(), search_tools(closed)).run("What is the band gap of GaAs?")
+    assert run.final.refusal == "unavailable"
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,23 @@ def test_thermo_puts_the_ground_state_first_and_names_the_functionals(search):
     }
 
 
+def test_thermo_says_where_the_functional_mixes_of_its_values_are_not_recorded(search):
+    said = (
+        "values of two functional mixes, which are not recorded: the ground state is not decided "
+        "by these."
+    )
+    assert search("thermo", formula="TiO2").text == said
+    assert search("thermo", formula="TiO2", fields="formation_energy_per_atom").text == said
+    assert search("thermo", formula="CO2", limit=100).text == ""
+    assert search("summary", formula="TiO2").text == ""
+
+
+def test_one_system_may_be_written_in_two_ways(search):
+    same = [search("summary", chemsys=each).total for each in ("Fe-O", "Fe, O", ["Fe", "O"])]
+    assert same[0] > 0
+    assert set(same) == {same[0]}
+
+
 # Rule 5.
 @pytest.mark.parametrize(
     ("endpoint", "formula"),
@@ -266,6 +283,12 @@ def test_texts_and_flags_are_compared_for_what_they_are(search):
         ({"elements": "Xx"}, "'Xx' is no chemical element"),
         ({"where": ["band_gap"]}, "'band_gap' is no condition. Write PROPERTY OP VALUE"),
         ({"where": ["band_gap > wide"]}, "band_gap is a number, not 'wide'"),
+        ({"where": ["band_gap > nan"]}, "band_gap is a number, not 'nan'"),
+        ({"where": ["band_gap < inf"]}, "band_gap is a number, not 'inf'"),
+        ({"where": ["band_gap > -Infinity"]}, "band_gap is a number, not '-Infinity'"),
+        ({"where": ["band_gap < 1e999"]}, "band_gap is a number, not '1e999'"),
+        ({"chemsys": "Fe-O,Ti-O"}, "chemsys is 'Fe-O,Ti-O'; expected one system, such as Fe-O"),
+        ({"chemsys": ["Fe-O", "Ti-O"]}, "chemsys is 'Fe-O,Ti-O'; expected one system"),
         ({"where": ["band_gap > 1 GPa"]}, "band_gap is in eV, not 'GPa'"),
         ({"where": ["is_stable = maybe"]}, "is_stable is true or false, not 'maybe'"),
         ({"where": ["ordering > FM"]}, "ordering can only be equal to a text"),

@@ -359,6 +359,13 @@ def test_equal_rows_are_ordered_by_their_number():
     assert stage_1([[A, B], [E], [A, B]], KEYS, ScoringOptions(n_candidates=1)) == [0]
 
 
+def test_rows_of_equal_score_are_ordered_by_their_number_whatever_keys_they_hold():
+    assert stage_1([[B, C], [A, B]], [key([A, B], 5.0), key([B, C], 5.0)], ScoringOptions()) == [
+        0,
+        1,
+    ]
+
+
 corpora = st.lists(st.lists(st.integers(0, 3), max_size=8), min_size=1, max_size=5)
 key_weights = st.dictionaries(
     st.lists(st.integers(0, 3), min_size=1, max_size=3).map(tuple),

@@ -278,10 +278,19 @@ def _team(definition: AgentDefinition, flat: ReAct, permissions: Mapping[str, Pe
 
 def describe(agent: ReAct) -> dict[str, Any]:
     """What a trace records of an agent: enough to know whether another one is the same."""
+    from ragkit.agents.materials.toolkit import Related
+
     planner = agent.turns_of
     prompt = planner.prompt(agent.offered) if isinstance(planner, LLMPlanner) else ""
+    backend: dict[str, Any] = {}
+    if isinstance(agent.related, Related):
+        source = agent.related.backend
+        # The live version is not known before the first search, so it would differ between turns.
+        version = {"version": source.version} if source.name == "snapshot" else {}
+        backend = {"backend": {"name": source.name, **version}}
     return {
         "planner": planner.name,
+        **backend,
         "tools": {
             tool.name: agent.permissions.get(tool.name, tool.permission) for tool in agent.tools
         },

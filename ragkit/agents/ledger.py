@@ -6,6 +6,7 @@ material, a method, a source and the query it came from, or it is not there.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -84,7 +85,10 @@ class Ledger:
         self.rows: dict[str, Evidence] = {}
         self.question: str = parent.question if parent is not None else ""
         self._ids: dict[Evidence, str] = dict(parent._ids) if parent is not None else {}
-        self._given: list[str] = parent._given if parent is not None else []
+        # Taken in one step: a tool that ran out of time may still add rows in its thread.
+        self._numbers: itertools.count[int] = (
+            parent._numbers if parent is not None else itertools.count(1)
+        )
 
     def add(
         self, evidence: Sequence[Evidence], tool: str, arguments: Mapping[str, Any]
@@ -96,8 +100,7 @@ class Ledger:
         for item in evidence:
             bare = replace(item, query="")
             if bare not in self._ids:
-                self._given.append("")
-                self._ids[bare] = f"r{len(self._given)}"
+                self._ids[bare] = f"r{next(self._numbers)}"
             ids.append(self._ids[bare])
             self.rows.setdefault(ids[-1], replace(item, query=item.query or query))
         return ids

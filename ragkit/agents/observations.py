@@ -12,7 +12,7 @@ from typing import Any
 
 from ragkit.agents.ledger import Evidence, Ledger, Quantity, Quote
 from ragkit.agents.render import show_value, visible
-from ragkit.agents.steps import Observation
+from ragkit.agents.steps import Action, Observation, Step
 from ragkit.agents.tools import Outcome, Tool, ToolResult
 
 _FIELD_CHARS = 200
@@ -60,6 +60,36 @@ def observe(
         file=result.text if tool.direct else "",
         inner=result.steps,
     )
+
+
+def pages_shown(
+    steps: Sequence[Step], rows: Mapping[str, Evidence], ledger: Mapping[str, Evidence]
+) -> list[str]:
+    """A line for each search that had more to return than it did, and whose rows are named.
+
+    A row counts for the last call that brought it.
+    """
+    lines: list[str] = []
+    left = dict(rows)
+    for action, seen in reversed(list(itertools.pairwise(steps))):
+        if not (isinstance(action, Action) and isinstance(seen, Observation)):
+            continue
+        mine = [left.pop(row) for row in seen.rows if row in left]
+        subjects = {_subject(each) for each in mine} - {None}
+        n_returned = len({_subject(ledger[row]) for row in seen.rows} - {None})
+        if subjects and seen.total is not None and n_returned < seen.total:
+            lines.append(_page(action, mine, len(subjects), seen.total))
+    return lines[::-1]
+
+
+def _page(action: Action, named: Sequence[Evidence], n_shown: int, total: int) -> str:
+    """How much of a result is shown; of the model's words only the name of a property comes in."""
+    quantities = [each for each in named if isinstance(each, Quantity) and each.formula]
+    what = "materials" if all(each.material_id for each in quantities) else "values"
+    by = str(action.arguments.get("sort_fields")).removeprefix("-")
+    if action.arguments.get("limit") == 1 and by in {each.property for each in quantities}:
+        return f"Shown: the first of {total} {what} by {by.replace('_', ' ')}."
+    return f"Shown: {n_shown} of {total} {what}."
 
 
 def data_lines(lines: Sequence[str]) -> str:

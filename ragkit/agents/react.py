@@ -8,8 +8,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ragkit.agents.ledger import Ledger, Quantity
-from ragkit.agents.observations import copied_arguments, data_lines, observe
+from ragkit.agents.ledger import Evidence, Ledger, Quantity
+from ragkit.agents.observations import copied_arguments, data_lines, observe, pages_shown
 from ragkit.agents.planner import ANSWER, REFUSE, LLMPlanner, Planner, Proposal, State, Turns
 from ragkit.agents.render import free_numbers, names_in, render_answer
 from ragkit.agents.steps import (
@@ -23,7 +23,7 @@ from ragkit.agents.steps import (
     Step,
     Thought,
 )
-from ragkit.agents.tools import Permission, Tool, ToolError, run_tool
+from ragkit.agents.tools import Permission, Tool, ToolError, reason_of, run_tool
 from ragkit.types import LLM, ChatOptions, Loss, Usage
 
 Approve = Callable[[Tool, Mapping[str, Any], Sequence[str]], bool]
@@ -33,6 +33,7 @@ _MAX_BAD_REPLIES = 3
 _MAX_REJECTED_NOTES = 2
 _BEST_ROWS = 5
 _MOST_ROWS = 20
+_MOST_RELATED = 5
 
 
 @dataclass(slots=True)
@@ -54,7 +55,9 @@ class ReAct:
         approve: Asked before a tool runs whose permission is "ask"; None refuses them all. Tools
             that send their arguments away are asked for too where an argument was copied out of
             tool text.
-        related: Other values held for a quantity, shown below the answer.
+        related: Other values held for a quantity, shown below the answer. Asked once for each
+            formula and property among the rows named, for the first five of them, while there
+            is time; if it fails, the answer stands and the run's losses say so.
         temperature: Of a language model.
         seed: Of a language model; each step has its own, derived from it.
 
@@ -265,7 +268,8 @@ class _Loop:
             tool.check(action.arguments)  # before a person is asked: what is shown would run
         except ToolError as error:
             return self._problem(action, str(error))
-        copied = self._copied(action)
+        matters = tool.sends or self.agent._permission(tool) == "ask"
+        copied = self._copied(action) if matters else []
         if not self._may(tool, action, copied):
             why = f" ({', '.join(copied)} copied from tool text)" if copied else ""
             return self._problem(action, f"{tool.name} was not permitted{why}; do without it")
@@ -348,23 +352,40 @@ class _Loop:
         shown = list(rows.values())
         sources = [row for each in shown if isinstance(each, Quantity) for row in each.derived_from]
         known = [*shown, *(self.ledger[row] for row in sources if row in self.ledger)]
-        also: dict[Quantity, None] = {}
-        if self.agent.related is not None:
-            for row in shown:
-                if isinstance(row, Quantity):
-                    also |= dict.fromkeys(self.agent.related(row))
-        others = tuple(each for each in also if not _is_among(each, known))
-        text = render_answer(rows, others, note)
+        others = tuple(each for each in self._related(shown) if not _is_among(each, known))
+        pages = pages_shown(self.done, rows, self.ledger.rows)
+        text = render_answer(rows, others, note, pages=pages)
         complete = reason == "answered"
         if not complete:
             text = f"Not finished ({reason}). Found so far:\n{text}"
         return Final(text, rows, others, note, None, reason, complete)
+
+    def _related(self, shown: Sequence[Evidence]) -> list[Quantity]:
+        """What else is held; a failure here is told, and loses no answer."""
+        related = self.agent.related
+        if related is None:
+            return []
+        firsts: dict[tuple[str, str], Quantity] = {}
+        for row in shown:
+            if isinstance(row, Quantity):
+                firsts.setdefault((row.formula, row.property), row)
+        found: dict[Quantity, None] = {}
+        for row in list(firsts.values())[:_MOST_RELATED]:
+            if time.monotonic() - self.started >= self.agent.limits.max_seconds:
+                break
+            try:
+                found |= dict.fromkeys(related(row))
+            except Exception as error:  # noqa: BLE001 - what finds them may fail in any way
+                what, why = f"other values of {row.formula} {row.property}", reason_of(error)
+                self.losses.append(Loss("agent", self.question[:80], what, "the answer", why))
+        return list(found)
 
 
 _REFUSED = {
     "not_held": "No answer: no value is held for this.",
     "unclear": "No answer: the question does not say enough.",
     "off_topic": "No answer: the tools are not for this question.",
+    "unavailable": "No answer: the data could not be reached.",
 }
 
 

@@ -14,6 +14,7 @@ from ragkit.types import Citation, Sentence
 if TYPE_CHECKING:
     from ragkit.agents.steps import Run
 
+_MOST_ALSO = 8
 _NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?\d[\d.,]*(?:[eE][-+]?\d+)?%?")
 _TOKEN = re.compile(r"[^\s,;:!?\"'()\[\]{}]+")
 _DIGIT_WORDS = (
@@ -99,9 +100,15 @@ def _unit(unit: str) -> str:
 
 
 def render_answer(
-    rows: Mapping[str, Evidence], also: Sequence[Quantity] = (), note: str = ""
+    rows: Mapping[str, Evidence],
+    also: Sequence[Quantity] = (),
+    note: str = "",
+    *,
+    pages: Sequence[str] = (),
 ) -> str:
-    """The answer's text: a line a row, then what else is held, then the model's checked note.
+    """The answer's text: a line a row, how many more there are, what else is held, the note.
+
+    Of what else is held eight lines are shown, and the rest is counted.
 
     Quotations carry citation marks, numbered as in `citations_of`; beside them there is no note,
     since every word of such a text is to be checked again.
@@ -114,9 +121,12 @@ def render_answer(
             lines.append(" ".join(row.text.split()) + "".join(marks))
         else:
             lines.append(show_quantity(row))
+    lines += pages
     if also:
-        lines.append("Also held for the same material:")
-        lines += [f"- {show_quantity(each)}" for each in also]
+        lines.append("Also held for this composition (other polymorphs, methods or sources):")
+        lines += [f"- {show_quantity(each)}" for each in also[:_MOST_ALSO]]
+    if len(also) > _MOST_ALSO:
+        lines.append(f"… and {len(also) - _MOST_ALSO} more")
     if note and not n_cited:
         lines.append(f"Note: {one_line(note)}")
     return "\n".join(lines)

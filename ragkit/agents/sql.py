@@ -20,6 +20,8 @@ from typing import Any
 from urllib.parse import quote
 
 from ragkit.agents import sql_worker
+from ragkit.agents.ledger import Quantity
+from ragkit.agents.render import one_line
 from ragkit.agents.sql_worker import MEMORY_BYTES, SCHEMA_TABLES, SQL_CHARS, plain_name
 from ragkit.agents.tools import Tool, ToolError, ToolResult, tool
 from ragkit.errors import RagkitError
@@ -28,6 +30,9 @@ _START_S = 10.0  # a process on a busy machine
 _SCHEMA_CHARS = 1500
 _HINT_CHARS = 400
 _NAME_CHARS = 60
+_CITED_CELLS = 200
+_STATEMENT_CHARS = 200
+_BLOB = re.compile(r"\(blob of \d+ bytes\)")
 _REMEDIES = (
     ("no function", "use SQLite's functions for numbers, texts, dates, JSON and windows"),
     ("one statement at a time", "these are several: ask one after the other"),
@@ -57,6 +62,11 @@ def sql_tool(
 
     Whatever a statement tries, the file stays as it is, and the call ends: with rows, or with a
     `ToolError` that says what to change. Rows and fields that are left out are told.
+
+    The first 200 cells can be cited: each is a quantity named by its column, with the statement as
+    its method and the file's name as its source. Where exactly one column holds texts, its text
+    stands as `formula` (what the value is of) in the other cells of its row. NULL, blobs and what
+    else cannot be cited is counted in the result's text.
 
     Args:
         path: A SQLite file.
@@ -93,7 +103,7 @@ def sql_tool(
         reply = _ask(file, {**request, "timeout_s": timeout_s})
         if "error" in reply:
             raise ToolError(_explain(reply, sql, listed, timeout_s))
-        return _result(reply)
+        return _result(reply, sql, file)
 
     made = tool(query, name=name, timeout_s=timeout_s + _START_S + 1.0)
     return replace(made, description=_description(listed, max_rows))
@@ -233,7 +243,7 @@ def _column_hint(sql: str, tables: _Columns) -> str:
     return _some([part[:_HINT_CHARS] for part in parts], 2 * _HINT_CHARS, "; ")
 
 
-def _result(reply: Mapping[str, Any]) -> ToolResult:
+def _result(reply: Mapping[str, Any], sql: str, file: Path) -> ToolResult:
     rows: list[dict[str, Any]] = reply["rows"]
     notes = []
     if reply["more"]:
@@ -248,5 +258,45 @@ def _result(reply: Mapping[str, Any]) -> ToolResult:
         notes.append(f"{len(reply['left_out'])} columns were left out in all: select fewer")
     if not rows:
         notes.append("no row matches")
-    total = None if reply["more"] else len(rows)
-    return ToolResult(rows=rows, text="\n".join(notes), total=total)
+    cells = _cells(rows, sql, file)
+    n_bare = sum(map(len, rows)) - len(cells)
+    if n_bare:
+        notes.append(f"without a row id, not to be cited: {n_bare} cells that are NULL or blobs")
+    if len(cells) > _CITED_CELLS:
+        notes.append(
+            f"only the first {_CITED_CELLS} of {len(cells)} cells can be cited; select fewer"
+        )
+    # An observation counts the subjects of its evidence as rows; here several rows may share one.
+    named = any(each.formula for each in cells)
+    total = None if reply["more"] or named else len(rows)
+    return ToolResult(cells[:_CITED_CELLS], "\n".join(notes), rows, total)
+
+
+def _cells(rows: Sequence[Mapping[str, Any]], sql: str, file: Path) -> list[Quantity]:
+    """The values of the rows, each with its column, its statement and its file."""
+    known = [
+        {name: each for name, each in row.items() if each is not None and not _is_blob(each)}
+        for row in rows
+    ]
+    texts = {name for row in known for name, value in row.items() if isinstance(value, str)}
+    subject = texts.pop() if len(texts) == 1 else None
+    method = f"SQL: {one_line(sql)[:_STATEMENT_CHARS]}"
+    cells = []
+    for row in known:
+        of = one_line(str(row.get(subject, ""))) if subject is not None else ""
+        cells += [
+            Quantity(
+                value=value,
+                property=one_line(name),
+                formula="" if name == subject or len(of) > _NAME_CHARS else of,
+                method=method,
+                source=one_line(file.name),
+            )
+            for name, value in row.items()
+        ]
+    return cells
+
+
+def _is_blob(value: object) -> bool:
+    """Whether it is what the worker writes in place of a blob."""
+    return isinstance(value, str) and _BLOB.fullmatch(value) is not None

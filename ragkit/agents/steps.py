@@ -15,8 +15,9 @@ ExitReason = Literal[
 """`answered` and `refused` are the agent's own ends. The others are limits, which end a run with
 the best answer so far; `model_error`: the replies were no actions, several times in a row."""
 
-REFUSALS = ("not_held", "unclear", "off_topic")
-"""Why an agent may refuse: nothing is held, the question does not say enough, or is not for it."""
+REFUSALS = ("not_held", "unclear", "off_topic", "unavailable")
+"""Why an agent may refuse: nothing is held, the question does not say enough, it is not for this
+agent, or the data could not be reached (a wrong key, a server that is down)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
-from ragkit.agents.ledger import Evidence, Ledger
+from ragkit.agents.ledger import Evidence, Ledger, Quantity
 from ragkit.errors import RagkitError
 from ragkit.types import Usage
 
@@ -79,6 +79,7 @@ class Tool:
         direct: Whether its text goes to the person as it is, not to the model (a structure file).
         sends: Whether its arguments leave this machine: then none may be copied out of tool text
             without a person's consent.
+        schema: Of the arguments, as pydantic writes it; made once, since it takes milliseconds.
     """
 
     name: str
@@ -90,22 +91,24 @@ class Tool:
     wants_ledger: bool = False
     direct: bool = False
     sends: bool = False
+    schema: Mapping[str, Any] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "schema", self.arguments.model_json_schema())
 
     def parameters(self, ledger: Ledger | None = None) -> dict[str, Any]:
         """The JSON schema of the arguments; row ids are limited to those of the ledger."""
-        whole = self.arguments.model_json_schema()
-        schema = _simplified(whole, list(ledger or ()))
+        schema = _simplified(self.schema, list(ledger or ()))
         if ledger is not None and not len(ledger):
             for name in {*schema["properties"]} - {*schema.get("required", ())}:
-                if _names_rows(whole["properties"][name]):
+                if _names_rows(self.schema["properties"][name]):
                     del schema["properties"][name]
         return schema
 
     @property
     def names_rows(self) -> bool:
         """Whether a required parameter names ledger rows: useless while there are none."""
-        schema = self.arguments.model_json_schema()
-        required = [schema["properties"][name] for name in schema.get("required", ())]
+        required = [self.schema["properties"][name] for name in self.schema.get("required", ())]
         return any(map(_names_rows, required))
 
     def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,7 +246,7 @@ def _argument_docs(doc: str) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in found}
 
 
-def _simplified(schema: dict[str, Any], rows: list[str]) -> dict[str, Any]:
+def _simplified(schema: Mapping[str, Any], rows: list[str]) -> dict[str, Any]:
     """The schema without titles, defaults and nulls, and with the rows that can be named."""
     definitions = schema.get("$defs", {})
 
@@ -334,7 +337,7 @@ def run_tool(tool: Tool, arguments: Mapping[str, Any], ledger: Ledger) -> Outcom
 
     def work() -> None:
         try:
-            box.append(_as_result(tool.call(**checked)))
+            box.append(_as_result(tool.call(**checked), tool.name))
         except BaseException as error:  # noqa: BLE001 - handed over to the loop's thread below
             box.append(error)
 
@@ -353,12 +356,13 @@ def run_tool(tool: Tool, arguments: Mapping[str, Any], ledger: Ledger) -> Outcom
     if isinstance(value, RagkitError):
         return Outcome(error=f"{tool.name}: {str(value).removeprefix(f'{tool.name}: ')}")
     return Outcome(
-        error=f"{tool.name} failed ({_reason(value)}). "
+        error=f"{tool.name} failed ({reason_of(value)}). "
         "Revise the arguments, or ask for fewer rows with a limit."
     )
 
 
-def _reason(error: object) -> str:
+def reason_of(error: object) -> str:
+    """The exception's type and text on one line, also where the text itself cannot be had."""
     try:
         detail = " ".join(str(error).split())[:300]
     except Exception:  # noqa: BLE001 - an exception's own text is a tool's code too
@@ -366,10 +370,12 @@ def _reason(error: object) -> str:
     return f"{type(error).__name__}: {detail}"
 
 
-def _as_result(value: object) -> ToolResult:
-    """Any return value as a result: text as text, mappings as rows, evidence as evidence."""
+def _as_result(value: object, name: str) -> ToolResult:
+    """Any return value as a result: texts, mappings as rows, evidence and numbers as evidence."""
     if isinstance(value, ToolResult):
         return value
+    if isinstance(value, bool | int | float):
+        return ToolResult([Quantity(value, property=name, method=f"returned by {name}")])
     items: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
     if all(isinstance(item, Evidence) for item in items):
         return ToolResult(evidence=items)

@@ -220,6 +220,7 @@ def _load(
     name: str, how: dict[str, Any], in_: Path | None, stack: ExitStack
 ) -> tuple[ReAct, dict[str, Any]]:
     from ragkit.agents.definition import AgentOptions, load_agent, load_definition
+    from ragkit.agents.recording import Approvals
 
     definition = load_definition(name)
     named = settings.value("llm", how["llm"])
@@ -233,7 +234,7 @@ def _load(
             f"--in was given, and the agent {name!r} reads no collection; leave it out"
         )
     kept = {key: value for key, value in how.items() if key != "collection"}
-    options = AgentOptions(**kept, collection=collection, approve=_approve)
+    options = AgentOptions(**kept, collection=collection, approve=Approvals(_approve))
     return load_agent(name, options), how
 
 
@@ -327,5 +328,5 @@ def as_answer(finished: Run) -> dict[str, Any]:
 
 def _exit_code(finished: Run) -> int:
     if finished.final.refusal is not None:
-        return NO_EVIDENCE
+        return 1 if finished.final.refusal == "unavailable" else NO_EVIDENCE
     return 0 if finished.final.complete else PARTIAL

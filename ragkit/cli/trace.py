@@ -9,7 +9,7 @@ import typer
 
 from ragkit.cli.common import JsonOption, note, out, plain, print_json
 
-app = typer.Typer(help="Traces of agent runs: list, show, replay.", no_args_is_help=True)
+app = typer.Typer(help="Traces of agent runs: list, show, replay, prune.", no_args_is_help=True)
 
 RunArgument = Annotated[str, typer.Argument(help="A run's id, the beginning of one, or last.")]
 
@@ -78,3 +78,19 @@ def replay(run: RunArgument = "last", as_json: JsonOption = False) -> None:
         out(f"{new_id} is the same as {stored.id}, byte for byte")
     if difference:
         raise typer.Exit(1)
+
+
+@app.command()
+def prune(
+    keep: Annotated[int, typer.Option(min=0, help="How many of the latest runs stay.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Remove all runs but the latest."""
+    from ragkit.agents.traces import TraceStore
+
+    with TraceStore() as store:
+        removed = store.prune(keep=keep)
+    if as_json:
+        print_json({"removed": removed})
+    else:
+        out(f"removed {removed} runs")

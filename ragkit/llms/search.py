@@ -61,9 +61,10 @@ class BeamOptions:
         width: Hypotheses kept at each step.
         max_tokens: The longest hypothesis.
         end_tokens: Tokens that finish a hypothesis, where the constraint allows them.
-        prefix: Tokens the constraint begins with, which are not generated or scored.
-        length_power: Finished hypotheses are ranked by score / length ** length_power (GENRE: 1;
-            SEAL: 0).
+        prefix: Tokens the constraint begins with: neither read by the model nor generated or
+            scored.
+        length_power: Hypotheses are ranked by score / length ** length_power, once the search is
+            over (GENRE: 1; SEAL: 0).
     """
 
     width: int = 10

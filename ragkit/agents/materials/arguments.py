@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def query_of(place: Place, given: Given, held: Callable[[], Sequence[str]] = lis
     return Query(
         material_ids=tuple(_material_id(each) for each in _split(given.material_ids)),
         formulas=tuple(_formula(each, held) for each in _split(given.formula)),
-        chemsys=tuple(element_symbol(each) for each in _split(given.chemsys, r"[,-]")),
+        chemsys=_system(given.chemsys),
         elements=tuple(element_symbol(each) for each in _split(given.elements, r"[,-]")),
         exclude_elements=tuple(
             element_symbol(each) for each in _split(given.exclude_elements, r"[,-]")
@@ -113,6 +114,15 @@ def query_of(place: Place, given: Given, held: Callable[[], Sequence[str]] = lis
 
 def _split(text: str, separator: str = ",") -> list[str]:
     return [each.strip() for each in re.split(separator, text) if each.strip()]
+
+
+def _system(text: str) -> tuple[str, ...]:
+    """The elements of one system, "Fe-O" or "Fe,O"."""
+    if "-" in text and len(_split(text)) > 1:
+        raise ToolError(
+            f"chemsys is {text!r}; expected one system, such as Fe-O. Search for each of them."
+        )
+    return tuple(element_symbol(each) for each in _split(text, r"[,-]"))
 
 
 def _material_id(text: str) -> str:
@@ -170,8 +180,9 @@ def _value(spec: Property, text: str) -> Scalar:
             "Convert the value and leave the unit out."
         )
     try:
-        return float(number)
+        value = float(number)
     except ValueError:
-        raise ToolError(
-            f"{spec.name} is a number, not {text!r}. Write, say, {spec.name} > 1.5."
-        ) from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise ToolError(f"{spec.name} is a number, not {text!r}. Write, say, {spec.name} > 1.5.")
+    return value

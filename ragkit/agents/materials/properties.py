@@ -102,12 +102,14 @@ PROPERTIES: tuple[Property, ...] = (
               "space group number"),
     _property("crystal_system", "?", "s", "triclinic to cubic", "crystal class, lattice system"),
     _property("point_group", "?", "s", "international symbol", "pointgroup"),
-    _property("nsites", "", "s", "atoms in the cell", "number of sites, number of atoms"),
+    _property("nsites", "", "s", "atoms in the cell", "number of sites, number of atoms, "
+              "number of sites in the cell, number of atoms in the cell"),
     _property("nelements", "", "s", "how many elements", "number of elements"),
     _property("volume", "angstrom**3", "s", "of the cell", "cell volume, unit cell volume"),
     _property("density", "g/cm**3", "s", "mass density", "mass density"),
     _property("k_vrh", "GPa", "SEF", "bulk modulus, Voigt-Reuss-Hill average",
-              "bulk modulus, bulk moduli, compressibility modulus, incompressibility, k"),
+              "bulk modulus, bulk moduli, voigt-reuss-hill bulk modulus, compressibility modulus, "
+              "incompressibility, k"),
     _property("k_voigt", "GPa", "se", "bulk modulus, upper bound", "voigt bulk modulus"),
     _property("k_reuss", "GPa", "se", "bulk modulus, lower bound", "reuss bulk modulus"),
     _property("g_vrh", "GPa", "sEF", "shear modulus, Voigt-Reuss-Hill average",

@@ -8,7 +8,7 @@ English and say nothing where they understand nothing.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ragkit.agents.materials.backend import Condition, Operator
@@ -16,6 +16,7 @@ from ragkit.agents.materials.formulas import from_name, parse_formula
 from ragkit.agents.materials.names import BY_NAME, ELEMENTS
 from ragkit.agents.materials.properties import PROPERTIES
 from ragkit.agents.materials.symmetry import SYMBOLS
+from ragkit.agents.materials.unread import unread_words
 from ragkit.agents.tools import ToolError
 
 Order = Literal["highest", "lowest"]
@@ -52,6 +53,7 @@ class Reading:
         chemsys: "Fe-O": exactly these elements.
         limits: Conditions on numbers.
         conditions: Other conditions: ordering, stability, space group.
+        unread: Words that no rule accounts for: what they ask for is not in the rest.
     """
 
     formulas: tuple[str, ...] = ()
@@ -70,6 +72,13 @@ class Reading:
     chemsys: str = ""
     limits: tuple[Limit, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    unread: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Every property that plays a part."""
+        limited = (limit.property for limit in self.limits)
+        return tuple(dict.fromkeys([*self.properties, *limited, *filter(None, [self.order_by])]))
 
     @property
     def filters(self) -> bool:
@@ -91,8 +100,12 @@ _BELOW = (
 _INCLUSIVE = ("at least", "no less than", ">=", "at most", "no more than", "<=", "up to")
 _NUMBER = r"[-\u2212]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 _UNIT = r"(?:%|[A-Za-zÅµμ][\w/^*Åµμ-]*(?:\^?\d)?)"
+LIMIT = (
+    rf"(?:\b(?:between|from) ({_NUMBER})\s*{_UNIT}? ?(?:and|to) ({_NUMBER})|"
+    rf"(?<!\w)({_ABOVE}|{_BELOW}) ({_NUMBER}))(?:\s*({_UNIT}))?"
+)
 _UNIT_AFTER_NUMBER = re.compile(rf"(?<![\w.)\]]){_NUMBER}\s*{_UNIT}")
-_FAMILIES = {
+FAMILIES = {
     "oxide": "O", "nitride": "N", "sulfide": "S", "sulphide": "S", "selenide": "Se",
     "telluride": "Te", "fluoride": "F", "chloride": "Cl", "bromide": "Br", "iodide": "I",
     "carbide": "C", "phosphide": "P", "arsenide": "As", "antimonide": "Sb", "hydride": "H",
@@ -120,12 +133,20 @@ _ALIASES = sorted(
     ),
     key=lambda pair: (-len(pair[0]), pair[0]),
 )
+# Names that mean one polymorph of their formula.
+POLYMORPHS = {
+    "rutile": "P4_2/mnm", "anatase": "I4_1/amd", "brookite": "Pbca", "diamond": "Fd-3m",
+    "graphite": "P6_3/mmc", "calcite": "R-3c", "aragonite": "Pnma", "corundum": "R-3c",
+    "sapphire": "R-3c", "hematite": "R-3c", "pyrite": "Pa-3", "sphalerite": "F-43m",
+    "halite": "Fm-3m", "periclase": "Fm-3m", "galena": "Fm-3m",
+}  # fmt: skip
 _VOCABULARY = sorted({word for alias, _ in _ALIASES for word in re.findall(r"[a-z]{3,}", alias)})
 _NO_NAMES = frozenset(
     "a an the it its this that these those my our your their his her some any one each every all "
     "both material materials compound compounds crystal crystals sample samples which what two "
     "things something anything them me us there in on at by to and or not".split()
 )
+_FLAGS = {each.name for each in PROPERTIES if each.kind == "flag"}
 _ADJECTIVES = {"stiffest": "k_vrh", "softest": "k_vrh", "most stable": "energy_above_hull"}
 
 
@@ -136,7 +157,8 @@ def read_question(question: str) -> Reading:
     >>> reading.formulas, reading.properties, reading.unit
     (('GaAs',), ('band_gap',), 'meV')
     """
-    text = " ".join(question.replace("\u2013", "-").split())
+    text = re.sub(r"[Bb]ohr magnetons?", "bohr_magneton", question.replace("\u2013", "-"))
+    text = " ".join(text.split())
     lower = _without_slips(text.lower())
     found = _properties(lower)
     names = tuple(dict.fromkeys(name for _, name in found))
@@ -153,7 +175,7 @@ def read_question(question: str) -> Reading:
         misspelt = _unknown_names(text)
     order, order_by = _order(lower, found)
     rest = tuple(name for name in names if name not in {limit.property for limit in limits})
-    return Reading(
+    reading = Reading(
         formulas=formulas,
         misspelt=misspelt,
         material_ids=ids,
@@ -171,6 +193,23 @@ def read_question(question: str) -> Reading:
         limits=limits,
         conditions=_conditions(group, lower),
     )
+    reading = _with_flags(reading)
+    return replace(reading, unread=unread_words(text, lower, reading))
+
+
+def _with_flags(reading: Reading) -> Reading:
+    """Flags are conditions where materials are looked for, and properties where one is named."""
+    flags = [name for name in reading.properties if name in _FLAGS]
+    if flags and (reading.count or not (reading.formulas or reading.material_ids)):
+        given = {each.property for each in reading.conditions}
+        more = tuple(Condition(name, "=", True) for name in flags if name not in given)
+        rest = tuple(name for name in reading.properties if name not in flags)
+        return replace(reading, properties=rest, conditions=(*reading.conditions, *more))
+    orderings = tuple(each for each in reading.conditions if each.property == "ordering")
+    if orderings and reading.formulas and not reading.properties and not reading.count:
+        others = tuple(each for each in reading.conditions if each not in orderings)
+        return replace(reading, properties=("ordering",), conditions=others)
+    return reading
 
 
 def _without_slips(lower: str) -> str:
@@ -208,14 +247,19 @@ def _unknown_names(text: str) -> tuple[str, ...]:
 
 
 def _properties(lower: str) -> list[tuple[int, str]]:
-    """(position, property), longest names first so that parts of names do not count."""
-    found: list[tuple[int, str]] = []
+    """(position, property) of every property that is named."""
+    return [(start, name) for start, _, name in property_spans(lower)]
+
+
+def property_spans(lower: str) -> list[tuple[int, int, str]]:
+    """(start, end, property), longest names first so that parts of names do not count."""
+    found: list[tuple[int, int, str]] = []
     taken = [False] * len(lower)
     for alias, name in _ALIASES:
         for match in re.finditer(rf"(?<![\w-]){re.escape(alias)}s?(?![\w])", lower):
             span = range(match.start(), match.end())
             if not any(taken[at] for at in span):
-                found.append((match.start(), name))
+                found.append((match.start(), match.end(), name))
                 for at in span:
                     taken[at] = True
     return sorted(found)
@@ -228,6 +272,8 @@ def _materials(text: str, elements: set[str]) -> tuple[tuple[str, ...], tuple[st
         word = token.rstrip(".").removesuffix("'s")
         word = word if word.count("(") == word.count(")") else word.strip("()")
         if word in _WORDS or word in elements or not _looks_like_formula(word):
+            continue
+        if word.lower() in _VOCABULARY:  # a property's name in capitals
             continue
         try:
             parse_formula(word)
@@ -254,7 +300,7 @@ def _names(text: str) -> list[str]:
         for n in (3, 2, 1):
             name = " ".join(words[at : at + n])
             formula = from_name(name) if len(name) > 2 else None
-            if formula and not (n == 1 and name in _FAMILIES):
+            if formula and not (n == 1 and name in FAMILIES):
                 found.append(formula)
                 at += n - 1
                 break
@@ -280,11 +326,7 @@ def _order(lower: str, found: list[tuple[int, str]]) -> tuple[Order | None, str]
 def _limits(text: str, found: list[tuple[int, str]]) -> tuple[tuple[Limit, ...], list[int]]:
     """Conditions such as "a band gap above 3 eV"; also where their units stand."""
     limits, spent = [], []
-    pattern = (
-        rf"(?:\b(?:between|from) ({_NUMBER})\s*{_UNIT}? ?(?:and|to) ({_NUMBER})|"
-        rf"(?<!\w)({_ABOVE}|{_BELOW}) ({_NUMBER}))(?:\s*({_UNIT}))?"
-    )
-    for match in re.finditer(pattern, text, re.IGNORECASE):
+    for match in re.finditer(LIMIT, text, re.IGNORECASE):
         before = [name for at, name in found if at < match.start()]
         near = before[-1] if before else (found[0][1] if found else "")
         if not near:
@@ -293,8 +335,8 @@ def _limits(text: str, found: list[tuple[int, str]]) -> tuple[tuple[Limit, ...],
         unit = "" if unit.lower() in _PLAIN_WORDS else unit
         spent.append(match.end())
         if match[1]:
-            limits.append(Limit(near, ">=", _number(match[1]), unit))
-            limits.append(Limit(near, "<=", _number(match[2]), unit))
+            low, high = sorted((_number(match[1]), _number(match[2])))
+            limits += [Limit(near, ">=", low, unit), Limit(near, "<=", high, unit)]
             continue
         phrase = match[3].lower()
         sign = ">" if re.fullmatch(_ABOVE, phrase) else "<"
@@ -335,13 +377,13 @@ def _composition(text: str, lower: str) -> tuple[tuple[str, ...], tuple[str, ...
     )
     without = _listed(text, r"(?:without|not contain(?:ing)?|free of|excluding)")
     elements = _listed(text, r"(?<!not )(?:contain(?:s|ing)?|with|compounds of|made of)")
-    for word, symbol in _FAMILIES.items():
+    for word, symbol in FAMILIES.items():
         plural = rf"\b{word}s\b"
         alone = rf"\b(?:which|what|an?|the|every|binary|ternary|metal|of) {word}\b"
         if re.search(f"{plural}|{alone}", lower):
             elements.append(symbol)
     for name, symbol in BY_NAME.items():
-        if re.search(rf"\b{name} (?:compounds|halides|minerals|{'|'.join(_FAMILIES)})s\b", lower):
+        if re.search(rf"\b{name} (?:compounds|halides|minerals|{'|'.join(FAMILIES)})s\b", lower):
             elements.append(symbol)
     kept = [each for each in dict.fromkeys(elements) if each not in without]
     return tuple(kept), tuple(dict.fromkeys(without)), system[1] if system else ""
@@ -378,9 +420,11 @@ def _conditions(group: str, lower: str) -> tuple[Condition, ...]:
     number = re.search(r"space ?group (?:number |no\.? ?)?(\d{1,3})\b", lower)
     if number:
         found.append(Condition("spacegroup_number", "=", int(number[1])))
+    if not group:
+        group = next((POLYMORPHS[name] for name in POLYMORPHS if f"{name}" in lower.split()), "")
     if group:
         found.append(Condition("space_group", "=", group))
-    system = re.search(rf"\b({'|'.join(_SYSTEMS)})\b", lower)
+    system = re.search(rf"\b({'|'.join(_SYSTEMS)})\b(?! (?:angstrom|cent|nano|met))", lower)
     if system:
         found.append(Condition("crystal_system", "=", system[1].capitalize()))
     if re.search(

@@ -11,16 +11,22 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from ragkit.agents.ledger import Quantity
-from ragkit.agents.materials.formulas import reduced
+from ragkit.agents.materials.formulas import parse_formula, reduced
 from ragkit.agents.materials.properties import Property, find_property
 from ragkit.agents.materials.reading import Limit, Reading, read_question
 from ragkit.agents.planner import ANSWER, REFUSE, Proposal, State
 from ragkit.agents.steps import Action, Observation
+from ragkit.agents.tools import ToolError
 
 Plan = Generator[tuple[str, Action], State, tuple[str, Action]]
 """Yields (thought, action), is sent the state after it, and returns the last action."""
 
 _SHOWN, _CONVERTED = 20, 5
+_ASIDE = (
+    r"what is (?:the|their) (?:difference|ratio)|by how much|"
+    r"(?:which|what) (?:material|compound|one|polymorph)s? (?:is|are) (?:it|they|that)"
+)
+_NOT_READ = "These words were not understood: {}."
 _ID = "material_id"  # no property, and a field of every search
 _ELEMENT_FACTS = {
     "melting point": "melting_point", "boiling point": "boiling_point",
@@ -73,6 +79,11 @@ def _plan(state: State) -> Plan:
         return _refuse(state, "unclear" if reading.properties else "off_topic")
     if not reading.properties and not lists and not (reading.count and named):
         return _refuse(state, "unclear")
+    if reading.unread:
+        return _refuse(state, "unclear", note=_NOT_READ.format(", ".join(reading.unread[:6])))
+    doubt = _doubt(state.question, reading)
+    if doubt:
+        return _refuse(state, "unclear", note=doubt)
     if reading.count:
         return (yield from _count(state, reading))
     if reading.order and not (reading.compare and len(reading.formulas) > 1):
@@ -80,6 +91,22 @@ def _plan(state: State) -> Plan:
     if named:
         return (yield from _look_up(state, reading))
     return (yield from _select(state, reading))
+
+
+def _doubt(question: str, reading: Reading) -> str:
+    """Why a question that was read may still ask for something else."""
+    lower = re.sub(_ASIDE, "", question.lower())
+    asks = re.findall(r"\b(?:which|what|what's|how many|how much)\b", lower)
+    if len(asks) > 1 and not reading.polymorphs:
+        return "Ask one question at a time."
+    if (reading.count or reading.order) and reading.formulas and " than " in lower:
+        return "A comparison with the value of another material is not understood."
+    for limit in reading.limits:
+        try:
+            _in_own_unit(limit)
+        except ToolError:
+            return f"The unit {limit.unit} does not fit the {limit.property}."
+    return ""
 
 
 def _special(state: State, reading: Reading) -> Plan | None:
@@ -119,17 +146,29 @@ def _look_up(state: State, reading: Reading) -> Plan:
     if reading.compare and len(rows) > 1 and len(reading.formulas) > 1:
         chosen = _one_each(state, rows)
         if len(chosen) > 1:
-            state = yield "Compare them.", Action("compare", {"rows": chosen})
+            quotient = Action("calculate", {"expression": " / ".join(chosen[:2])})
+            wants_ratio = len(chosen) == 2 and "ratio" in state.question.lower()
+            compared = quotient if wants_ratio else Action("compare", {"rows": chosen})
+            state = yield "Compare them.", compared
             rows = [*chosen, *(row for row in _last(state).rows if row not in chosen)]
     elif reading.unit:
         rows, state = yield from _converted(state, rows, reading.unit)
-    return _answer(rows[:_SHOWN], _told(reading, missing))
+    return _answer(rows[:_SHOWN], _told(state, reading, rows, missing))
 
 
-def _told(reading: Reading, missing: Sequence[str]) -> str:
+def _told(state: State, reading: Reading, rows: Sequence[str], missing: Sequence[str]) -> str:
+    """What the answer is not, in words."""
+    named = [state.ledger[row] for row in rows]
+    held = [row for row in named if isinstance(row, Quantity)]
+    told = []
     if missing:
-        return f"Nothing is held for {', '.join(dict.fromkeys(missing))}."
-    return ""
+        told.append(f"Nothing is held for {', '.join(dict.fromkeys(missing))}.")
+    if reading.measured and not any("experiment" in row.method for row in held):
+        told.append("No measured value is held: these are calculated.")
+    fits = any(row.derived_from or row.unit == reading.unit for row in held)
+    if reading.unit and len(reading.formulas) < 2 and not fits:
+        told.append(f"It cannot be given in {reading.unit}.")
+    return " ".join(told)
 
 
 def _values(
@@ -146,7 +185,7 @@ def _values(
         given: dict[str, Any] = {"fields": property_name, "limit": _SHOWN}
         given |= _filters(reading, only_conditions=True) if place != "formula_tables" else {}
         state = yield f"{place} may have it.", Action(tool, {key: name, **given})
-        right = _meant(_last(state))
+        right = _meant(_last(state), name)
         if right and right != name:
             thought, name = f"{name} is no formula held; {right} may be meant.", right
             state = yield thought, Action(tool, {key: name, **given})
@@ -167,10 +206,21 @@ def _places(reading: Reading, property_name: str) -> list[str]:
     return [*places, *(each for each in ("summary", *served) if each in served)]
 
 
-def _meant(observation: Observation) -> str:
-    """The one formula that an error suggests."""
+def _meant(observation: Observation, name: str) -> str:
+    """The formula that an error suggests, if it is the name but for capitals, or 0 for O."""
     found = re.search(r"did you mean ([^\s?,;]+)\??", observation.text, re.IGNORECASE)
-    return found[1].rstrip("?.") if observation.error and found else ""
+    right = found[1].rstrip("?.") if observation.error and found else ""
+    if _is_formula(name):
+        return ""  # another formula than the one that was written
+    return right if right.lower() == name.lower().replace("0", "o") else ""
+
+
+def _is_formula(text: str) -> bool:
+    try:
+        parse_formula(text)
+    except ToolError:
+        return False
+    return True
 
 
 def _extreme(state: State, reading: Reading) -> Plan:
@@ -213,7 +263,21 @@ def _count(state: State, reading: Reading) -> Plan:
     place, given = _search(reading)
     state = yield "The search counts all matching rows.", Action(f"search_{place}", given)
     rows = [row for row in _last(state).rows if _property_of(state, row).startswith("n_")]
+    if rows and _number(state, rows[0]) == 0 and "where" in given:
+        asked = {each.property for each in reading.limits}
+        asked |= {each.property for each in reading.conditions}
+        wider = {name: value for name, value in given.items() if name != "where"}
+        wider["fields"] = ", ".join(sorted(asked))
+        state = yield "Is the property held at all?", Action(f"search_{place}", wider)
+        held = [row for row in _last(state).rows if _property_of(state, row) in asked]
+        if not held:
+            return _refuse(state, "not_held", note="The property is not held for these materials.")
     return _answer(rows[:1]) if rows else _refuse(state, "not_held")
+
+
+def _number(state: State, row: str) -> object:
+    held = state.ledger[row]
+    return held.value if isinstance(held, Quantity) else None
 
 
 def _select(state: State, reading: Reading) -> Plan:
@@ -260,13 +324,11 @@ def _in_own_unit(limit: Limit) -> float:
     own = find_property(limit.property).unit
     if not limit.unit or not own:
         return limit.value
-    from ragkit.agents.tools import ToolError
     from ragkit.agents.units import convert
 
-    try:
-        return float(f"{convert(limit.value, limit.unit, own):.9g}")
-    except ToolError:  # "above 3 eV" of an energy per atom: the number is meant in its own unit
+    if own == f"{limit.unit}/atom":  # "above 3 eV" of an energy per atom
         return limit.value
+    return float(f"{convert(limit.value, limit.unit, own):.9g}")
 
 
 def _converted(
@@ -313,10 +375,26 @@ def _answer(rows: Sequence[str], note: str = "") -> tuple[str, Action]:
     return "These rows answer it.", Action(ANSWER, given | ({"note": note} if note else {}))
 
 
-def _refuse(state: State, reason: str, missing: Sequence[str] = ()) -> tuple[str, Action]:
-    given: dict[str, Any] = {"reason": reason}
-    if missing:
-        given["note"] = f"Nothing is held for {', '.join(dict.fromkeys(missing))}."
+def _failure(state: State) -> str:
+    """A note on the last call, if it failed for another reason than what it was asked for."""
+    calls = [step for step in state.steps if isinstance(step, Observation) and step.tool]
+    if not calls or not calls[-1].error:
+        return ""
+    asked = r"formula|did you mean|no element|no property|chemsys|no structure|not permitted"
+    if re.search(asked, calls[-1].text, re.IGNORECASE):
+        return ""
+    return "The last call failed; its observation says why."
+
+
+def _refuse(
+    state: State, reason: str, missing: Sequence[str] = (), note: str = ""
+) -> tuple[str, Action]:
+    failed = _failure(state)
+    given: dict[str, Any] = {"reason": "unavailable" if failed else reason}
+    if missing and not failed:
+        note = f"Nothing is held for {', '.join(dict.fromkeys(missing))}."
+    if note or failed:
+        given["note"] = failed or note
     return "There is no answer.", Action(REFUSE, given)
 
 

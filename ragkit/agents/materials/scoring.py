@@ -14,6 +14,7 @@ from typing import Any
 from ragkit.agents.ledger import Quantity
 from ragkit.agents.materials.question_data import reduced_or_none
 from ragkit.agents.materials.question_types import KINDS, Fact, Question, Truth
+from ragkit.agents.observations import pages_shown
 from ragkit.agents.render import free_numbers, render_answer, show_quantity
 from ragkit.agents.steps import Action, Observation, Run, Step
 from ragkit.agents.tools import ToolError
@@ -135,7 +136,8 @@ def ungrounded(run: Run) -> list[str]:
     """
     final = run.final
     left = final.text
-    for line in render_answer(final.rows, final.also).splitlines():
+    pages = pages_shown(run.steps, final.rows, run.ledger)
+    for line in render_answer(final.rows, final.also, pages=pages).splitlines():
         left = left.replace(line, " ", 1)
     rows = [row for row in run.ledger.values() if isinstance(row, Quantity)]
     names = {name for row in rows for name in (row.formula, row.material_id, row.space_group)}

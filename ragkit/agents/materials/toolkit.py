@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ragkit.agents.ledger import Quantity
@@ -30,19 +29,35 @@ def open_backend(name: Literal["snapshot", "live"]) -> Backend:
     raise ValueError(f"backend is {name!r}; expected 'snapshot' or 'live'")
 
 
+@dataclass(frozen=True, slots=True)
+class Related:
+    """Other values that a back end holds for a quantity; see `ragkit.agents.materials.tools`.
+
+    Of the live one none: looking them up would send requests outside of every tool's time.
+    """
+
+    backend: Backend
+
+    def __call__(self, quantity: Quantity) -> list[Quantity]:
+        """The other values of the same composition and property."""
+        from ragkit.agents.materials.tools import related
+
+        return [] if self.backend.name == "live" else related(self.backend, quantity)
+
+
 def materials_toolkit(
     backend: Backend | Literal["snapshot", "live"],
-) -> tuple[list[Tool], Callable[[Quantity], Sequence[Quantity]]]:
+) -> tuple[list[Tool], Related]:
     """All tools, and the function that finds other values of the same property.
 
     The tools of the live back end send their arguments away, so none of them may be copied out of
-    tool text without a person's consent.
+    tool text without a person's consent. Its answers show no other values.
     """
     from ragkit.agents.materials.elements import element_tools
     from ragkit.agents.materials.similarity import similarity_tools
     from ragkit.agents.materials.structures import structure_tools
     from ragkit.agents.materials.synthesis import synthesis_tools
-    from ragkit.agents.materials.tools import related, search_tools
+    from ragkit.agents.materials.tools import search_tools
 
     source = open_backend(backend) if isinstance(backend, str) else backend
     reading = [
@@ -53,4 +68,4 @@ def materials_toolkit(
     ]
     if source.name == "live":
         reading = [replace(tool, sends=True) for tool in reading]
-    return [*reading, *element_tools()], lambda quantity: related(source, quantity)
+    return [*reading, *element_tools()], Related(source)

@@ -17,6 +17,7 @@ Deviation: a page that leaves rows out says how many there are, as a value that 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -56,6 +57,10 @@ _ARGUMENTS = {
 # Rule 4. Materials whose distance to the hull is not held follow by formation energy.
 _GROUND_STATE_FIRST = ("energy_above_hull", "formation_energy_per_atom")
 _COUNTED = "count over all matching rows"
+_TWO_MIXES = (
+    "values of two functional mixes, which are not recorded: the ground state is not decided by "
+    "these"
+)
 
 
 def search_tools(backend: Backend) -> list[Tool]:
@@ -175,7 +180,19 @@ def _search(backend: Backend, endpoint: Endpoint, given: Given) -> ToolResult:
         text = (
             f"{len(page.dropped)} records could not be read: {'; '.join(page.dropped[:3])}. {text}"
         )
+    if endpoint == "thermo" and _has_two_mixes(evidence):
+        text = f"{_TWO_MIXES}. {text}"
     return ToolResult(evidence, text=text.strip(), total=page.total, unit="materials")
+
+
+def _has_two_mixes(evidence: Iterable[Quantity]) -> bool:
+    """Whether a material has several formation energies, and nothing says which is of what."""
+    energies = Counter(
+        each.material_id
+        for each in evidence
+        if each.property == "formation_energy_per_atom" and "not recorded" in each.method
+    )
+    return any(n > 1 for n in energies.values())
 
 
 def _search_tables(snapshot: Snapshot, given: Given) -> ToolResult:
