@@ -664,7 +664,7 @@ class _LooksFirst:
 
 CHOSEN = [
     *("rights-denied_tool", "numbers-note_with_figure", "rows-row_in_a_text"),
-    *("turns-token_chatml", "resources-line_of_ten_megabytes"),
+    *("turns-assistant_turn", "resources-line_of_ten_megabytes"),
 ]
 
 

@@ -591,6 +591,7 @@ def test_address_that_no_key_may_go_to_is_refused(endpoint: str) -> None:
 def test_offline_refuses_the_real_server_and_allows_this_machine(
     server: MaterialsProjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("RAGKIT_OFFLINE", raising=False)
     before = LiveMaterialsProject("key")
     monkeypatch.setenv("RAGKIT_OFFLINE", "1")
     for call in (lambda: LiveMaterialsProject("key"), lambda: before.search("summary", ALL)):

@@ -33,7 +33,7 @@ _SPELLINGS = {"aluminum": "Al", "cesium": "Cs", "sulphur": "S"}
 BY_NAME = {name: symbol for symbol, name in ELEMENTS.items()} | _SPELLINGS
 
 # Names of one composition each. Those that name several (iron oxide, copper sulfide) are left out.
-SUBSTANCES = {
+_SUBSTANCES = {
     "water": "H2O", "heavy water": "H2O", "deuterium oxide": "H2O", "tritiated water": "H2O",
     "ice": "H2O", "deuterium": "H2", "tritium": "H2", "diamond": "C", "graphite": "C",
     "graphene": "C", "quartz": "SiO2", "silica": "SiO2", "cristobalite": "SiO2",
@@ -87,7 +87,7 @@ def composition_of(name: str) -> str | None:
     True
     """
     plain = re.sub(r"[\s-]+", " ", name.strip().lower())
-    return SUBSTANCES.get(plain) or BY_NAME.get(plain) or _binary(plain)
+    return _SUBSTANCES.get(plain) or BY_NAME.get(plain) or _binary(plain)
 
 
 def _binary(name: str) -> str | None:
