@@ -303,8 +303,8 @@ def test_structures_and_tensors_come_by_material(snapshot):
 def test_what_the_snapshot_lacks_is_refused_with_advice(snapshot):
     with pytest.raises(ToolError, match="need the live database"):
         snapshot.syntheses("LiFePO4", [], 5)
-    with pytest.raises(ToolError, match="need the live database"):
-        snapshot.similar("mp-2534", 5)
+    with pytest.raises(ToolError, match="no structure of 'mp-0' is held"):
+        snapshot.similar("mp-0", 5)
     with pytest.raises(ToolError, match="no material ids"):
         snapshot.formula_values(Query(material_ids=("mp-2534",)))
     with pytest.raises(ToolError, match="served by summary, dielectric, formula_tables"):
