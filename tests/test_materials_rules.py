@@ -179,6 +179,11 @@ def test_plan_when_a_name_means_one_polymorph_takes_no_other(agent):
         assert row.space_group == "R-3c"
 
 
+def test_plan_when_a_polymorph_is_asked_for_takes_no_value_without_an_id(agent):
+    for question in ("What is the bulk modulus of diamond?", "band gap of cubic boron nitride"):
+        assert all(row.material_id for row in agent.run(question).final.rows.values())
+
+
 def test_plan_when_a_flag_is_not_held_does_not_count_it_as_none(agent):
     run = agent.run("How many stable polymorphs of TiO2 are there?")
     assert run.final.refusal == "not_held"

@@ -421,7 +421,8 @@ def _conditions(group: str, lower: str) -> tuple[Condition, ...]:
     if number:
         found.append(Condition("spacegroup_number", "=", int(number[1])))
     if not group:
-        group = next((POLYMORPHS[name] for name in POLYMORPHS if f"{name}" in lower.split()), "")
+        named = [name for name in POLYMORPHS if re.search(rf"\b{name}\b", lower)]
+        group = POLYMORPHS[named[0]] if named else ""
     if group:
         found.append(Condition("space_group", "=", group))
     system = re.search(rf"\b({'|'.join(_SYSTEMS)})\b(?! (?:angstrom|cent|nano|met))", lower)

@@ -203,7 +203,11 @@ def _places(reading: Reading, property_name: str) -> list[str]:
         return ["summary"]
     served = find_property(property_name).places
     places = ["formula_tables"] if reading.measured else []
-    return [*places, *(each for each in ("summary", *served) if each in served)]
+    places += [each for each in ("summary", *served) if each in served]
+    structural = {"space_group", "crystal_system", "spacegroup_number"}
+    if reading.polymorphs or structural & {each.property for each in reading.conditions}:
+        return [each for each in places if each != "formula_tables"]  # they know no polymorph
+    return places
 
 
 def _meant(observation: Observation, name: str) -> str:
