@@ -312,3 +312,11 @@ def test_run_when_the_library_answers_gives_citations_that_verify(tmp_path, serv
     assert checks
     replayed = call("trace", "replay", told["run"])
     assert replayed.exit_code == 0, replayed.output
+
+
+def test_run_when_traces_cannot_be_kept_answers_all_the_same(home):
+    (home / "traces.db").write_bytes(b"no database at all, and longer than a header" * 40)
+    result = call("agent", "run", "materials", GAP, "--quiet")
+    assert result.exit_code == 0
+    assert "0.186 eV" in result.stdout
+    assert "no trace is kept" in " ".join(result.stderr.split())

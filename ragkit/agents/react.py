@@ -138,14 +138,15 @@ class ReAct:
             ledger: Where rows go; None makes a new one.
 
         Raises:
-            ValueError: The question is empty, before the first step.
+            ValueError, TypeError: The question is empty or no text, before the first step.
             ModelError: The planner's model cannot be reached or run.
         """
+        if not isinstance(question, str):
+            raise TypeError(f"the question is a {type(question).__name__}; expected some text")
         if not question.strip():
             raise ValueError("the question is empty; expected some text")
-        return _Loop(
-            self, question.strip(), history, Ledger() if ledger is None else ledger
-        ).steps()
+        rows = Ledger() if ledger is None else ledger
+        return _Loop(self, question.strip(), history, rows).steps()
 
 
 class _Loop:

@@ -29,6 +29,7 @@ from ragkit.cli.common import (
     print_losses,
     read_argument,
 )
+from ragkit.errors import RagkitError
 
 if TYPE_CHECKING:
     from ragkit.agents.definition import AgentDefinition
@@ -84,7 +85,7 @@ def run(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer a question. Exit code 4: no answer; 3: a limit was reached and rows were found."""
+    """Answer a question. Exit code 4: no answer; 3: a limit came first; 1: no data or an error."""
     how = _how(llm, backend, team, temperature, seed, permit, max_steps, max_seconds)
     with ExitStack() as stack:
         agent, how = _load(name, how, in_, stack)
@@ -109,14 +110,15 @@ def chat(
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = 0,
     permit: PermitOption = None,
+    trace: TraceOption = True,
     quiet: QuietOption = False,
 ) -> None:
-    """Ask one question after the other; the last five turns are remembered. Empty line: end."""
+    """Ask one question after the other; a language model sees the last five. Empty line: end."""
     how = _how(llm, backend, team, temperature, seed, permit, None, None)
     history: list[tuple[str, str]] = []
     with ExitStack() as stack:
         agent, how = _load(name, how, in_, stack)
-        store = _store(stack)
+        store = _store(stack) if trace else None
         prompt = "? " if sys.stdin.isatty() else ""
         while True:
             try:
@@ -247,10 +249,15 @@ def _approve(tool: Tool, arguments: Mapping[str, Any], copied: Sequence[str]) ->
     return typer.confirm(f"run {tool.name}({given}){warning}?", default=False, err=True)
 
 
-def _store(stack: ExitStack) -> TraceStore:
+def _store(stack: ExitStack) -> TraceStore | None:
+    """The trace store; where it cannot be written the question is answered all the same."""
     from ragkit.agents.traces import TraceStore
 
-    return stack.enter_context(TraceStore())
+    try:
+        return stack.enter_context(TraceStore())
+    except RagkitError as error:
+        note(f"no trace is kept: {error}")
+        return None
 
 
 def _play(
