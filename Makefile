@@ -11,7 +11,7 @@ export RAGKIT_OFFLINE := 1
 demo: $(VENV)/.core  ## index the demo corpus, ask three questions, check the citations
 	$(BIN)/python notebooks/demo.py .demo/demo.rag
 
-test: $(VENV)/.full  ## the tests, under 8 minutes on two cores
+test: $(VENV)/.full  ## the tests, about 8 minutes on two cores
 	$(BIN)/pytest -q -m "not slow"
 
 test-all: $(VENV)/.full  ## every test, and the wheel in an empty environment
