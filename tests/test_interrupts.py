@@ -52,8 +52,8 @@ COMMANDS = {
     "index gc": ["--in", "notes.rag"],
     "index recipes": [],
 }
-# What else they end with: no evidence, no such document any more, no download.
-ENDS = {"ask": 4, "index delete": 1, "models install": 1}
+# What else they end with: no evidence, no such document any more, no download, another run.
+ENDS = {"ask": 4, "index delete": 1, "models install": 1, "trace replay": 1}
 
 
 @pytest.fixture(scope="module")
