@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ragkit.agents.materials import sources, transcripts
-from ragkit.agents.materials.backend import ENDPOINTS, Backend, Condition, Query
-from ragkit.agents.materials.build import build, collect, material_order
+from ragkit.agents.materials.backend import ENDPOINTS, Backend, Condition, Query, material_order
+from ragkit.agents.materials.build import build, collect
 from ragkit.agents.materials.formulas import parse_formula, reduced
 from ragkit.agents.materials.properties import PROPERTIES, find_property, properties_of
 from ragkit.agents.materials.snapshot import Snapshot, default_path

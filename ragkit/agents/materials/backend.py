@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
@@ -117,3 +118,13 @@ class Backend(Protocol):
 
     def similar(self, material_id: str, limit: int) -> list[tuple[str, str, float]]:
         """(material id, formula, dissimilarity) of the most similar structures, nearest first."""
+
+
+def material_order(material_id: str) -> tuple[int, str]:
+    """The key that sorts material ids by their number.
+
+    >>> sorted(["mp-10", "mp-9"], key=material_order)
+    ['mp-9', 'mp-10']
+    """
+    digits = re.search(r"\d+", material_id)
+    return (int(digits[0]) if digits else 0, material_id)

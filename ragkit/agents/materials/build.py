@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import sys
 import zlib
 from collections import Counter
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from ragkit.agents.materials import schema, sources
+from ragkit.agents.materials.backend import material_order
 from ragkit.agents.materials.formulas import parse_formula, reduced
 from ragkit.agents.materials.properties import PROPERTIES
 from ragkit.agents.materials.sources import Item, Origin, Structure, Tensor, Value
@@ -177,16 +177,6 @@ def _element_counts(contents: Contents) -> list[Value]:
         Value(name, formula, "nelements", len(parse_formula(formula)), origin)
         for name, formula in contents.formulas.items()
     ]
-
-
-def material_order(material_id: str) -> tuple[int, str]:
-    """The key that sorts material ids by their number.
-
-    >>> sorted(["mp-10", "mp-9"], key=material_order)
-    ['mp-9', 'mp-10']
-    """
-    digits = re.search(r"\d+", material_id)
-    return (int(digits[0]) if digits else 0, material_id)
 
 
 def _write(path: Path, contents: Contents, digests: dict[str, str]) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ragkit.agents.materials import live_parse
-from ragkit.agents.materials.backend import Endpoint, Page, Query
+from ragkit.agents.materials.backend import Endpoint, Page, Query, material_order
 from ragkit.agents.materials.formulas import reduced
 from ragkit.agents.materials.live_filters import Clause, home
 from ragkit.agents.materials.live_http import ENDPOINT, Limits, Pace, Service
 from ragkit.agents.materials.live_pages import Pages
-from ragkit.agents.materials.live_search import Search, by_number, checked_id, normal
+from ragkit.agents.materials.live_search import Search, checked_id, normal
 from ragkit.agents.materials.properties import find_property, properties_of
 from ragkit.agents.tools import ToolError
 
@@ -186,7 +186,7 @@ class LiveMaterialsProject:
                 row = _neighbour(entry)
                 if row is not None and row[0] != material_id:
                     found.setdefault(row[0], row)
-        ranked = sorted(found.values(), key=lambda row: (row[2], by_number(row[0])))
+        ranked = sorted(found.values(), key=lambda row: (row[2], material_order(row[0])))
         return ranked[:limit]
 
     def _matches(self, vector: object, limit: int) -> list[Any]:

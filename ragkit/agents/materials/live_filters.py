@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragkit.agents.materials.backend import ENDPOINTS, Condition, Endpoint, Operator
 from ragkit.agents.materials.live_parse import Record
 from ragkit.agents.materials.properties import WHOLE, Property, find_property
-from ragkit.agents.materials.statements import checked_value
+from ragkit.agents.materials.statements import OPERATORS, TOLERANCE, checked_value, loose
 from ragkit.agents.materials.symmetry import space_group_symbol
 from ragkit.agents.tools import ToolError
 
-_COMPARE = {"<": operator.lt, "<=": operator.le, ">=": operator.ge, ">": operator.gt}
-# Equal numbers may differ in their last digits: 0.1861 finds 0.18610000000000015.
-_TOLERANCE = 1e-9
 _ORDERINGS = ("FM", "AFM", "FiM", "NM")
 _SYSTEMS = "Triclinic Monoclinic Orthorhombic Tetragonal Trigonal Hexagonal Cubic".split()
 # Properties whose limits the server applies, and what it calls them where that differs.
@@ -101,11 +97,11 @@ class Clause:
         if quantity is None:
             return False
         if isinstance(self.value, str):
-            return _loose(str(quantity.value)) == _loose(self.value)
+            return loose(str(quantity.value)) == loose(self.value)
         number = float(quantity.value)
         if self.operator == "=":
-            return math.isclose(number, self.value, rel_tol=_TOLERANCE, abs_tol=0.0)
-        return bool(_COMPARE[self.operator](number, self.value))
+            return math.isclose(number, self.value, rel_tol=TOLERANCE, abs_tol=0.0)
+        return bool(OPERATORS[self.operator](number, self.value))
 
 
 def home(spec: Property, preferred: Endpoint | None = None) -> Endpoint:
@@ -133,7 +129,7 @@ def server_conditions(place: Endpoint, clauses: Sequence[Clause]) -> dict[str, s
         name = clause.spec.name
         if name in _RANGES[place] and not isinstance(clause.value, str):
             base = _RANGES[place][name]
-            slack = abs(clause.value) * _TOLERANCE if clause.operator == "=" else 0.0
+            slack = abs(clause.value) * TOLERANCE if clause.operator == "=" else 0.0
             whole = name in WHOLE
             if clause.operator in (">", ">=", "="):
                 low = math.ceil(clause.value) if whole else clause.value - slack
@@ -159,11 +155,7 @@ def _equal(place: Endpoint, clause: Clause) -> str | None:
     known: Sequence[str] = _ORDERINGS if name == "ordering" else _SYSTEMS
     if name == "space_group":
         known = [space_group_symbol(number) for number in range(1, 231)]
-    same = [index for index, each in enumerate(known) if _loose(each) == _loose(value)]
+    same = [index for index, each in enumerate(known) if loose(each) == loose(value)]
     if len(same) != 1:
         return None
     return str(same[0] + 1) if name == "space_group" else known[same[0]]
-
-
-def _loose(text: str) -> str:
-    return text.replace("_", "").lower()

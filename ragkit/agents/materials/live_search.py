@@ -6,11 +6,17 @@ conditions on another endpoint's properties become ids in the same way.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from ragkit.agents.materials.backend import ENDPOINTS, Endpoint, Material, Page, Query
+from ragkit.agents.materials.backend import (
+    ENDPOINTS,
+    Endpoint,
+    Material,
+    Page,
+    Query,
+    material_order,
+)
 from ragkit.agents.materials.formulas import element_symbol, reduced
 from ragkit.agents.materials.live_filters import Clause, home, server_conditions
 from ragkit.agents.materials.live_pages import Pages
@@ -98,7 +104,7 @@ class Search:
                 clauses = [clause for clause, home in homes if home == place]
                 present = [each for each in _SPARSE if each in asked] if place == "summary" else []
                 specs = [clause.spec for clause in clauses]
-                ids = sorted(self._records(place, ids, clauses, specs, present), key=by_number)
+                ids = sorted(self._records(place, ids, clauses, specs, present), key=material_order)
                 if not ids:
                     break
         return ids
@@ -205,12 +211,6 @@ def checked_id(material_id: str) -> str:
     return plain
 
 
-def by_number(material_id: str) -> tuple[int, str]:
-    """A key that sorts mp-99 before mp-149."""
-    digits = re.search(r"\d+", material_id)
-    return (int(digits[0]) if digits else 0, material_id)
-
-
 def _batches(items: Sequence[str]) -> Iterator[str]:
     """The items joined by commas, as many at a time as a URL should hold."""
     batch: list[str] = []
@@ -231,7 +231,7 @@ def _any(names: Iterable[str], record: Record) -> bool:
 
 def _sorted(records: list[Record], keys: Sequence[tuple[Property, bool]]) -> list[Record]:
     """By the keys, then by id; those without a key's property come after those with it."""
-    ranked = sorted(records, key=lambda each: by_number(each.material_id))
+    ranked = sorted(records, key=lambda each: material_order(each.material_id))
     for spec, descends in reversed(keys):
         having = [each for each in ranked if spec.name in each.quantities]
         without = [each for each in ranked if spec.name not in each.quantities]

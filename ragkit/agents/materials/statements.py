@@ -16,9 +16,9 @@ from ragkit.agents.tools import ToolError
 
 _FORMULAS, _MATERIALS, _QUANTITIES = schema.FORMULAS, schema.MATERIALS, schema.QUANTITIES
 _PROPERTIES, _ORIGINS = schema.PROPERTIES, schema.ORIGINS
-_OPERATORS = {"<": operator.lt, "<=": operator.le, ">=": operator.ge, ">": operator.gt}
+OPERATORS = {"<": operator.lt, "<=": operator.le, ">=": operator.ge, ">": operator.gt}
 # Equal numbers may differ in their last digits: 0.1861 finds 0.18610000000000015.
-_TOLERANCE = 1e-9
+TOLERANCE = 1e-9
 
 JOINED = (
     _QUANTITIES.join(_FORMULAS, _QUANTITIES.c.formula == _FORMULAS.c.id)
@@ -79,10 +79,10 @@ def holds(condition: Condition, place: Place | None = None) -> sa.ColumnElement[
     mine = _QUANTITIES.c.property.in_(property_ids([spec.name]))
     value = checked_value(spec, condition)
     if isinstance(value, str):
-        return mine & (sa.func.lower(sa.func.replace(_QUANTITIES.c.text, "_", "")) == _loose(value))
+        return mine & (sa.func.lower(sa.func.replace(_QUANTITIES.c.text, "_", "")) == loose(value))
     if condition.operator == "=":
-        return mine & (sa.func.abs(_QUANTITIES.c.number - value) <= _TOLERANCE * abs(value))
-    compared: sa.ColumnElement[bool] = _OPERATORS[condition.operator](_QUANTITIES.c.number, value)
+        return mine & (sa.func.abs(_QUANTITIES.c.number - value) <= TOLERANCE * abs(value))
+    compared: sa.ColumnElement[bool] = OPERATORS[condition.operator](_QUANTITIES.c.number, value)
     return mine & compared
 
 
@@ -112,7 +112,8 @@ def checked_value(spec: Property, condition: Condition) -> float | str:
     )
 
 
-def _loose(text: str) -> str:
+def loose(text: str) -> str:
+    """A text as it is compared: without capitals and underscores."""
     return text.replace("_", "").lower()
 
 
