@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import filelock
 
@@ -34,19 +34,38 @@ from ragkit.errors import (
 )
 from ragkit.indexes.segment import IndexSettings
 from ragkit.indexes.terms import TermAnalyzer
+from ragkit.indexes.token_layout import RowHit, TokenLayout, TokenSearch
 from ragkit.ingest import AddReport, Ingestion, OnProgress, Parts, check_metadata
+from ragkit.llms.beams import BeamModel, load_beam_model
 from ragkit.losses import collect, report
 from ragkit.maintenance import VerifyReport
-from ragkit.retrievers import Composable, DenseRetriever, HybridRetriever, LexicalRetriever
-from ragkit.snapshot import Found, Snapshot
+from ragkit.retrievers import (
+    Composable,
+    DenseRetriever,
+    HybridRetriever,
+    LexicalRetriever,
+    NgramRetriever,
+    TitleRetriever,
+)
+from ragkit.snapshot import Place, Snapshot
 from ragkit.store import filters
 from ragkit.store.connect import database_errors
 from ragkit.store.ledger import Ledger
 from ragkit.store.store import Store
 from ragkit.sync import vanished
-from ragkit.types import Chunk, Document, Embedder, Loss, Source, Vectors, Where
+from ragkit.token_indexes import ChunkHit, TokenIndexes, best_chunks
+from ragkit.types import (
+    Chunk,
+    Document,
+    Embedder,
+    Loss,
+    Source,
+    Vectors,
+    Where,
+)
 
-RetrieverName = Literal["dense", "bm25", "hybrid"]
+RetrieverName = Literal["dense", "bm25", "hybrid", "title", "ngram"]
+AnyPlace = TypeVar("AnyPlace", Place, ChunkHit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +132,7 @@ class Collection:
         self._description: dict[str, Any] | None = None
         self._store: Store | None = None
         self._snapshot: Snapshot | None = None
+        self._token_indexes = TokenIndexes(self.path / "tokens")
         description = read_description(self.path)
         if description is not None:
             self._adopt(description)
@@ -490,9 +510,12 @@ class Collection:
         """A retriever over this collection.
 
         Args:
-            name: "dense", "bm25" or "hybrid".
-            options: For hybrid: see `HybridRetriever`.
+            name: "dense", "bm25", "hybrid", "title" or "ngram".
+            options: For hybrid: see `HybridRetriever`. For title and ngram: `model`, a name or a
+                `BeamModel`, `adapter`, and what `TitleRetriever` or `NgramRetriever` takes.
         """
+        if name in ("title", "ngram"):
+            return self._generative(name, **options)
         if options and name in ("dense", "bm25"):
             raise TypeError(f"{name!r} takes no options, but got {', '.join(sorted(options))}")
         if name == "dense":
@@ -501,7 +524,26 @@ class Collection:
             return LexicalRetriever(self)
         if name == "hybrid":
             return HybridRetriever([DenseRetriever(self), LexicalRetriever(self)], **options)
-        raise ValueError(f"no retriever named {name!r}; expected 'dense', 'bm25' or 'hybrid'")
+        raise ValueError(
+            f"no retriever named {name!r}; expected 'dense', 'bm25', 'hybrid', 'title' or 'ngram'"
+        )
+
+    def _generative(
+        self,
+        name: RetrieverName,
+        *,
+        model: str | BeamModel = "smollm2",
+        adapter: str | Path | None = None,
+        **options: Any,
+    ) -> Composable:
+        if isinstance(model, str):
+            device = "cuda" if self._device == "gpu" else self._device
+            model = load_beam_model(model, adapter=adapter, device=device)
+        elif adapter is not None:
+            raise ValueError("adapter is for a model that is given by name; load it into yours")
+        if name == "title":
+            return TitleRetriever(self, model, **options)
+        return NgramRetriever(self, model, **options)
 
     @property
     def source(self) -> Source:
@@ -535,9 +577,28 @@ class Collection:
             for terms, places in zip(term_lists, found, strict=True)
         ]
 
+    def search_tokens(
+        self,
+        layout: TokenLayout,
+        search: TokenSearch,
+        n_queries: int,
+        k: int,
+        where: Where | None,
+    ) -> list[list[tuple[Chunk, RowHit]]]:
+        """The k best chunks of each query by their best row; see `ChunkIndex`."""
+        store, tokens = self._reading_store(), self._token_indexes
+
+        def found(snapshot: Snapshot) -> list[list[ChunkHit]]:
+            view = tokens.view(store, snapshot, layout, where)
+            runs = [] if view is None else search(view.index, view.chunks)
+            return [best_chunks(snapshot, view, run, k) for run in runs if view is not None]
+
+        _, runs, chunks = self._search(found, where)
+        return [[(chunks[hit.chunk], hit.row) for hit in run] for run in runs or [[]] * n_queries]
+
     def _search(
-        self, search: Callable[[Snapshot], Found], where: Where | None
-    ) -> tuple[Snapshot, Found, dict[int, Chunk]]:
+        self, search: Callable[[Snapshot], list[list[AnyPlace]]], where: Where | None
+    ) -> tuple[Snapshot, list[list[AnyPlace]], dict[int, Chunk]]:
         if where is not None:
             filters.check(where)
         store = self._reading_store()
@@ -576,7 +637,7 @@ def _check_new(path: Path, settings: Settings) -> None:
         from ragkit.indexes.faiss import check_factory
 
         check_factory(settings.index)
-    own = {"lock", "ledger", "segments", "collection.json", "collection.json.writing"}
+    own = {"lock", "ledger", "segments", "tokens", "collection.json", "collection.json.writing"}
     entries = [entry.name for entry in path.iterdir()] if path.is_dir() else []
     others = [name for name in entries if name not in own and not name.startswith("store.db")]
     if others and not (path / "collection.json").exists():

@@ -36,6 +36,7 @@ from ragkit.store import checks
 from ragkit.store.ledger import Ledger
 from ragkit.store.rows import Opening
 from ragkit.store.store import Store
+from ragkit.token_indexes import faulty_token_indexes, unneeded
 from ragkit.types import Rows, Vectors
 
 _T = TypeVar("_T")
@@ -179,7 +180,14 @@ def collect_garbage(parts: Parts) -> int:
             with disk_errors(folder):
                 remove_folder(folder)
             n_removed += 1
+    for folder in unneeded(_tokens(parts), wanted):
+        with disk_errors(folder):
+            remove_folder(folder)
     return n_removed
+
+
+def _tokens(parts: Parts) -> Path:
+    return parts.segments.parent / "tokens"
 
 
 def _folders(parent: Path) -> Sequence[Path]:
@@ -251,6 +259,8 @@ def verify(store: Store, segments: Path, ledger: Ledger, snapshot: Snapshot | No
         generation, names = opening.generation, opening.segments
         for name in names:
             faults += verify_segment(segments, name)
+        faults += [f"{fault}; `repair` removes it, and the next search makes it anew"
+                   for _, fault in faulty_token_indexes(segments.parent / "tokens")]  # fmt: skip
         faults += checks.state_faults(store)
         texts, rows = checks.text_faults(store, generation)
         faults += texts
@@ -331,6 +341,9 @@ def repair(parts: Parts, on_progress: OnProgress | None = None) -> int:
     n_chunks = store.counts(generation)["chunks"]
     new: list[tuple[str, int]] = []
     n_embedded = 0
+    for folder, _ in faulty_token_indexes(_tokens(parts)):
+        with disk_errors(folder):
+            remove_folder(folder)
     for name in old:  # a damaged folder must not be taken for the new one
         if verify_segment(parts.segments, name):
             with disk_errors(parts.segments):

@@ -114,7 +114,7 @@ class Snapshot:
         return shares
 
     def _merge(self, search: _SearchSegment, n_queries: int, k: int, where: Where | None) -> Found:
-        allowed = self.live if where is None else self._allowed(where)
+        allowed = self.allowed(where)
         pools: Found = [[] for _ in range(n_queries)]
         for i, segment in enumerate(self.segments):
             with np.errstate(all="ignore"):  # damaged vectors: what comes of them is looked at
@@ -141,6 +141,19 @@ class Snapshot:
             kept.append([place for place in pool if not cut or place.score >= cut[0]])
         ids = self._store.chunk_ids(sorted({place.chunk for pool in kept for place in pool}))
         return [sorted(pool, key=lambda p: (-p.score, ids[p.chunk]))[:k] for pool in kept]
+
+    def allowed(self, where: Where | None) -> Sequence[Mask | None]:
+        """Of each segment, which rows are live and pass the filter; None for all of them."""
+        return self.live if where is None else self._allowed(where)
+
+    def order(self, scores: dict[int, float], k: int) -> list[tuple[int, float]]:
+        """The k best of some chunks, ties by chunk id: number and score."""
+        values = {number: round(score, 6) for number, score in scores.items()}
+        cut = sorted(values.values(), reverse=True)[:k][-1:]
+        kept = [number for number, score in values.items() if cut and score >= cut[0]]
+        ids = self._store.chunk_ids(kept)
+        best = sorted(kept, key=lambda number: (-values[number], ids[number]))[:k]
+        return [(number, values[number]) for number in best]
 
     def _allowed(self, where: Where) -> list[Mask]:
         key = repr(filters.to_sql(where))

@@ -397,6 +397,9 @@ class TokenIndex(Protocol):
     def count(self, state: TokenState) -> int:
         """Occurrences in allowed rows."""
 
+    def token_counts(self) -> NDArray[np.int64]:
+        """int64 (vocab_size,): `count` of every prefix of one token."""
+
     def successors(self, state: TokenState) -> NDArray[np.int64]:
         """int64 (n,): the distinct tokens that follow in allowed rows, ascending."""
 

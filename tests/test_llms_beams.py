@@ -53,7 +53,7 @@ def model_and_fresh(
             llm.model, input_ids=[llm.tokenizer.encode(prompt) + tokens]
         )
     seq2seq = {"bart": bart, "t5": t5}[request.param]
-    start = seq2seq.model.config.decoder_start_token_id
+    start = seq2seq.module.config.decoder_start_token_id
     return seq2seq, lambda prompt, tokens: last_logprobs(
         seq2seq.model,
         input_ids=[seq2seq.tokenizer.encode(prompt)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -20,6 +21,8 @@ def run() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
         _try_again(interrupt)
+    if logging.lastResort is not None:
+        logging.lastResort.addFilter(_is_news)
     try:
         from ragkit.cli import main
 
@@ -47,3 +50,8 @@ def _try_again(interrupt: Callable[[int, FrameType | None], None]) -> None:
 
     signal.signal(signal.SIGALRM, interrupt)
     sys.unraisablehook = dropped
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a log record tells of anything but an interrupt, which is told once, at the end."""
+    return not (record.exc_info and isinstance(record.exc_info[1], KeyboardInterrupt))

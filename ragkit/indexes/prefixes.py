@@ -142,6 +142,16 @@ class SortedSuffixes:
             state = longer
         return state
 
+    def token_counts(self) -> Rows:
+        """int64 (vocab_size,): occurrences of every prefix of one token in allowed rows."""
+        starts = np.concatenate([np.zeros(1, dtype=np.int64), self._first_ends])[:-1]
+        ends = np.asarray(self._first_ends, dtype=np.int64)
+        counts = np.zeros(self.vocab_size, dtype=np.int64)
+        counts[self._firsts] = (
+            ends - starts if self._live is None else self._live.counts(starts, ends)
+        )
+        return counts
+
     def count(self, state: Prefix) -> int:
         """Occurrences in allowed rows."""
         if self._live is None:

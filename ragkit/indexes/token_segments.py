@@ -86,6 +86,11 @@ class SegmentedSuffixes(Generic[Index]):
         """Occurrences in allowed rows."""
         return sum(segment.count(part) for segment, part in self._parts(state))
 
+    def token_counts(self) -> Rows:
+        """int64 (vocab_size,): occurrences of every prefix of one token in allowed rows."""
+        total: Rows = np.sum([segment.token_counts() for segment in self.segments], axis=0)
+        return total
+
     def successors(self, state: Prefixes) -> Rows:
         """int64 (n,): the distinct tokens that follow in allowed rows, ascending."""
         found = [segment.successors(part) for segment, part in self._parts(state)]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import ModelError
-from ragkit.llms.beams import BeamModel
+from ragkit.llms.beams import BeamModel, Beams
 
 
 class Constraint(Protocol):
@@ -81,12 +81,18 @@ class BeamOptions:
 
 
 def beam_search(
-    model: BeamModel, prompt: str, constraint: Constraint, options: BeamOptions
+    model: BeamModel, prompt: str | Beams, constraint: Constraint, options: BeamOptions
 ) -> list[Hypothesis]:
     """Every hypothesis that was on the beam at some step, best first.
 
     Ties are broken by tokens. A hypothesis that nothing continues ends there; finished ones leave
     the beam and take one of its places at that step.
+
+    Args:
+        model: What writes.
+        prompt: What it has read, as text or as a single empty beam, which is used up.
+        constraint: What may be written.
+        options: See `BeamOptions`.
 
     Source: GENRE (De Cao et al. 2021) for the constraint on the whole prefix, SEAL (Bevilacqua et
     al. 2022) for keeping all partial hypotheses.
@@ -99,7 +105,7 @@ def beam_search(
         state = constraint.advance(state, token)
         if state is None:
             return []
-    beams = model.begin(prompt)
+    beams = model.begin(prompt) if isinstance(prompt, str) else prompt
     alive = [Hypothesis((), (), state)]
     kept: list[Hypothesis] = []
     for step in range(options.max_tokens):

@@ -6,5 +6,15 @@ from ragkit.retrievers.base import Composable, check_queries
 from ragkit.retrievers.dense import DenseRetriever
 from ragkit.retrievers.hybrid import HybridRetriever
 from ragkit.retrievers.lexical import LexicalRetriever
+from ragkit.retrievers.ngram import NgramRetriever
+from ragkit.retrievers.title import TitleRetriever
 
-__all__ = ["Composable", "DenseRetriever", "HybridRetriever", "LexicalRetriever", "check_queries"]
+__all__ = [
+    "Composable",
+    "DenseRetriever",
+    "HybridRetriever",
+    "LexicalRetriever",
+    "NgramRetriever",
+    "TitleRetriever",
+    "check_queries",
+]

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from ragkit.indexes.token_layout import RowHit, TokenLayout, TokenSearch
 from ragkit.types import Chunk, Embedder, Hit, Source, Vectors, Where
 
 
@@ -32,6 +33,24 @@ class ChunkIndex(Protocol):
         self, queries: Sequence[str], k: int, where: Where | None
     ) -> list[list[tuple[Chunk, float, dict[str, float]]]]:
         """The k best chunks of each query by BM25, with what each term added."""
+
+    def search_tokens(
+        self,
+        layout: TokenLayout,
+        search: TokenSearch,
+        n_queries: int,
+        k: int,
+        where: Where | None,
+    ) -> list[list[tuple[Chunk, RowHit]]]:
+        """The k best chunks of each query, each by its best row.
+
+        Args:
+            layout: Which index; it is made if it is not there.
+            search: Finds rows of the allowed chunks for each query; see `TokenSearch`.
+            n_queries: How many those are.
+            k: At most so many chunks.
+            where: Which chunks are allowed.
+        """
 
 
 class Composable(ABC):

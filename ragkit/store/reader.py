@@ -178,6 +178,26 @@ class StoreReader:
         _must_have(found, seqs)
         return found
 
+    def first_chunks(self, seqs: Sequence[int]) -> list[int]:
+        """Those of some chunks that are the first of their document."""
+        other = chunks.alias()
+        earlier = sa.exists().where(
+            other.c.document == chunks.c.document, other.c.start < chunks.c.start
+        )
+        found: list[int] = []
+        for part in in_parts(seqs):
+            statement = sa.select(chunks.c.seq).where(chunks.c.seq.in_(part), ~earlier)
+            found += [row[0] for row in self._all(statement)]
+        return found
+
+    def text_of(self, seq: int) -> str:
+        """The text of the document that a chunk is of."""
+        joined = documents.join(chunks, chunks.c.document == documents.c.seq)
+        statement = sa.select(documents.c.text).select_from(joined).where(chunks.c.seq == seq)
+        rows = self._all(statement)
+        _must_have({seq: None} if rows else {}, [seq])
+        return str(rows[0][0])
+
     def files_of_root(self, root: str) -> set[str]:
         """Ids of the files that were added from a folder."""
         return {row[0] for row in self._all(sa.select(files.c.id).where(files.c.root == root))}

@@ -1,0 +1,212 @@
+"""Prompts with several targets, packed so that every prompt is read once.
+
+Targets in generative retrieval are ten tokens long and share their prompt: as separate sequences
+two thirds of the work would be reading prompts again. Here a pack is one row of tokens
+
+    prompt 1 | target 1a | target 1b | prompt 2 | target 2a | …
+
+in which a target sees its prompt and itself and nothing else, at the positions it would have alone.
+So the loss is that of separate sequences. Packs are short, since attention looks at all pairs of
+places: in one pack of 1,000 tokens it took 37 % of the time (SmolLM2, CPU).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.losses import report
+from ragkit.types import Loss, Mask, Rows
+
+if TYPE_CHECKING:
+    import torch
+
+
+PACK_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt and what may continue it.
+
+    Attributes:
+        prompt: Tokens that are read; no loss is taken on them.
+        targets: Tokens that are learned, each after the prompt alone; none is empty.
+        task: What it teaches, for mixing and reports.
+    """
+
+    prompt: tuple[int, ...]
+    targets: tuple[tuple[int, ...], ...]
+    task: str = ""
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens the model reads for it."""
+        return len(self.prompt) + sum(len(target) - 1 for target in self.targets)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pack:
+    """Examples in one row.
+
+    Attributes:
+        tokens: int64 (tokens,).
+        positions: int64 (tokens,), each within its prompt and target.
+        sees: bool (tokens, tokens): row i may look at column j.
+        predicting: int64 (targets' tokens,): the place whose output is compared …
+        labels: … with this token, int64 of the same length.
+    """
+
+    tokens: Rows
+    positions: Rows
+    sees: Mask
+    predicting: Rows
+    labels: Rows
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> Pack:
+        """Lay examples end to end."""
+        tokens: list[int] = []
+        positions: list[int] = []
+        predicting: list[int] = []
+        labels: list[int] = []
+        spans: list[tuple[int, int, int, int]] = []  # of prompt and of target
+        for example in examples:
+            start, n_prompt = len(tokens), len(example.prompt)
+            tokens += example.prompt
+            positions += range(n_prompt)
+            spans.append((start, start + n_prompt, start, start + n_prompt))
+            for target in example.targets:
+                begin = len(tokens)
+                tokens += target[:-1]
+                positions += range(n_prompt, n_prompt + len(target) - 1)
+                spans.append((start, start + n_prompt, begin, len(tokens)))
+                predicting += [start + n_prompt - 1, *range(begin, len(tokens))]
+                labels += target
+        sees = np.zeros((len(tokens), len(tokens)), dtype=bool)
+        for low, high, begin, end in spans:
+            sees[begin:end, low:high] = True
+            sees[begin:end, begin:end] = True
+        sees &= np.tri(len(tokens), dtype=bool)
+        arrays = [np.array(each, dtype=np.int64) for each in (tokens, positions)]
+        pairs = [np.array(each, dtype=np.int64) for each in (predicting, labels)]
+        return cls(arrays[0], arrays[1], sees, pairs[0], pairs[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The examples of one step."""
+
+    examples: tuple[Example, ...]
+
+    @property
+    def packs(self) -> list[Pack]:
+        """They in short rows, for a causal model."""
+        return [Pack.of(group) for group in _groups(self.examples, PACK_TOKENS)]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens the model reads."""
+        return sum(example.n_tokens for example in self.examples)
+
+    @property
+    def n_targets(self) -> int:
+        """Tokens that are learned."""
+        return sum(len(target) for example in self.examples for target in example.targets)
+
+
+def batches(examples: Iterable[Example], batch_tokens: int) -> Iterator[Batch]:
+    """Batches of at most so many tokens, in the examples' order.
+
+    An example that is longer on its own is left out, with a `Loss`.
+    """
+    usable = (each for each in examples if _fits(each, batch_tokens))
+    for group in _groups(usable, batch_tokens):
+        yield Batch(tuple(group))
+
+
+def _fits(example: Example, batch_tokens: int) -> bool:
+    if example.n_tokens > batch_tokens:
+        what = f"an example of {example.n_tokens} tokens, at most {batch_tokens} fit a batch"
+        report(Loss("training", what, "1", "0", "raise batch_tokens, or shorten it"))
+    return example.n_tokens <= batch_tokens
+
+
+def _groups(examples: Iterable[Example], max_tokens: int) -> Iterator[list[Example]]:
+    """Consecutive examples of at most so many tokens; a longer one is alone."""
+    group: list[Example] = []
+    used = 0
+    for example in examples:
+        if group and used + example.n_tokens > max_tokens:
+            yield group
+            group, used = [], 0
+        group.append(example)
+        used += example.n_tokens
+    if group:
+        yield group
+
+
+def causal_logits(model: Any, pack: Pack) -> torch.Tensor:
+    """What a causal model predicts at `pack.predicting`: float32 (targets' tokens, vocab_size)."""
+    import torch
+
+    device = model.device
+    places = torch.from_numpy(pack.predicting).to(device)
+    unique, inverse = places.unique(return_inverse=True)  # a prompt's end predicts many targets
+    output = model(
+        input_ids=torch.from_numpy(pack.tokens)[None].to(device),
+        position_ids=torch.from_numpy(pack.positions)[None].to(device),
+        attention_mask=torch.from_numpy(pack.sees)[None, None].to(device),
+        use_cache=False,
+        logits_to_keep=unique,
+    )
+    return output.logits[0].float()[inverse]
+
+
+def seq2seq_logits(model: Any, examples: Sequence[Example]) -> torch.Tensor:
+    """What an encoder-decoder model predicts for each token of each target.
+
+    float32 (targets' tokens, vocab_size), in the order of `target_labels`.
+    """
+    import torch
+
+    device = model.device
+    start, pad = model.config.decoder_start_token_id, model.config.pad_token_id or 0
+    of_prompt = [i for i, each in enumerate(examples) for _ in each.targets]
+    targets = [target for each in examples for target in each.targets]
+    inputs = [(start, *target[:-1]) for target in targets]
+    prompts, reads = _padded([each.prompt for each in examples], pad)
+    decoded, present = _padded(inputs, pad)
+    mask = torch.from_numpy(reads).to(device)
+    encoded = model.get_encoder()(
+        input_ids=torch.from_numpy(prompts).to(device), attention_mask=mask
+    )
+    rows = torch.tensor(of_prompt, device=device)
+    output = model(
+        encoder_outputs=type(encoded)(last_hidden_state=encoded.last_hidden_state[rows]),
+        attention_mask=mask[rows],
+        decoder_input_ids=torch.from_numpy(decoded).to(device),
+        use_cache=False,
+    )
+    return output.logits[torch.from_numpy(present.astype(bool)).to(device)].float()
+
+
+def target_labels(examples: Sequence[Example]) -> Rows:
+    """int64 (targets' tokens,): every target's tokens, one target after the other."""
+    tokens = [token for each in examples for target in each.targets for token in target]
+    return np.array(tokens, dtype=np.int64)
+
+
+def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Rows, NDArray[np.int64]]:
+    """int64 (rows, longest) each: the tokens, and 1 where they are no padding."""
+    width = max(map(len, rows))
+    tokens = np.full((len(rows), width), pad, dtype=np.int64)
+    present = np.zeros((len(rows), width), dtype=np.int64)
+    for i, row in enumerate(rows):
+        tokens[i, : len(row)] = row
+        present[i, : len(row)] = 1
+    return tokens, present

@@ -1,0 +1,178 @@
+"""The n-grams that a model writes for a query: SEAL's keys.
+
+Source: Bevilacqua et al. 2022 (SEAL). Ours differs where it says so: a key that beam search wrote
+keeps the log-probability it was written with, which is what teacher forcing would give, and all
+keys but titles are scored under one prompt (SEAL scores body keys under the plain query).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.llms.beams import BeamModel, Beams, LogProbs
+from ragkit.llms.search import BeamOptions, Constraint, beam_search
+from ragkit.retrievers.ngram_scoring import Key, Ngram, ScoringOptions, ngram_weight
+from ragkit.retrievers.rows import RowFormat, prompt_for
+from ragkit.types import TokenIndex
+
+_IGNORED = 10_000_000  # occurrences: such a key says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class NgramOptions:
+    """How keys are made and rows scored.
+
+    Attributes:
+        width: Beams of body n-grams (SEAL: 15).
+        max_tokens: Of a body n-gram; its shorter beginnings are keys too.
+        title_width: Beams of titles; 0 for no titles.
+        title_tokens: The longest title (SEAL: 15); longer ones are found by their n-grams.
+        query_words: N-grams of up to so many of the query's words are keys; 0 for none.
+        scoring: See `ScoringOptions`.
+    """
+
+    width: int = 10
+    max_tokens: int = 10
+    title_width: int = 5
+    title_tokens: int = 15
+    query_words: int = 3
+    scoring: ScoringOptions = field(default_factory=ScoringOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What a model wrote for a query.
+
+    Attributes:
+        keys: By n-gram, all with weights above 0.
+        first: float32 (vocab_size,): log-probabilities of the first token.
+    """
+
+    keys: dict[Ngram, Key]
+    first: LogProbs
+
+
+def keys_of(
+    model: BeamModel, rows: RowFormat, index: TokenIndex, query: str, unit: str,
+    options: NgramOptions,
+) -> Keys:  # fmt: skip
+    """The keys of a query over an index, and the first token's log-probabilities."""
+    beams = model.begin(prompt_for(unit, query))
+    first: LogProbs = beams.logprobs()[0].copy()
+    scored: dict[Ngram, float] = {}
+    body = _Without(index, frozenset((rows.start, *rows.delimiter)))
+    how = BeamOptions(width=options.width, max_tokens=options.max_tokens)
+    for found in beam_search(model, beams, body, how):
+        scored.setdefault(found.tokens, found.score)
+    for key, logprob in _titles(model, rows, index, query, options):
+        scored.setdefault(key, logprob)
+    if options.query_words:
+        asked = [g for g in query_ngrams(rows, query, options.query_words) if g not in scored]
+        there = [ngram for ngram in asked if index.find(ngram) is not None]
+        beams = model.begin(prompt_for(unit, query))
+        for key, logprob in zip(there, score_ngrams(beams, there), strict=True):
+            scored.setdefault(key, logprob)
+    for token in _best_unigrams(first, len(scored), body):
+        scored.setdefault((token,), float(first[token]))
+    return Keys(dict(_weighted(scored, index, options.scoring)), first)
+
+
+def _weighted(
+    scored: dict[Ngram, float], index: TokenIndex, options: ScoringOptions
+) -> Iterator[tuple[Ngram, Key]]:
+    for ngram, logprob in scored.items():
+        state = index.find(ngram)
+        count = 0 if state is None else index.count(state)
+        if not 0 < count <= _IGNORED or logprob == -np.inf:
+            continue
+        weight = ngram_weight(
+            logprob, count, index.n_tokens, smoothing=options.smoothing, alpha=options.alpha
+        )
+        if weight > 0:
+            yield ngram, Key(ngram, logprob, count, weight)
+
+
+def _titles(
+    model: BeamModel, rows: RowFormat, index: TokenIndex, query: str, options: NgramOptions
+) -> Iterator[tuple[Ngram, float]]:
+    """Whole titles, each with the tokens before and behind it."""
+    if not options.title_width:
+        return
+    how = BeamOptions(
+        width=options.title_width,
+        max_tokens=options.title_tokens,
+        end_tokens=frozenset(rows.delimiter[-1:]),
+        prefix=(rows.start,),
+    )
+    for found in beam_search(model, model.begin(prompt_for("title", query)), index, how):
+        if found.finished:
+            yield (rows.start, *found.tokens), found.score
+
+
+def query_ngrams(rows: RowFormat, query: str, most: int) -> list[Ngram]:
+    """Every n-gram of up to so many of the query's words, their initials in all cases.
+
+    Source: SEAL. Deduplicated, in the order they stand.
+    """
+    words = query.split()
+    found: dict[Ngram, None] = {}
+    for n in range(1, most + 1):
+        for at in range(len(words) - n + 1):
+            initials = [(w[:1].lower() + w[1:], w[:1].upper() + w[1:]) for w in words[at : at + n]]
+            for variant in itertools.product(*initials):
+                tokens = rows.text(" ".join(variant))
+                if tokens:
+                    found.setdefault(tokens)
+    return list(found)
+
+
+def score_ngrams(beams: Beams, ngrams: Sequence[Ngram]) -> list[float]:
+    """The log-probability of each n-gram after one prompt; shared beginnings are read once.
+
+    Args:
+        beams: A single empty beam; it is used up.
+        ngrams: None is empty.
+    """
+    scores = dict.fromkeys(ngrams, 0.0)
+    rows: dict[Ngram, int] = {(): 0}  # of the beams, by what each has read
+    longest = max(map(len, ngrams), default=0)
+    for depth in range(longest):
+        logprobs = beams.logprobs()
+        for ngram in scores:
+            if len(ngram) > depth:
+                scores[ngram] += float(logprobs[rows[ngram[:depth]], ngram[depth]])
+        nodes = list(dict.fromkeys(g[: depth + 1] for g in scores if len(g) > depth + 1))
+        if nodes:
+            beams.advance([rows[node[:-1]] for node in nodes], [node[-1] for node in nodes])
+        rows = {node: i for i, node in enumerate(nodes)}
+    return [scores[ngram] for ngram in ngrams]
+
+
+def _best_unigrams(first: LogProbs, n: int, body: Constraint) -> list[int]:
+    """The n most probable first tokens among those of the corpus, as SEAL adds them to the keys."""
+    tokens = body.successors(body.start())
+    order = np.argsort(-first[tokens], kind="stable")[:n]
+    return [int(token) for token in tokens[order]]
+
+
+class _Without:
+    """An index in which some tokens never follow."""
+
+    def __init__(self, index: TokenIndex, tokens: frozenset[int]) -> None:
+        self._index, self._tokens = index, np.array(sorted(tokens), dtype=np.int64)
+
+    def start(self) -> Any:
+        return self._index.start()
+
+    def advance(self, state: Any, token: int) -> Any:
+        return self._index.advance(state, token)
+
+    def successors(self, state: Any) -> NDArray[np.int64]:
+        found = self._index.successors(state)
+        return found[~np.isin(found, self._tokens)]

@@ -1,0 +1,115 @@
+"""How a passage becomes a row of tokens, and a query a prompt: one format for training and search.
+
+    <end of text> title … delimiter body …
+
+Source: SEAL (Bevilacqua et al. 2022): the end symbol before a title, so that a title can be forced
+to begin there, and a delimiter behind it. Ours differs in the delimiter (a line break for "@@") and
+in that white space is made single spaces, so that an n-gram may cross a line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ragkit.indexes.token_layout import Tokenize
+from ragkit.llms.beams import BeamModel
+from ragkit.sentences import RuleSegmenter
+from ragkit.types import Chunk
+
+Ngram = tuple[int, ...]
+
+PROMPTS: Mapping[str, str] = {
+    "title": "Query: {query}\nTitle:",
+    "passage": "Query: {query}\nPassage:",
+    "document": "Query: {query}\nDocument:",
+    "sentence": "Query: {query}\nSentence:",
+    "entity": "Query: {query}\nEntity:",
+}
+"""What a model is asked for, by unit (UGR's discrete prompts; SEAL's "|| title", "|| body")."""
+
+_SPACE = re.compile(r"\s+")
+
+
+def prompt_for(unit: str, query: str) -> str:
+    """The prompt that asks for a unit.
+
+    >>> prompt_for("title", "who wrote Dune?")
+    'Query: who wrote Dune?\\nTitle:'
+    """
+    return PROMPTS[unit].format(query=" ".join(query.split()))
+
+
+@dataclass(frozen=True, slots=True)
+class RowFormat:
+    """Rows for one model.
+
+    Args:
+        model: Its tokenizer decides.
+    """
+
+    model: BeamModel
+
+    @property
+    def start(self) -> int:
+        """The token before a title; no text holds it."""
+        return self.model.end_token
+
+    @property
+    def delimiter(self) -> Ngram:
+        """What ends a title: a line break, if the tokenizer has one, else the end of a text."""
+        line_break = self.model.encode("\n")
+        return tuple(line_break) if len(line_break) == 1 else (self.model.end_token,)
+
+    def body_start(self, tokens: Sequence[int]) -> int:
+        """Where the body of a row begins."""
+        found = [i for i, token in enumerate(tokens) if i and token == self.delimiter[0]]
+        return found[0] + 1 if found else 1
+
+    def title(self, title: str) -> Ngram:
+        """A title as it stands in a row, with the delimiter; () for an empty one."""
+        tokens = self.text(title)
+        return (*tokens, *self.delimiter) if tokens else ()
+
+    def text(self, text: str) -> Ngram:
+        """A text as it stands in a row: every word with the space before it."""
+        words = _SPACE.sub(" ", text).strip()
+        return tuple(t for t in self.model.encode(f" {words}") if t != self.start) if words else ()
+
+    def row(self, title: str, body: str) -> Ngram:
+        """A whole row."""
+        return (self.start, *self.title(title), *self.text(body))
+
+
+def row_tokens(rows: RowFormat, granularity: str) -> Tokenize:
+    """What makes the rows of a granularity; see `ragkit.indexes.token_layout`."""
+    if granularity == "sentence":
+        segmenter = RuleSegmenter()
+
+        def sentences(chunk: Chunk, text: str) -> list[tuple[int, Sequence[int]]]:
+            title = str(chunk.metadata.get("title", ""))
+            return [
+                (chunk.start + start, rows.row(title, text[start:end]))
+                for start, end in segmenter.sentences(text)
+            ]
+
+        return sentences
+
+    def whole(chunk: Chunk, text: str) -> list[tuple[int, Sequence[int]]]:
+        start = 0 if granularity == "document" else chunk.start
+        return [(start, rows.row(str(chunk.metadata.get("title", "")), text))]
+
+    return whole
+
+
+def title_tokens(rows: RowFormat, longest: int) -> Tokenize:
+    """What makes the identifiers of a document: its title and its `aliases`, cut to a length."""
+
+    def titles(chunk: Chunk, text: str) -> list[tuple[int, Sequence[int]]]:
+        aliases = chunk.metadata.get("aliases") or []
+        names = [chunk.metadata.get("title", ""), *(aliases if isinstance(aliases, list) else [])]
+        found = [rows.text(name)[:longest] for name in names if isinstance(name, str)]
+        return [(0, (*tokens, *rows.delimiter)) for tokens in dict.fromkeys(found) if tokens]
+
+    return titles
