@@ -55,7 +55,7 @@ def model_and_fresh(
     seq2seq = {"bart": bart, "t5": t5}[request.param]
     start = seq2seq.module.config.decoder_start_token_id
     return seq2seq, lambda prompt, tokens: last_logprobs(
-        seq2seq.model,
+        seq2seq.module,
         input_ids=[seq2seq.tokenizer.encode(prompt)],
         decoder_input_ids=[[start, *tokens]],
     )
