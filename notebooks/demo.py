@@ -26,6 +26,8 @@ def main() -> None:
     start = time.perf_counter()
     demo = ragkit.Collection(path)
     report = demo.add(recipe.paths)
+    if recipe.adapter is not None:
+        demo.use_adapter(recipe.adapter)
     print(
         f"{path}: {report.added} articles added, {report.unchanged} unchanged, {report.n_chunks} "
         f"new chunks, {report.n_embedded} texts embedded in {time.perf_counter() - start:.2f} s"

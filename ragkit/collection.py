@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -36,6 +36,7 @@ from ragkit.indexes.segment import IndexSettings
 from ragkit.indexes.terms import TermAnalyzer
 from ragkit.indexes.token_layout import RowHit, TokenLayout, TokenSearch
 from ragkit.ingest import AddReport, Ingestion, OnProgress, Parts, check_metadata
+from ragkit.llms import adapters
 from ragkit.llms.beams import BeamModel, load_beam_model
 from ragkit.losses import collect, report
 from ragkit.maintenance import VerifyReport
@@ -65,6 +66,7 @@ from ragkit.types import (
 )
 
 RetrieverName = Literal["dense", "bm25", "hybrid", "title", "ngram"]
+_CHUNKS_AT_ONCE = 500
 AnyPlace = TypeVar("AnyPlace", Place, ChunkHit)
 
 
@@ -506,13 +508,22 @@ class Collection:
         store = self._reading_store()
         return store.listing(store.generation())
 
+    def chunks(self) -> Iterator[Chunk]:
+        """Every live chunk, by id."""
+        store = self._reading_store()
+        rows = store.live_chunks(store.generation())
+        while numbers := [row[0] for row in islice(rows, _CHUNKS_AT_ONCE)]:
+            found = store.chunks(numbers)
+            yield from (found[number] for number in numbers)
+
     def retriever(self, name: RetrieverName = "hybrid", **options: Any) -> Composable:
         """A retriever over this collection.
 
         Args:
             name: "dense", "bm25", "hybrid", "title" or "ngram".
             options: For hybrid: see `HybridRetriever`. For title and ngram: `model`, a name or a
-                `BeamModel`, `adapter`, and what `TitleRetriever` or `NgramRetriever` takes.
+                `BeamModel`; `adapter`, a folder (default: the collection's own, in `adapter/`, if
+                it has one); and what `TitleRetriever` or `NgramRetriever` takes.
         """
         if name in ("title", "ngram"):
             return self._generative(name, **options)
@@ -537,6 +548,9 @@ class Collection:
         **options: Any,
     ) -> Composable:
         if isinstance(model, str):
+            own = self.path / "adapter"
+            if adapter is None and (own / "ragkit.json").exists():
+                adapter = own
             device = "cuda" if self._device == "gpu" else self._device
             model = load_beam_model(model, adapter=adapter, device=device)
         elif adapter is not None:
@@ -544,6 +558,18 @@ class Collection:
         if name == "title":
             return TitleRetriever(self, model, **options)
         return NgramRetriever(self, model, **options)
+
+    def use_adapter(self, folder: str | Path) -> None:
+        """Copy an adapter into the collection: title and ngram take it unless told otherwise.
+
+        Args:
+            folder: What `ragkit train generative` wrote.
+
+        Raises:
+            ModelError: It holds no such adapter.
+        """
+        self._must_exist()
+        adapters.install(Path(folder), self.path / "adapter")
 
     @property
     def source(self) -> Source:
@@ -637,7 +663,16 @@ def _check_new(path: Path, settings: Settings) -> None:
         from ragkit.indexes.faiss import check_factory
 
         check_factory(settings.index)
-    own = {"lock", "ledger", "segments", "tokens", "collection.json", "collection.json.writing"}
+    own = {
+        "lock",
+        "ledger",
+        "segments",
+        "tokens",
+        "training",
+        "adapter",
+        "collection.json",
+        "collection.json.writing",
+    }
     entries = [entry.name for entry in path.iterdir()] if path.is_dir() else []
     others = [name for name in entries if name not in own and not name.startswith("store.db")]
     if others and not (path / "collection.json").exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,35 @@ def replace_text(path: Path, text: str) -> None:
     sync_path(temporary)
     os.replace(temporary, path)
     sync_path(path.parent)
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """Write a folder under another name; at the end of the block it is flushed and renamed.
+
+    What was there before is put aside first and removed afterwards, so that one of the two is
+    whole at any moment, and is whole again after an error.
+    """
+    temporary, aside = (folder.with_name(f"{folder.name}.{way}") for way in ("writing", "old"))
+    with disk_errors(folder):
+        make_folder(folder.parent)
+        if aside.is_dir() and not folder.exists():  # a process was killed between two renames
+            os.replace(aside, folder)
+        for rest in (temporary, aside):
+            shutil.rmtree(rest, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for path in [*temporary.rglob("*"), temporary]:
+                sync_path(path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        if folder.exists():
+            os.replace(folder, aside)
+        os.replace(temporary, folder)
+        sync_path(folder.parent)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def open_own(path: str, flags: int) -> int:

@@ -36,7 +36,7 @@ from ragkit.store import checks
 from ragkit.store.ledger import Ledger
 from ragkit.store.rows import Opening
 from ragkit.store.store import Store
-from ragkit.token_indexes import faulty_token_indexes, unneeded
+from ragkit.token_indexes import faulty_token_indexes, remove_unneeded
 from ragkit.types import Rows, Vectors
 
 _T = TypeVar("_T")
@@ -180,9 +180,7 @@ def collect_garbage(parts: Parts) -> int:
             with disk_errors(folder):
                 remove_folder(folder)
             n_removed += 1
-    for folder in unneeded(_tokens(parts), wanted):
-        with disk_errors(folder):
-            remove_folder(folder)
+    remove_unneeded(_tokens(parts), wanted)
     return n_removed
 
 

@@ -28,7 +28,7 @@ class IndexRecipe(BaseModel):
         name: What it is called.
         about: One sentence.
         corpus: Files and folders; relative to the recipe's folder.
-        retriever: "dense", "bm25" or "hybrid": what searches use unless told otherwise.
+        retriever: What searches use unless told otherwise.
         settings: See `ragkit.description.Settings`.
         metadata: Fields for every document.
     """
@@ -38,7 +38,7 @@ class IndexRecipe(BaseModel):
     name: str
     about: str
     corpus: list[str] = Field(min_length=1)
-    retriever: Literal["dense", "bm25", "hybrid"] = "hybrid"
+    retriever: Literal["dense", "bm25", "hybrid", "title", "ngram"] = "hybrid"
     settings: dict[str, str | int | float] = {}
     metadata: dict[str, Any] = {}
     folder: Path = Path()
@@ -47,6 +47,12 @@ class IndexRecipe(BaseModel):
     def paths(self) -> list[Path]:
         """The corpus, as paths that can be opened from anywhere."""
         return [(self.folder / entry).resolve() for entry in self.corpus]
+
+    @property
+    def adapter(self) -> Path | None:
+        """The adapter in the recipe's folder, for the retrievers title and ngram."""
+        found = self.folder / "adapter"
+        return found if (found / "ragkit.json").is_file() else None
 
     @property
     def collection_settings(self) -> Settings:

@@ -1,13 +1,16 @@
 """Token indexes of a collection: one a segment, made when they are first searched.
 
     tokens/<segment>/<layout>/
-      manifest.json     the digest of every other file
+      manifest.json     the generation it was made of, and the digest of every other file
       places.npy        int64 (rows, 2): each row's row in the segment, and where its text begins
       …                 the files of `ragkit.indexes.token_files`
 
 They follow from the segments and the store, so nothing is lost with them: what is missing, damaged
 or of another version is made anew, and what no segment needs goes with the garbage. A folder is
 written under another name and renamed, so that two readers may make the same one.
+
+A folder holds the rows that were live in its generation, and serves every later one: what has died
+since is masked. A reader that is still in an earlier generation makes its own.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ import json
 import logging
 import os
 import re
+import secrets
 import shutil
-import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,9 +34,12 @@ from ragkit.durable import make_folder, read_small, sync_path
 from ragkit.errors import CollectionError, CorruptCollection
 from ragkit.indexes.arrays import map_array
 from ragkit.indexes.ngram import NgramIndex, SegmentedNgramIndex
+from ragkit.indexes.segment import remove_folder
+from ragkit.indexes.token_files import FILES
 from ragkit.indexes.token_layout import RowHit, TokenLayout
 from ragkit.indexes.trie import SegmentedTrie, Trie
 from ragkit.snapshot import Snapshot
+from ragkit.store import filters
 from ragkit.store.reader import StoreReader
 from ragkit.types import Mask, Rows, Where
 
@@ -43,6 +49,8 @@ _BATCH = 1024  # chunks read at once
 _MANIFEST_BYTES = 1 << 14
 _KEPT_VIEWS = 4
 _OURS = re.compile("[0-9a-f]{32}")
+_WRITING = "writing-"
+_PLACES = "places.npy"
 
 TokenIndexOf = SegmentedNgramIndex | SegmentedTrie
 
@@ -71,10 +79,11 @@ class ChunkHit(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """The token index of a segment."""
+    """The token index of a segment: what was live in it in a generation."""
 
     index: NgramIndex | Trie
     places: Rows
+    generation: int
 
 
 class TokenIndexes:
@@ -94,7 +103,8 @@ class TokenIndexes:
         self, store: StoreReader, snapshot: Snapshot, layout: TokenLayout, where: Where | None
     ) -> TokenView | None:
         """The index over what is live and allowed; None if the collection holds nothing."""
-        key = (snapshot.generation, layout.name, json.dumps(where, sort_keys=True))
+        passes = "" if where is None else repr(filters.to_sql(where))
+        key = (snapshot.generation, layout.name, passes)
         with self._lock:
             found = self._views.get(key)
             if found is None and snapshot.segments:
@@ -113,9 +123,10 @@ class TokenIndexes:
         allowed = snapshot.allowed(where)
         for i, segment in enumerate(snapshot.segments):
             key = (segment.folder.name, layout.name)
-            if key not in self._parts:
-                self._parts[key] = self._open(store, snapshot, i, layout)
-            part, mask = self._parts[key], allowed[i]
+            held = self._parts.get(key)
+            if held is None or held.generation > snapshot.generation:
+                held = self._parts[key] = self._open(store, snapshot, i, layout)
+            part, mask = held, allowed[i]
             owners = part.places[:, 0]
             parts.append(part.index)
             masks.append(np.ones(len(owners), dtype=np.bool_) if mask is None else mask[owners])
@@ -132,12 +143,12 @@ class TokenIndexes:
         folder = self._folder / segment.folder.name / layout.name
         if folder.is_dir():
             try:
-                return _load(folder, layout, len(segment))
+                return _load(folder, layout, len(segment), snapshot.generation)
             except CollectionError as error:
                 _log.warning("making a token index anew: %s", error)
         part = _build(store, snapshot, i, layout)
         try:
-            _save(part, folder)
+            _save(part, folder, layout, len(segment))
         except OSError as error:  # a place that cannot be written only costs the time again
             _log.warning("the token index %s is not kept: %s", folder.name, error)
         return part
@@ -190,23 +201,25 @@ def _build(store: StoreReader, snapshot: Snapshot, i: int, layout: TokenLayout) 
     else:
         unit = layout.granularity
         index = NgramIndex.build(rows, size, tokenizer=tokenizer, granularity=unit)
-    return _Part(index, np.array(places, dtype=np.int64).reshape(-1, 2))
+    found = np.array(places, dtype=np.int64).reshape(-1, 2)
+    return _Part(index, found, snapshot.generation)
 
 
-def _save(part: _Part, folder: Path) -> None:
+def _save(part: _Part, folder: Path, layout: TokenLayout, n_rows: int) -> None:
     make_folder(folder.parent)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix="writing-"))
+    temporary = folder.parent / f"{_WRITING}{secrets.token_hex(8)}"
+    temporary.mkdir()  # not `mkdtemp`: others who read the collection are to read this as well
     try:
-        files = [*part.index.save(temporary), temporary / "places.npy"]
+        files = [*part.index.save(temporary), temporary / _PLACES]
         np.save(files[-1], part.places, allow_pickle=False)
         digests = {file.name: file_digest(file) for file in files}
+        about = {"generation": part.generation, "files": digests}
         manifest = temporary / "manifest.json"
-        manifest.write_text(json.dumps(digests, indent=1, sort_keys=True), encoding="utf-8")
+        manifest.write_text(json.dumps(about, indent=1, sort_keys=True), encoding="utf-8")
         for file in [*files, manifest, temporary]:
             sync_path(file)
-        if folder.is_dir() and token_faults(folder):
-            shutil.rmtree(folder)
-        if not folder.exists():  # else another reader was first
+        if not _is_whole(folder, layout, n_rows, part.generation):  # else another was first
+            remove_folder(folder)
             os.rename(temporary, folder)
             sync_path(folder.parent)
     except CollectionError as error:  # `save` speaks for a collection that would be damaged
@@ -215,45 +228,88 @@ def _save(part: _Part, folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _load(folder: Path, layout: TokenLayout, n_rows: int) -> _Part:
+def _is_whole(folder: Path, layout: TokenLayout, n_rows: int, generation: int) -> bool:
+    try:
+        _load(folder, layout, n_rows, generation)
+    except CollectionError:
+        return False
+    return not token_faults(folder)
+
+
+def _load(folder: Path, layout: TokenLayout, n_rows: int, generation: int) -> _Part:
+    made, _ = _read_manifest(folder)
+    if made > generation:
+        raise CorruptCollection(
+            f"token index {folder.name} is of generation {made}, which is later than {generation}"
+        )
     kind = Trie if layout.kind == "trie" else NgramIndex
     index = kind.load(folder, tokenizer=layout.tokenizer)
     try:
-        places: Rows = map_array(folder / "places.npy", np.int64, 2)  # type: ignore[assignment]
+        places: Rows = map_array(folder / _PLACES, np.int64, 2)  # type: ignore[assignment]
     except (OSError, ValueError) as error:
         raise CorruptCollection(f"token index {folder.name} cannot be read ({error})") from error
     fits = places.shape == (index.n_rows, 2) and index.vocab_size == layout.vocab_size
     if not fits or (len(places) and not (places.min() >= 0 and places[:, 0].max() < n_rows)):
         raise CorruptCollection(f"token index {folder.name} names rows that the segment lacks")
-    return _Part(index, places)
+    return _Part(index, places, made)
+
+
+def _read_manifest(folder: Path) -> tuple[int, dict[str, str]]:
+    """The generation an index was made of, and the digests of its files."""
+    try:
+        about = json.loads(read_small(folder / "manifest.json", _MANIFEST_BYTES))
+        generation, digests = about["generation"], dict(about["files"])
+        if type(generation) is not int or digests.keys() != {*FILES, _PLACES}:
+            raise ValueError(f"its generation is {generation!r:.60}, its files {sorted(digests)}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorruptCollection(f"token index {folder.name} cannot be read ({error})") from error
+    return generation, digests
 
 
 def token_faults(folder: Path) -> list[str]:
     """What is wrong with one token index, one line a fault; reads every byte."""
     try:
-        digests = json.loads(read_small(folder / "manifest.json", _MANIFEST_BYTES))
-        found = {name: file_digest(folder / Path(name).name) for name in digests}
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        return [f"token index {folder.name} cannot be read ({error})"]
-    return [
-        f"token index {folder.name}: {name} does not match its digest"
-        for name, digest in found.items()
-        if digest != digests[name]
-    ]
+        _, digests = _read_manifest(folder)
+    except CorruptCollection as error:
+        return [str(error)]
+    faults = []
+    for name, digest in sorted(digests.items()):
+        file = folder / name
+        try:  # a pipe or device is not read: that might never end
+            matches = file.is_file() and not file.is_symlink() and file_digest(file) == digest
+        except OSError as error:
+            faults.append(f"token index {folder.name}: {name} cannot be read ({error})")
+            continue
+        if not matches:
+            faults.append(f"token index {folder.name}: {name} does not match its digest")
+    return faults
 
 
 def faulty_token_indexes(folder: Path) -> list[tuple[Path, str]]:
     """The token indexes of a collection that are damaged, and what is wrong with each."""
     found = []
     for index in sorted(folder.glob("*/*")):
-        if _OURS.fullmatch(index.parent.name) and not index.name.startswith("writing-"):
+        if _OURS.fullmatch(index.parent.name) and not index.name.startswith(_WRITING):
             found += [(index, fault) for fault in token_faults(index)]
     return found
 
 
-def unneeded(folder: Path, segments: set[str]) -> list[Path]:
-    """The folders of segments that are no more."""
+def remove_unneeded(folder: Path, segments: set[str]) -> None:
+    """Remove the folders of segments that are no more, and what killed readers have left.
+
+    A reader that is just writing loses its folder, and does without.
+    """
+    for path in _unneeded(folder, segments):
+        try:
+            remove_folder(path)
+        except OSError as error:  # a reader may be writing there: the next garbage takes it
+            _log.warning("%s cannot be removed: %s", path, error)
+
+
+def _unneeded(folder: Path, segments: set[str]) -> list[Path]:
     if not folder.is_dir():
         return []
     every = [path for path in folder.iterdir() if _OURS.fullmatch(path.name)]
-    return sorted(path for path in every if path.name not in segments)
+    gone = [path for path in every if path.name not in segments]
+    own = [path for path in every if path not in gone and not path.is_symlink()]
+    return sorted(gone) + sorted(left for path in own for left in path.glob(f"{_WRITING}*"))

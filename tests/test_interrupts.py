@@ -32,6 +32,7 @@ COMMANDS = {
     "agent chat": ["materials"],
     "agent list": [],
     "agent show": ["materials"],
+    "train generative": ["--in", "notes.rag", "--tokens", "1e5", "--to", "training"],
     "trace list": [],
     "trace show": [],
     "trace replay": [],
@@ -146,3 +147,39 @@ def test_collection_when_every_command_was_interrupted_is_whole(folder):
     with Collection(folder / "notes.rag") as collection:
         assert collection.verify().faults == ()
         assert collection.retriever("bm25").retrieve(["oxide band gap"])[0]
+
+
+def test_interrupt_that_a_library_logs_is_told_once(tmp_path):
+    # SQLAlchemy logs what is raised while it closes a connection, with its traceback.
+    code = """
+import logging, os, signal, sys
+from ragkit import cli
+from ragkit.cli import main
+def run():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        logging.getLogger("sqlalchemy.pool").error("Exception closing", exc_info=True)
+        raise
+main.run = run
+cli.run()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+def test_error_that_a_library_logs_is_told(tmp_path):
+    code = """
+import logging
+from ragkit import cli
+from ragkit.cli import main
+main.run = lambda: logging.getLogger("sqlalchemy.pool").error("the pool leaks")
+cli.run()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "the pool leaks" in done.stderr

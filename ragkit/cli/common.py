@@ -34,6 +34,8 @@ class RetrieverChoice(StrEnum):
     dense = "dense"
     bm25 = "bm25"
     hybrid = "hybrid"
+    by_title = "title"  # str has a method of that name
+    ngram = "ngram"
 
 
 class ReaderChoice(StrEnum):
@@ -72,6 +74,26 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on
 RetrieverOption = Annotated[
     RetrieverChoice | None, typer.Option(help="Which retriever [default: hybrid].")
 ]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="What the retrievers title and ngram write with [default: smollm2]."
+    ),
+]
+AdapterOption = Annotated[
+    Path | None,
+    typer.Option("--adapter", help="Its adapter [default: the collection's own, if it has one]."),
+]
+
+
+def retriever_of(
+    collection: Collection, name: str | None, model: str | None = None, adapter: Path | None = None
+) -> Any:
+    """A retriever by what the command line says of it."""
+    given = {"model": model, "adapter": adapter}
+    options = {key: value for key, value in given.items() if value is not None}
+    chosen: Any = settings.value("retriever", name)
+    return collection.retriever(chosen, **options)
 
 
 def out(text: str) -> None:

@@ -94,6 +94,8 @@ def build(
         progress(quiet=quiet) as show,
     ):
         report = collection.add(loaded.paths, metadata=loaded.metadata, on_progress=show)
+        if loaded.adapter is not None:
+            collection.use_adapter(loaded.adapter)
     _finish(collection, report, as_json=as_json)
 
 

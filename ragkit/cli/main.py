@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from ragkit import __version__
-from ragkit.cli import agent, answer, ask, doctor, evaluate, index, models, search, trace, tune
+from ragkit.cli import (
+    agent,
+    answer,
+    ask,
+    doctor,
+    evaluate,
+    index,
+    models,
+    search,
+    trace,
+    train,
+    tune,
+)
 from ragkit.cli.common import err
 from ragkit.errors import FilterError, RagkitError
 
@@ -26,6 +38,7 @@ app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
 app.add_typer(agent.app, name="agent")
 app.add_typer(trace.app, name="trace")
+app.add_typer(train.app, name="train")
 app.command()(search.search)
 app.command()(ask.ask)
 app.command()(ask.chat)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
 
-from ragkit.cli import settings
 from ragkit.cli.common import (
+    AdapterOption,
     InOption,
     JsonOption,
+    ModelOption,
     RetrieverOption,
     StrictOption,
     WhereOption,
@@ -20,6 +22,7 @@ from ragkit.cli.common import (
     print_losses,
     read_argument,
     read_where,
+    retriever_of,
 )
 from ragkit.losses import collect
 
@@ -31,6 +34,8 @@ def search(
     in_: InOption = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 5,
     retriever: RetrieverOption = None,
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
     where: WhereOption = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show what made each score.")] = False,
     strict: StrictOption = False,
@@ -39,9 +44,9 @@ def search(
     """Find passages."""
     collection = open_collection(in_)
     text = read_argument(query)
-    name: Any = settings.value("retriever", retriever)
     with collect(strict=strict) as losses:
-        hits = collection.retriever(name).retrieve([text], k, where=read_where(where))[0]
+        found = retriever_of(collection, retriever, model, adapter)
+        hits = found.retrieve([text], k, where=read_where(where))[0]
     if as_json:
         print_json({"query": text, "hits": hits, "losses": losses})
         return
@@ -53,11 +58,28 @@ def search(
         if explain:
             for part in hit.parts:
                 out(f"     {part.stage}/{part.name}: rank {part.rank}, {part.score:.4f}")
-                terms = part.detail.get("terms", {})
-                for term, share in sorted(terms.items(), key=lambda item: -item[1]):
-                    out(f"       term {term}: {share:.4f}")
+                for line in _details(part.detail):
+                    out(f"       {line}")
         body = " ".join(hit.chunk.text.split())
         out(f"   {body[:_SHOWN]}{'…' if len(body) > _SHOWN else ''}")
     if not hits:
         out("no hits")
         note_unfinished(collection)
+
+
+def _details(detail: Mapping[str, Any]) -> Iterator[str]:
+    """What made a part's score, a line each."""
+    for term, share in sorted(detail.get("terms", {}).items(), key=lambda item: -item[1]):
+        yield f"term {term}: {share:.4f}"
+    for ngram in detail.get("ngrams", ()):
+        place = "in the title"
+        if ngram["start"] is not None:
+            place = f"{ngram['start']}-{ngram['end']}"
+        yield (
+            f"n-gram {ngram['text']!r} ({place}): +{ngram['added']:.4f} of {ngram['weight']:.4f}, "
+            f"log p {ngram['logp']:.2f}, {ngram['count']} in the corpus"
+        )
+    if "unigrams" in detail:
+        yield f"other single tokens: +{detail['unigrams']:.4f}"
+    for title in detail.get("titles", ()):
+        yield f"title {title['text']!r}: log p {title['logp']:.2f}, {title['tokens']} tokens"

@@ -35,7 +35,7 @@ SETTINGS: Mapping[str, Setting] = {
     setting.name: setting
     for setting in (
         Setting("collection", "RAGKIT_COLLECTION", None, "the collection that --in names"),
-        Setting("retriever", "RAGKIT_RETRIEVER", "hybrid", "dense, bm25 or hybrid"),
+        Setting("retriever", "RAGKIT_RETRIEVER", "hybrid", "dense, bm25, hybrid, title or ngram"),
         Setting("reader", "RAGKIT_READER", "auto", "auto, extractive or llm"),
         Setting("llm", "RAGKIT_LLM", None, "smollm2, openai:MODEL, URL#MODEL, hf:ORG/NAME, a path"),
         Setting("embedder", "RAGKIT_EMBEDDER", "minilm", "the embedder of new collections"),

@@ -14,13 +14,16 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragkit.durable import disk_errors, make_folder, read_small, sync_path
-from ragkit.errors import FormatMismatch, ModelError
+import filelock
+
+from ragkit.durable import disk_errors, make_folder, open_regular, read_small, sync_path
+from ragkit.errors import FormatMismatch, Locked, ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 _STATE_BYTES = 1 << 24
 _NAME = re.compile(r"checkpoint-([0-9]+)")
+_SYSTEM_ERROR = re.compile(r"\(os error ([0-9]+)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +39,38 @@ class Checkpoint:
     """What `read_checkpoint` found.
 
     Attributes:
-        state: Counters, as they were given.
+        path: Its folder.
+        state: What was given, as JSON returns it.
         parameters: By name.
         optimizer: Tensors by name.
     """
 
+    path: Path
     state: dict[str, Any]
     parameters: dict[str, torch.Tensor]
     optimizer: dict[str, torch.Tensor]
+
+
+@contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """Be the only one that writes to a run's folder, which is made.
+
+    Raises:
+        Locked: Another process trains there.
+    """
+    with disk_errors(folder):
+        make_folder(folder)
+        lock = filelock.FileLock(folder / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise Locked(
+                f"another process trains in {str(folder)!r}; wait for it, or take another folder"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_checkpoint(
@@ -52,28 +80,65 @@ def write_checkpoint(
     parameters: Mapping[str, torch.Tensor],
     optimizer: Mapping[str, torch.Tensor],
 ) -> None:
-    """Write a checkpoint in one step, and remove those before it."""
-    from safetensors.torch import save_file
+    """Write a checkpoint in one step, and remove those before it.
 
+    Raises:
+        CollectionError: It cannot be written; those before it are whole.
+    """
     temporary = folder / "checkpoint-writing"
     with disk_errors(folder):
         make_folder(folder)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        for name, tensors in (("parameters", parameters), ("optimizer", optimizer)):
-            plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-            save_file(plain, temporary / f"{name}.safetensors")
-        text = json.dumps({"format": FORMAT, **state}, indent=1, sort_keys=True)
-        (temporary / "state.json").write_text(text, encoding="utf-8")
-        for file in [*temporary.iterdir(), temporary]:
-            sync_path(file)
+        try:
+            for name, tensors in (("parameters", parameters), ("optimizer", optimizer)):
+                save_tensors(tensors, temporary / f"{name}.safetensors")
+            text = json.dumps({"format": FORMAT, **state}, indent=1, sort_keys=True)
+            (temporary / "state.json").write_text(text, encoding="utf-8")
+            for file in [*temporary.iterdir(), temporary]:
+                sync_path(file)
+        except OSError:
+            shutil.rmtree(temporary, ignore_errors=True)  # a full disk is not filled further
+            raise
         target = folder / f"checkpoint-{step}"
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
         sync_path(folder)
-        for earlier in _checkpoints(folder):
-            if earlier != target:
-                shutil.rmtree(earlier, ignore_errors=True)
+        remove_debris(folder)
+
+
+def remove_debris(folder: Path) -> None:
+    """Remove what nobody reads: checkpoints before the latest, and one half written."""
+    for path in [*_checkpoints(folder)[:-1], folder / "checkpoint-writing"]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write tensors as safetensors.
+
+    Raises:
+        OSError: They cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    with system_errors(path):
+        save_file(plain, path)
+
+
+@contextmanager
+def system_errors(path: Path) -> Iterator[None]:
+    """Raise OSError where safetensors has an error of its own for what the system said."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        found = _SYSTEM_ERROR.search(str(error))
+        if found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:
@@ -86,7 +151,10 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    found = _checkpoints(folder)
+    try:
+        found = _checkpoints(folder)
+    except OSError as error:
+        raise ModelError(f"{str(folder)!r} cannot be read ({error})") from error
     if not found:
         return None
     latest = found[-1]
@@ -96,13 +164,24 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
             raise FormatMismatch(
                 f"{str(latest)!r} was written by another version; remove it, or go on with that"
             )
-        parameters = load_file(latest / "parameters.safetensors")
-        optimizer = load_file(latest / "optimizer.safetensors")
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
-        raise ModelError(
-            f"the checkpoint {str(latest)!r} cannot be read ({error}); remove it to begin anew"
-        ) from error
-    return Checkpoint(state, parameters, optimizer)
+        files = [latest / f"{name}.safetensors" for name in ("parameters", "optimizer")]
+        for file in files:
+            open_regular(file).close()
+        parameters, optimizer = map(load_file, files)
+    except (*_UNREADABLE, SafetensorError) as error:
+        raise unusable(latest, error) from error
+    return Checkpoint(latest, state, parameters, optimizer)
+
+
+# What reading a file as JSON of a certain kind raises, whatever it holds.
+_UNREADABLE = (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError)
+
+
+def unusable(checkpoint: Path, why: object) -> ModelError:
+    """What is raised where a checkpoint is damaged."""
+    return ModelError(
+        f"the checkpoint {str(checkpoint)!r} cannot be read ({why}); remove it to begin anew"
+    )
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ragkit.digests import text_digest
 from ragkit.errors import ModelError
-from ragkit.finetune.checkpoints import read_checkpoint, write_checkpoint
+from ragkit.finetune.checkpoints import (
+    Checkpoint,
+    one_writer,
+    read_checkpoint,
+    remove_debris,
+    unusable,
+    write_checkpoint,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +49,7 @@ class TrainOptions:
     """How a run is trained; units are tokens that the model reads, so that a budget is one number.
 
     Attributes:
-        max_tokens: The budget. May be raised when a run goes on.
+        max_tokens: The budget. May be raised when a run goes on, as may patience.
         batch_tokens: Tokens a step.
         learning_rate: AdamW's, after the warm-up.
         warmup_tokens: It rises from 0 over so many.
@@ -50,9 +57,9 @@ class TrainOptions:
         weight_decay: AdamW's.
         clip: The most that the gradient's norm may be.
         label_smoothing: Share of the target that is spread over the vocabulary (SEAL: 0.1).
-        evaluate_tokens: The development loss is taken after each so many.
+        evaluate_tokens: The development loss is taken after each so many, and at the end.
         patience: Stop after so many evaluations without a better one.
-        checkpoint_seconds: Between checkpoints.
+        checkpoint_seconds: Between checkpoints; 0 writes one a step.
         seed: Of batches, initial values and dropout.
     """
 
@@ -73,6 +80,14 @@ class TrainOptions:
         for name in ("max_tokens", "batch_tokens", "evaluate_tokens", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        for name in ("warmup_tokens", "weight_decay", "checkpoint_seconds", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 0")
+        if not self.clip > 0 or not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                f"clip is {self.clip} and label_smoothing {self.label_smoothing}; expected a norm "
+                "above 0 and a share from 0 to below 1"
+            )
         if not 0 < self.learning_rate < math.inf or not 0 <= self.decay_share <= 1:
             raise ValueError(
                 f"learning_rate is {self.learning_rate} and decay_share {self.decay_share}; "
@@ -123,6 +138,22 @@ class State:
     worse: int = 0  # evaluations since the best
     evaluations: list[tuple[int, float]] = field(default_factory=list)
     stopped: str = ""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> State:
+        """The counters that were written.
+
+        Raises:
+            TypeError, ValueError, OverflowError: They are none.
+        """
+        state = cls(**values)
+        for name in ("step", "tokens", "epoch", "batch", "next_evaluation", "worse"):
+            setattr(state, name, int(getattr(state, name)))
+        state.loss, state.seconds = float(state.loss), float(state.seconds)
+        state.best = None if state.best is None else float(state.best)
+        state.evaluations = [(int(tokens), float(loss)) for tokens, loss in state.evaluations]
+        state.stopped = str(state.stopped)
+        return state
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +219,20 @@ def train(
 
     Raises:
         ModelError: The folder holds another run, or the loss is no number.
+        Locked: Another process trains there.
+        CollectionError: A checkpoint cannot be written; the one before is whole.
     """
     import torch
 
     run = _Run(task, folder, options)
-    torch.manual_seed(options.seed)
+    with one_writer(folder), torch.random.fork_rng(devices=run.cuda):
+        torch.manual_seed(options.seed)
+        return _train(run, on_progress)
+
+
+def _train(run: _Run[B], on_progress: Callable[[TrainProgress], None] | None) -> TrainReport:
     run.resume()
+    options = run.options
     state, began = run.state, time.monotonic() - run.state.seconds
     saved = time.monotonic()
     while not state.stopped:
@@ -204,7 +243,7 @@ def train(
                 last = state.evaluations[-1][1] if state.evaluations else None
                 on_progress(TrainProgress(state.tokens, options.max_tokens, state.loss, last))
             run.maybe_evaluate()
-            if state.stopped or time.monotonic() - saved > options.checkpoint_seconds:
+            if state.stopped or time.monotonic() - saved >= options.checkpoint_seconds:
                 run.save()
                 saved = time.monotonic()
             if state.stopped:
@@ -222,13 +261,15 @@ class _Run(Generic[B]):
         import torch
 
         self._torch: Any = torch
-        self._task, self._folder, self._options = task, folder, options
+        self._task, self._folder, self.options = task, folder, options
         self._parameters = dict(task.parameters)
         if not self._parameters:
             raise ValueError("there are no parameters to train; expected at least one")
         self._optimizer = torch.optim.AdamW(
             self._parameters.values(), lr=options.learning_rate, weight_decay=options.weight_decay
         )
+        devices = {each.device for each in self._parameters.values()}
+        self.cuda = sorted(each.index for each in devices if each.type == "cuda")
         self.state = State(next_evaluation=options.evaluate_tokens)
 
     def batches(self) -> Iterator[B]:
@@ -244,25 +285,30 @@ class _Run(Generic[B]):
         state.epoch, state.batch = state.epoch + 1, 0
 
     def step(self, batch: B) -> None:
-        state, options = self.state, self._options
+        state, options = self.state, self.options
         for group in self._optimizer.param_groups:
             group["lr"] = options.rate(state.tokens)
         self._optimizer.zero_grad(set_to_none=True)
         loss = self._task.loss(batch) / max(1, batch.n_targets)
         value = loss.item()
-        if not math.isfinite(value):
-            raise ModelError(
-                f"the loss is {value} at step {state.step}; lower learning_rate, or look for "
-                "damaged weights"
-            )
+        self._check("loss", value)
         loss.backward()
-        self._torch.nn.utils.clip_grad_norm_(list(self._parameters.values()), options.clip)
+        parameters = list(self._parameters.values())
+        norm = self._torch.nn.utils.clip_grad_norm_(parameters, options.clip).item()
+        self._check("norm of the gradient", norm)
         self._optimizer.step()
         state.step += 1
         state.tokens += batch.n_tokens
         state.loss = value if math.isnan(state.loss) else 0.98 * state.loss + 0.02 * value
         if state.tokens >= options.max_tokens:
             state.stopped = "budget"
+
+    def _check(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise ModelError(
+                f"the {what} is {value} at step {self.state.step}; lower learning_rate, or look "
+                "for damaged weights"
+            )
 
     def maybe_evaluate(self) -> None:
         """Take the development loss where it is due, and at the end."""
@@ -273,8 +319,9 @@ class _Run(Generic[B]):
             return
         if not state.stopped and state.tokens < state.next_evaluation:
             return
-        state.next_evaluation = state.tokens + self._options.evaluate_tokens
+        state.next_evaluation = state.tokens + self.options.evaluate_tokens
         loss = task.evaluate()
+        self._check("development loss", loss)
         state.evaluations.append((state.tokens, loss))
         if state.best is None or loss < state.best:
             state.best, state.worse = loss, 0
@@ -282,11 +329,13 @@ class _Run(Generic[B]):
                 task.keep()
             return
         state.worse += 1
-        if state.worse >= self._options.patience:
+        if state.worse >= self.options.patience:
             state.stopped = state.stopped or "patience"
 
     def save(self) -> None:
         moments: dict[str, torch.Tensor] = {"random": self._torch.get_rng_state()}
+        for index in self.cuda:
+            moments[f"random:{index}"] = self._torch.cuda.get_rng_state(index)
         for name, parameter in self._parameters.items():
             for key, value in self._optimizer.state[parameter].items():
                 moments[f"{key}:{name}"] = self._torch.as_tensor(value)
@@ -297,31 +346,59 @@ class _Run(Generic[B]):
         found = read_checkpoint(self._folder)
         if found is None:
             return
-        if found.state["recipe"] != self._recipe():
+        if found.state.get("recipe") != self._recipe():
             raise ModelError(
                 f"{str(self._folder)!r} holds a run with other settings or data; go on with the "
                 "same ones, or give this run another folder"
             )
-        if set(found.parameters) != set(self._parameters):
-            raise ModelError(f"{str(self._folder)!r} holds the parameters of another model")
+        here = {name: parameter.shape for name, parameter in self._parameters.items()}
+        if {name: tensor.shape for name, tensor in found.parameters.items()} != here:
+            raise ModelError(
+                f"{str(self._folder)!r} holds the parameters of another model; take that one, or "
+                "give this run another folder"
+            )
+        try:
+            self.state = State.of(found.state["state"])
+            moments = self._moments(found)
+            self._torch.set_rng_state(found.optimizer["random"])
+            for index in self.cuda:
+                if f"random:{index}" in found.optimizer:  # not where the run was on the CPU before
+                    self._torch.cuda.set_rng_state(found.optimizer[f"random:{index}"], index)
+        except (TypeError, ValueError, KeyError, OverflowError, RuntimeError) as error:
+            raise unusable(found.path, error) from error
         with self._torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(found.parameters[name])
+                if moments[name]:
+                    self._optimizer.state[parameter].update(moments[name])
+        if self.state.stopped != "budget" or self.state.tokens < self.options.max_tokens:
+            # The budget and patience may have been raised since.
+            self.state.stopped = "patience" if self.state.worse >= self.options.patience else ""
+        remove_debris(self._folder)  # of a process that was killed
+
+    def _moments(self, found: Checkpoint) -> dict[str, dict[str, torch.Tensor]]:
+        """What AdamW remembers of each parameter; nothing of one that had no gradient yet."""
+        moments: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self._parameters}
         for key, value in found.optimizer.items():
             moment, _, name = key.partition(":")
             if moment == "random":
-                self._torch.set_rng_state(value)
-            else:
-                parameter = self._parameters[name]
-                self._optimizer.state[parameter][moment] = value.to(parameter.device)
-        self.state = State(**found.state["state"])
-        if self.state.stopped == "budget" and self.state.tokens < self._options.max_tokens:
-            self.state.stopped = ""  # which was raised since
+                continue
+            parameter = self._parameters[name]
+            single = moment == "step"  # stays on the CPU, where AdamW keeps it
+            if value.shape != (() if single else parameter.shape):
+                raise ValueError(f"{key} has the shape {tuple(value.shape)}")
+            if single and not value >= 0:
+                raise ValueError(f"{key} is {value.item()}")
+            moments[name][moment] = value if single else value.to(parameter.device)
+        if any(each and set(each) != _MOMENTS for each in moments.values()):
+            raise ValueError("a moment is missing")
+        return moments
 
     def _recipe(self) -> str:
         """A digest of what may not change within a run."""
-        fixed = {k: v for k, v in asdict(self._options).items() if k not in _MAY_CHANGE}
+        fixed = {k: v for k, v in asdict(self.options).items() if k not in _MAY_CHANGE}
         return text_digest(json.dumps([fixed, dict(self._task.recipe)], sort_keys=True))
 
 
+_MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # of AdamW
 _MAY_CHANGE = ("max_tokens", "checkpoint_seconds", "patience")

@@ -6,17 +6,17 @@ Source: Hu et al. 2022, LoRA. The format is peft's (`adapter_config.json` and
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragkit.durable import disk_errors, make_folder, sync_path
+from ragkit.durable import replaced
 from ragkit.errors import require
-from ragkit.llms.adapters import FORMAT
+from ragkit.finetune.checkpoints import save_tensors
+from ragkit.finetune.soft_prompts import save_vectors
+from ragkit.llms.adapters import write_about
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +58,6 @@ class Lora:
         import torch
 
         self._peft: Any = peft
-        torch.manual_seed(seed)
         config = peft.LoraConfig(
             r=options.rank,
             lora_alpha=options.alpha,
@@ -66,30 +65,35 @@ class Lora:
             target_modules="all-linear",
             bias="none",
         )
-        self.model = peft.get_peft_model(model, config)
+        with warnings.catch_warnings():
+            # peft 0.21 asks transformers 5 for it by its old name.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                self.model = peft.get_peft_model(model, config)
 
     def parameters(self) -> dict[str, torch.Tensor]:
         """What is trained, by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
-    def save(self, folder: Path, about: Mapping[str, Any]) -> None:
-        """Write the adapter in bf16, in one step, with what it is for as `ragkit.json`."""
-        import torch
-        from safetensors.torch import save_file
+    def save(
+        self, folder: Path, about: Mapping[str, Any], vectors: torch.Tensor | None = None
+    ) -> None:
+        """Write the adapter in bf16, in one step, with what it is for as `ragkit.json`.
 
-        state = self._peft.get_peft_model_state_dict(self.model)
-        small = {k: v.detach().to(torch.bfloat16).cpu().contiguous() for k, v in state.items()}
-        temporary = folder.with_name(f"{folder.name}.writing")
-        with disk_errors(folder):
-            make_folder(folder.parent)
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir()
-            save_file(small, temporary / "adapter_model.safetensors")
+        Args:
+            folder: Is replaced.
+            about: For `ragkit.json`.
+            vectors: Of trained prompts, (vectors, width); written in float32.
+        """
+        import torch
+
+        # Embeddings are never trained; peft would ask the hub whether they are another model's.
+        state = self._peft.get_peft_model_state_dict(self.model, save_embedding_layers=False)
+        small = {name: tensor.to(torch.bfloat16) for name, tensor in state.items()}
+        with replaced(folder) as temporary:
+            save_tensors(small, temporary / "adapter_model.safetensors")
+            if vectors is not None:
+                save_vectors(temporary, vectors)
             self.model.peft_config["default"].save_pretrained(str(temporary))
-            text = json.dumps({"format": FORMAT, **about}, indent=1, sort_keys=True)
-            (temporary / "ragkit.json").write_text(text + "\n", encoding="utf-8")
-            for file in [*temporary.iterdir(), temporary]:
-                sync_path(file)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(temporary, folder)
-            sync_path(folder.parent)
+            write_about(temporary, about)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit.llms.soft_prompts import model_inputs
 from ragkit.losses import report
 from ragkit.types import Loss, Mask, Rows
 
@@ -42,6 +43,13 @@ class Example:
     prompt: tuple[int, ...]
     targets: tuple[tuple[int, ...], ...]
     task: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.prompt or not self.targets or not all(self.targets):
+            raise ValueError(
+                f"an example has {len(self.prompt)} tokens of prompt and targets of "
+                f"{[len(target) for target in self.targets]}; expected at least 1 each"
+            )
 
     @property
     def n_tokens(self) -> int:
@@ -150,15 +158,25 @@ def _groups(examples: Iterable[Example], max_tokens: int) -> Iterator[list[Examp
         yield group
 
 
-def causal_logits(model: Any, pack: Pack) -> torch.Tensor:
-    """What a causal model predicts at `pack.predicting`: float32 (targets' tokens, vocab_size)."""
+def causal_logits(model: Any, pack: Pack, vectors: torch.Tensor | None = None) -> torch.Tensor:
+    """What a causal model predicts at `pack.predicting`: float32 (targets' tokens, vocab_size).
+
+    Args:
+        model: A transformers model.
+        pack: Of prompts and targets.
+        vectors: float (vectors, width) that prompts hold as the tokens vocab_size + j.
+
+    Raises:
+        ModelError: A prompt holds a vector that is not there.
+    """
     import torch
 
     device = model.device
     places = torch.from_numpy(pack.predicting).to(device)
     unique, inverse = places.unique(return_inverse=True)  # a prompt's end predicts many targets
+    tokens = torch.from_numpy(pack.tokens)[None].to(device)  # (1, tokens)
     output = model(
-        input_ids=torch.from_numpy(pack.tokens)[None].to(device),
+        **model_inputs(model, tokens, vectors),
         position_ids=torch.from_numpy(pack.positions)[None].to(device),
         attention_mask=torch.from_numpy(pack.sees)[None, None].to(device),
         use_cache=False,
@@ -167,10 +185,16 @@ def causal_logits(model: Any, pack: Pack) -> torch.Tensor:
     return output.logits[0].float()[inverse]
 
 
-def seq2seq_logits(model: Any, examples: Sequence[Example]) -> torch.Tensor:
+def seq2seq_logits(
+    model: Any, examples: Sequence[Example], vectors: torch.Tensor | None = None
+) -> torch.Tensor:
     """What an encoder-decoder model predicts for each token of each target.
 
-    float32 (targets' tokens, vocab_size), in the order of `target_labels`.
+    float32 (targets' tokens, vocab_size), in the order of `target_labels`. For `vectors` see
+    `causal_logits`.
+
+    Raises:
+        ModelError: A prompt holds a vector that is not there.
     """
     import torch
 
@@ -182,9 +206,9 @@ def seq2seq_logits(model: Any, examples: Sequence[Example]) -> torch.Tensor:
     prompts, reads = _padded([each.prompt for each in examples], pad)
     decoded, present = _padded(inputs, pad)
     mask = torch.from_numpy(reads).to(device)
-    encoded = model.get_encoder()(
-        input_ids=torch.from_numpy(prompts).to(device), attention_mask=mask
-    )
+    encoder = model.get_encoder()
+    read = model_inputs(encoder, torch.from_numpy(prompts).to(device), vectors)
+    encoded = encoder(**read, attention_mask=mask)
     rows = torch.tensor(of_prompt, device=device)
     output = model(
         encoder_outputs=type(encoded)(last_hidden_state=encoded.last_hidden_state[rows]),

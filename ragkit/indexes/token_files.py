@@ -37,6 +37,9 @@ _KINDS = {
     "first_ends": np.int64,
 }
 
+FILES = frozenset({_ABOUT, "tokens.npy", *(f"{name}.npy" for name in _KINDS)})
+"""The names of what is written."""
+
 Parts = tuple[TokenRows, Positions, NDArray[np.int32], Rows]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from ragkit.digests import text_digest
 from ragkit.types import Chunk, Rows, TokenIndex
 
 Tokenize = Callable[[Chunk, str], list[tuple[int, Sequence[int]]]]
@@ -43,7 +44,8 @@ class TokenLayout:
             of it.
         needs_text: `tokenize` is given the document's whole text, and else the chunk's.
         tokenizer: The fingerprint of the tokenizer.
-        vocab_size: Tokens it knows.
+        vocab_size: Tokens the model knows; models of one tokenizer may differ.
+        end_token: What ends a text; likewise.
         version: Of what `tokenize` does.
         tokenize: Makes the rows.
     """
@@ -54,10 +56,12 @@ class TokenLayout:
     needs_text: bool
     tokenizer: str
     vocab_size: int
+    end_token: int
     version: int
     tokenize: Tokenize
 
     @property
     def name(self) -> str:
         """Names it on disk: equal ones hold the same rows."""
-        return f"{self.kind}-{self.granularity}-v{self.version}-{self.tokenizer[:16]}"
+        tokens = text_digest(f"{self.tokenizer} {self.vocab_size} {self.end_token}")
+        return f"{self.kind}-{self.granularity}-v{self.version}-{tokens[:16]}"

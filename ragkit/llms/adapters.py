@@ -9,22 +9,39 @@ to read it. `ragkit.json` beside it says what it was trained for:
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ragkit import models
-from ragkit.durable import read_small
+from ragkit.durable import open_regular, read_small, replaced
 from ragkit.errors import FormatMismatch, ModelError
 
 FORMAT = 1
 _JSON_BYTES = 1 << 20
+FILES = (
+    "ragkit.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "prompts.safetensors",
+    "README.md",
+)
 _WEIGHT_FILES = ("*.safetensors", "config.json", "tokenizer.json")
+# What reading a file as JSON of a certain kind raises, whatever it holds.
+_UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
 # What peft can do beyond W + alpha / rank * B A.
 _REFUSED = (
     "use_dora", "use_rslora", "lora_bias", "modules_to_save", "alpha_pattern", "rank_pattern",
     "fan_in_fan_out", "layer_replication", "trainable_token_indices", "alora_invocation_tokens",
+    "target_parameters", "use_qalora", "use_bdlora", "arrow_config", "kasa_config", "velora_config",
+    "monteclora_config",
 )  # fmt: skip
+# Where the factors begin; the others (PiSSA, OLoRA, …) change the base's own weights as well.
+_PLAIN_STARTS = (True, False, "gaussian")
 
 
 def base_fingerprint(name: str) -> str:
@@ -54,7 +71,7 @@ def read_about(folder: Path) -> dict[str, Any]:
             )
         if not all(isinstance(about[key], str) for key in ("base", "base_fingerprint", "task")):
             raise ValueError("its base or task is no text")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise ModelError(
             f"{str(folder)!r} holds no adapter of ragkit's ({error}); expected the folder that "
             "training wrote, with ragkit.json, adapter_config.json and adapter_model.safetensors"
@@ -82,6 +99,26 @@ def check_adapter(folder: Path, base: str, task: str) -> dict[str, Any]:
     return about
 
 
+def install(source: Path, target: Path) -> None:
+    """Copy an adapter to another folder, in place of what is there.
+
+    Raises:
+        ModelError: The source holds no adapter of ragkit's.
+        CollectionError: The target cannot be written.
+    """
+    read_about(source)
+    with replaced(target) as temporary:
+        for name in FILES:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, temporary / name)
+
+
+def write_about(folder: Path, about: Mapping[str, Any]) -> None:
+    """Write `ragkit.json`."""
+    text = json.dumps({**about, "format": FORMAT}, indent=1, sort_keys=True)
+    (folder / "ragkit.json").write_text(text + "\n", encoding="utf-8")
+
+
 def merge(model: Any, folder: Path) -> None:
     """Add an adapter to the weights of a transformers model.
 
@@ -94,45 +131,61 @@ def merge(model: Any, folder: Path) -> None:
 
     try:
         config = json.loads(read_small(folder / "adapter_config.json", _JSON_BYTES))
-        scale = _scale(config)
-        tensors = load_file(folder / "adapter_model.safetensors")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+        scale, rank = _scale(config)
+        open_regular(folder / "adapter_model.safetensors").close()
+        pairs = _pairs(load_file(folder / "adapter_model.safetensors"), rank)
+    except (*_UNREADABLE, SafetensorError) as error:
         raise ModelError(f"the adapter {str(folder)!r} cannot be read ({error})") from error
     weights = dict(model.named_parameters())
-    pairs = _pairs(tensors)
-    if not pairs:
-        raise ModelError(f"the adapter {str(folder)!r} holds no weights; train it again")
+    for name, (a, b) in pairs.items():  # before any weight is changed
+        weight = weights.get(f"{name}.weight")
+        if weight is None or weight.shape != (b.shape[0], a.shape[1]):
+            raise ModelError(
+                f"the adapter {str(folder)!r} changes {name!r} with factors {tuple(b.shape)} and "
+                f"{tuple(a.shape)}, which the model does not have so; it belongs to another model"
+            )
     with torch.no_grad():
         for name, (a, b) in pairs.items():
-            weight = weights.get(f"{name}.weight")
-            if weight is None or weight.shape != (b.shape[0], a.shape[1]):
-                raise ModelError(
-                    f"the adapter {str(folder)!r} changes {name!r} with factors "
-                    f"{tuple(b.shape)} and {tuple(a.shape)}, which the model does not have so; it "
-                    "belongs to another model"
-                )
+            weight = weights[f"{name}.weight"]
             change = scale * (b.float() @ a.float())
             weight.copy_((weight.float() + change.to(weight.device)).to(weight.dtype))
 
 
-def _scale(config: Mapping[str, Any]) -> float:
+def _scale(config: Mapping[str, Any]) -> tuple[float, int]:
+    """alpha / rank, and the rank."""
+    kind = config["peft_type"]
+    if kind != "LORA":
+        raise ValueError(f"it is of the kind {kind!r}; only LoRA is read")
     strange = [name for name in _REFUSED if config.get(name)]
-    if config.get("peft_type") != "LORA" or strange or config.get("bias", "none") != "none":
-        raise ValueError(
-            f"it is of the kind {config.get('peft_type')!r} with {', '.join(strange) or 'a bias'}; "
-            "only plain LoRA is read"
-        )
-    return float(config["lora_alpha"]) / int(config["r"])
+    strange += ["bias"] if config.get("bias", "none") != "none" else []
+    begun = config.get("init_lora_weights", True)
+    strange += [] if begun in _PLAIN_STARTS else [f"init_lora_weights={begun!r}"]
+    if strange:
+        raise ValueError(f"it has {', '.join(strange)}; only plain LoRA is read")
+    alpha, rank = float(config["lora_alpha"]), int(config["r"])
+    if not math.isfinite(alpha) or rank < 1:
+        raise ValueError(f"lora_alpha is {alpha} and r {rank}; expected a number, and at least 1")
+    return alpha / rank, rank
 
 
-def _pairs(tensors: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """(A, B) by the name of the layer they change."""
-    first = ".lora_A.weight"
+def _pairs(tensors: Mapping[str, Any], rank: int) -> dict[str, tuple[Any, Any]]:
+    """(A, B) by the name of the layer they change.
+
+    Raises:
+        ValueError: There are none, or there is something else.
+    """
+    first, second = ".lora_A.weight", ".lora_B.weight"
+    layers = [name.removesuffix(first) for name in tensors if name.endswith(first)]
+    strange = set(tensors) - {f"{layer}{factor}" for layer in layers for factor in (first, second)}
+    if strange or not layers:
+        raise ValueError(f"it holds {min(strange, default='no weights')}; expected LoRA's factors")
     found = {}
-    for name, a in tensors.items():
-        if name.endswith(first):
-            layer = name.removesuffix(first)
-            b = tensors.get(f"{layer}.lora_B.weight")
-            if b is not None and a.ndim == b.ndim == 2 and a.shape[0] == b.shape[1]:
-                found[layer.removeprefix("base_model.model.")] = (a, b)
+    for layer in layers:
+        a, b = tensors[f"{layer}{first}"], tensors[f"{layer}{second}"]
+        if (a.ndim, b.ndim) != (2, 2) or (a.shape[0], b.shape[1]) != (rank, rank):
+            raise ValueError(
+                f"the factors of {layer} are {tuple(b.shape)} and {tuple(a.shape)}; expected rank "
+                f"{rank}"
+            )
+        found[layer.removeprefix("base_model.model.")] = (a, b)
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,10 +17,14 @@ from numpy.typing import NDArray
 
 from ragkit import models
 from ragkit.digests import file_digest, text_digest
+from ragkit.durable import read_small
 from ragkit.errors import ModelError, require
 from ragkit.llms import adapters
 from ragkit.llms.local import LocalLLM, _no_progress_bars
+from ragkit.llms.soft_prompts import Prompts, model_inputs, read_prompts, split_vectors
 
+_ROOM = 32  # tokens of an identifier
+_CONFIG_BYTES = 1 << 20
 ADAPTER_TASK = "generative retrieval"
 LogProbs = NDArray[np.float32]
 
@@ -46,14 +50,18 @@ class BeamModel(Protocol):
         vocab_size: The width of the log-probabilities.
         end_token: What ends a text.
         fingerprint: Of its tokenizer: token ids of another one mean nothing to it.
-        identity: Equal for models that write alike: name, numbers and adapter.
+        prompt_window: The longest prompt, in tokens, with room for what is written; None for any.
+        identity: Equal for models that write alike: name, numbers, adapter and prompts.
+        prompts: What it is asked with, by unit; see `ragkit.retrievers.rows.prompt_for`.
     """
 
     name: str
     vocab_size: int
     end_token: int
     fingerprint: str
+    prompt_window: int | None
     identity: str
+    prompts: Mapping[str, str]
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text within others: no token is added for its beginning or end."""
@@ -68,7 +76,30 @@ class BeamModel(Protocol):
         """One empty beam after the prompt."""
 
 
-class CausalBeams:
+class _Asked:
+    """A model of transformers, and what it is asked with."""
+
+    module: Any
+    vocab_size: int
+    identity: str
+    prompts: Mapping[str, str]
+    vectors: Any  # float32 (vectors, width), or None
+
+    def __init__(self, module: Any, name: str, adapter: Path | None) -> None:
+        self._weights = _identity(module, name, adapter)
+        self.module = module
+        folder = adapter or models.resolve(name)
+        self.ask_with(read_prompts(folder))
+
+    def ask_with(self, prompts: Prompts) -> None:
+        """Ask with other prompts from now on; the identity follows."""
+        self.prompts, self.vectors = prompts.templates, prompts.vectors
+        if self.vectors is not None:
+            self.vectors = self.vectors.to(self.module.device)
+        self.identity = f"{self._weights}{prompts.identity}"
+
+
+class CausalBeams(_Asked):
     """A local causal model; see `BeamModel`.
 
     Args:
@@ -80,11 +111,12 @@ class CausalBeams:
     """
 
     def __init__(self, llm: LocalLLM, adapter: Path | None = None) -> None:
+        super().__init__(llm.model, llm.name, adapter)
         self.name, self.vocab_size = llm.name, llm.vocab_size
-        self.identity = _identity(llm.model, llm.name, adapter)
         self.end_token = int(llm.tokenizer.eos_token_id)
         self.fingerprint = tokenizer_fingerprint(llm.tokenizer)
-        self.module, self.tokenizer = llm.model, llm.tokenizer
+        self.prompt_window: int | None = max(1, llm.context_window - _ROOM)
+        self.tokenizer = llm.tokenizer
         self._llm = llm
 
     def encode(self, text: str) -> list[int]:
@@ -96,14 +128,19 @@ class CausalBeams:
         return self._llm._decode(list(tokens))
 
     def encode_prompt(self, prompt: str) -> list[int]:
-        """See `BeamModel`."""
-        return self._llm._with_beginning(prompt)
+        """See `BeamModel`; a trained vector j is the token vocab_size + j."""
+        first, *rest = split_vectors(prompt)
+        tokens = self._llm._with_beginning(str(first))
+        for each in rest:
+            tokens += [self.vocab_size + each] if isinstance(each, int) else self.encode(each)
+        return tokens
 
     def begin(self, prompt: str) -> Beams:
         """One empty beam after the prompt.
 
         Raises:
             ValueError: The prompt has no token, or fills the window.
+            ModelError: The prompt holds a trained vector that the model does not have.
         """
         tokens = self.encode_prompt(prompt)
         if not 0 < len(tokens) < self._llm.context_window:
@@ -111,16 +148,19 @@ class CausalBeams:
                 f"the prompt has {len(tokens)} tokens; expected 1 to "
                 f"{self._llm.context_window - 1}, the window of {self.name!r}"
             )
+        import torch
         from transformers.cache_utils import DynamicCache
 
         cache = DynamicCache(config=self._llm.model.config)
         fixed = {"logits_to_keep": 1}
         beams = _TorchBeams(self._llm.model, cache, "input_ids", fixed, self._llm.context_window)
-        beams.read(tokens)
+        with torch.inference_mode():
+            batch = torch.tensor([tokens], device=self.module.device)
+            beams.read(model_inputs(self.module, batch, self.vectors))
         return beams
 
 
-class Seq2SeqBeams:
+class Seq2SeqBeams(_Asked):
     """An encoder-decoder model of transformers (BART, T5) from a folder; see `BeamModel`.
 
     Args:
@@ -149,10 +189,10 @@ class Seq2SeqBeams:
         local = {"local_files_only": True, "trust_remote_code": False}
         try:
             with _no_progress_bars():
-                self.module = transformers.AutoModelForSeq2SeqLM.from_pretrained(
+                module = transformers.AutoModelForSeq2SeqLM.from_pretrained(
                     path, dtype=getattr(torch, dtype), use_safetensors=True, **local
                 )
-            self.module.eval().to(device)
+            module.eval().to(device)
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(path, **local)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
@@ -160,12 +200,13 @@ class Seq2SeqBeams:
                 "config.json, tokenizer.json and *.safetensors in the format of transformers"
             ) from error
         self.name = str(model)
-        self.identity = _identity(self.module, self.name, adapter)
+        super().__init__(module, self.name, adapter)
         self.vocab_size = int(self.module.config.vocab_size)
         self.end_token = int(self.module.config.eos_token_id)
         self.fingerprint = tokenizer_fingerprint(self.tokenizer)
         # None: positions are relative, and texts of any length are read
         self._window: int | None = getattr(self.module.config, "max_position_embeddings", None)
+        self.prompt_window = self._window
         self._tokenizing = threading.Lock()
 
     def encode(self, text: str) -> list[int]:
@@ -179,30 +220,42 @@ class Seq2SeqBeams:
             return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def encode_prompt(self, prompt: str) -> list[int]:
-        """See `BeamModel`; cut to what the encoder's window takes."""
-        longest = min(self._window, self.tokenizer.model_max_length) if self._window else None
+        """See `BeamModel`; a trained vector j is the token vocab_size + j."""
+        first, *rest = split_vectors(prompt)
         with self._tokenizing:
-            return list(self.tokenizer.encode(prompt, truncation=True, max_length=longest))
+            probe = self.tokenizer("a", return_special_tokens_mask=True)
+        special = [bool(each) for each in probe["special_tokens_mask"]]
+        ids, end = list(probe["input_ids"]), special[::-1].index(False)
+        tokens = ids[: special.index(False)]
+        for each in (first, *rest):
+            tokens += [self.vocab_size + each] if isinstance(each, int) else self.encode(each)
+        return [*tokens, *ids[len(ids) - end :]]
 
     def begin(self, prompt: str) -> Beams:
-        """One empty beam after the prompt, of which the encoder reads what its window takes.
+        """One empty beam after the prompt.
 
         Raises:
-            ValueError: The prompt has no token.
+            ValueError: The prompt has no token, or more than the encoder's window.
+            ModelError: The prompt holds a trained vector that the model does not have.
         """
         import torch
         from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
         tokens = self.encode_prompt(prompt)
-        if not tokens:
-            raise ValueError("the prompt has no token; expected at least 1")
+        if not 0 < len(tokens) <= (self.prompt_window or len(tokens)):
+            raise ValueError(
+                f"the prompt has {len(tokens)} tokens; expected 1 to {self.prompt_window}, the "
+                f"window of {self.name!r}"
+            )
         with torch.inference_mode():
             batch = torch.tensor([tokens], device=self.module.device)
-            encoded = self.module.get_encoder()(input_ids=batch)
+            encoder = self.module.get_encoder()
+            encoded = encoder(**model_inputs(encoder, batch, self.vectors))
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         fixed = {"encoder_outputs": encoded}
         beams = _TorchBeams(self.module, cache, "decoder_input_ids", fixed, self._window)
-        beams.read([int(self.module.config.decoder_start_token_id)])
+        start = int(self.module.config.decoder_start_token_id)
+        beams.read({"decoder_input_ids": torch.tensor([[start]], device=self.module.device)})
         return beams
 
 
@@ -212,7 +265,7 @@ class _TorchBeams:
     Args:
         model: The transformers model.
         cache: An empty cache for it.
-        name: The argument that takes tokens.
+        name: The argument that takes further tokens, (beams, 1).
         fixed: Its other arguments.
         window: The most positions it can tell apart; None for any number.
     """
@@ -224,9 +277,9 @@ class _TorchBeams:
         self._window = window
         self._last: LogProbs = np.empty((1, 0), dtype=np.float32)
 
-    def read(self, tokens: Sequence[int]) -> None:
-        """What the single beam begins with."""
-        self._forward([tokens])
+    def read(self, inputs: Mapping[str, Any]) -> None:
+        """What the single beam begins with: the arguments that hold it, (1, tokens)."""
+        self._forward(inputs)
 
     def logprobs(self) -> LogProbs:
         return self._last
@@ -246,15 +299,15 @@ class _TorchBeams:
                 encoded = self._fixed["encoder_outputs"]  # (beams, prompt, width)
                 selected = type(encoded)(last_hidden_state=encoded.last_hidden_state[rows])
                 self._fixed["encoder_outputs"] = selected
-        self._forward([[token] for token in tokens])
+        batch = torch.tensor([[token] for token in tokens], device=self._model.device)
+        self._forward({self._name: batch})
 
-    def _forward(self, tokens: Sequence[Sequence[int]]) -> None:
+    def _forward(self, inputs: Mapping[str, Any]) -> None:
         import torch
 
         with torch.inference_mode():
-            batch = torch.tensor(tokens, device=self._model.device)  # (beams, tokens)
             output = self._model(
-                **{self._name: batch}, **self._fixed, past_key_values=self._cache, use_cache=True
+                **inputs, **self._fixed, past_key_values=self._cache, use_cache=True
             )
             self._last = output.logits[:, -1].float().log_softmax(-1).cpu().numpy()
 
@@ -289,10 +342,21 @@ def load_beam_model(
     if folder is not None:
         adapters.check_adapter(folder, name, ADAPTER_TASK)
     path = models.resolve(name)
-    config = path / "config.json"
-    if config.is_file() and json.loads(config.read_text()).get("is_encoder_decoder"):
+    if _is_encoder_decoder(path):
         return Seq2SeqBeams(name, adapter=folder, device=device)
     return CausalBeams(LocalLLM(name, device=device), folder)
+
+
+def _is_encoder_decoder(path: Path) -> bool:
+    file = path / "config.json"
+    if not file.is_file():
+        return False
+    try:
+        return bool(json.loads(read_small(file, _CONFIG_BYTES))["is_encoder_decoder"])
+    except KeyError:
+        return False
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise ModelError(f"{str(file)!r} cannot be read ({error})") from error
 
 
 def _identity(model: Any, name: str, adapter: Path | None) -> str:

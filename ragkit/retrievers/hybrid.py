@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ragkit.retrievers.base import Composable, check_queries
@@ -11,6 +11,7 @@ from ragkit.types import Chunk, Hit, Part, Retriever, Source, Where
 
 CANDIDATES = 100
 RRF_CONSTANT = 60
+FusionMethod = Literal["rrf", "minmax"]
 
 
 class HybridRetriever(Composable):
@@ -33,7 +34,7 @@ class HybridRetriever(Composable):
         self,
         retrievers: Sequence[Retriever],
         *,
-        method: Literal["rrf", "minmax"] = "rrf",
+        method: FusionMethod = "rrf",
         weights: Sequence[float] | None = None,
         candidates: int = CANDIDATES,
     ) -> None:
@@ -88,7 +89,7 @@ class HybridRetriever(Composable):
         earlier: dict[str, list[Part]] = {}
         fused: dict[str, list[Part]] = {}
         for i, hits in enumerate(lists):
-            shares = self._shares(hits)
+            shares = _shares([hit.score for hit in hits], self._method)
             for rank, (hit, share) in enumerate(zip(hits, shares, strict=True), start=1):
                 name = hit.parts[-1].stage if hit.parts else f"retriever {i + 1}"
                 chunks.setdefault(hit.chunk.id, hit.chunk)
@@ -102,9 +103,33 @@ class HybridRetriever(Composable):
         best = sorted(scores, key=lambda chunk_id: (-scores[chunk_id], chunk_id))[:k]
         return [Hit(chunks[i], scores[i], (*earlier[i], *fused[i])) for i in best]
 
-    def _shares(self, hits: Sequence[Hit]) -> list[float]:
-        if self._method == "rrf":
-            return [1.0 / (RRF_CONSTANT + rank) for rank in range(1, len(hits) + 1)]
-        scores = [hit.score for hit in hits]
-        low, high = min(scores, default=0.0), max(scores, default=0.0)
-        return [(score - low) / (high - low) if high > low else 1.0 for score in scores]
+
+def fuse_scores(
+    runs: Sequence[Mapping[str, float]], method: FusionMethod, weights: Sequence[float]
+) -> dict[str, float]:
+    """What `HybridRetriever` makes of the scores of several systems for one query.
+
+    Args:
+        runs: Id → score, one a system; ties in score rank by id.
+        method: See `HybridRetriever`.
+        weights: One a system.
+
+    >>> fuse_scores([{"a": 3.0, "b": 1.0}, {"b": 5.0}], "minmax", [1.0, 2.0])
+    {'b': 2.0, 'a': 1.0}
+    """
+    fused: dict[str, float] = {}
+    for run, weight in zip(runs, weights, strict=True):
+        ordered = sorted(run.items(), key=lambda item: (-item[1], item[0]))
+        shares = _shares([score for _, score in ordered], method)
+        for (name, _), share in zip(ordered, shares, strict=True):
+            fused[name] = fused.get(name, 0.0) + weight * share
+    rounded = {name: round(score, 6) for name, score in fused.items()}
+    return dict(sorted(rounded.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _shares(scores: Sequence[float], method: FusionMethod) -> list[float]:
+    """What a system gives each of its hits, best first."""
+    if method == "rrf":
+        return [1.0 / (RRF_CONSTANT + rank) for rank in range(1, len(scores) + 1)]
+    low, high = min(scores, default=0.0), max(scores, default=0.0)
+    return [(score - low) / (high - low) if high > low else 1.0 for score in scores]

@@ -8,6 +8,7 @@ keys but titles are scored under one prompt (SEAL scores body keys under the pla
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit.errors import ModelError
 from ragkit.llms.beams import BeamModel, Beams, LogProbs
 from ragkit.llms.search import BeamOptions, Constraint, beam_search
 from ragkit.retrievers.ngram_scoring import Key, Ngram, ScoringOptions, ngram_weight
@@ -22,6 +24,7 @@ from ragkit.retrievers.rows import RowFormat, prompt_for
 from ragkit.types import TokenIndex
 
 _IGNORED = 10_000_000  # occurrences: such a key says nothing
+_AT_ONCE = 64  # n-grams scored side by side: each prefix of them holds a copy of the prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,13 @@ def keys_of(
     model: BeamModel, rows: RowFormat, index: TokenIndex, query: str, unit: str,
     options: NgramOptions,
 ) -> Keys:  # fmt: skip
-    """The keys of a query over an index, and the first token's log-probabilities."""
-    beams = model.begin(prompt_for(unit, query))
+    """The keys of a query over an index, and the first token's log-probabilities.
+
+    Raises:
+        ModelError: The model gives NaN.
+        ValueError: The prompt and what follows it do not fit into the model's window.
+    """
+    beams = model.begin(prompt_for(unit, query, model.prompts))
     first: LogProbs = beams.logprobs()[0].copy()
     scored: dict[Ngram, float] = {}
     body = _Without(index, frozenset((rows.start, *rows.delimiter)))
@@ -75,11 +83,14 @@ def keys_of(
     if options.query_words:
         asked = [g for g in query_ngrams(rows, query, options.query_words) if g not in scored]
         there = [ngram for ngram in asked if index.find(ngram) is not None]
-        beams = model.begin(prompt_for(unit, query))
-        for key, logprob in zip(there, score_ngrams(beams, there), strict=True):
-            scored.setdefault(key, logprob)
+        for some in (there[i : i + _AT_ONCE] for i in range(0, len(there), _AT_ONCE)):
+            beams = model.begin(prompt_for(unit, query, model.prompts))
+            for key, logprob in zip(some, score_ngrams(beams, some), strict=True):
+                scored.setdefault(key, logprob)
     for token in _best_unigrams(first, len(scored), body):
         scored.setdefault((token,), float(first[token]))
+    if np.isnan(first).any() or any(math.isnan(logprob) for logprob in scored.values()):
+        raise ModelError(f"the model {model.name!r} gives NaN; its weights are damaged")
     return Keys(dict(_weighted(scored, index, options.scoring)), first)
 
 
@@ -110,7 +121,8 @@ def _titles(
         end_tokens=frozenset(rows.delimiter[-1:]),
         prefix=(rows.start,),
     )
-    for found in beam_search(model, model.begin(prompt_for("title", query)), index, how):
+    beams = model.begin(prompt_for("title", query, model.prompts))
+    for found in beam_search(model, beams, index, how):
         if found.finished:
             yield (rows.start, *found.tokens), found.score
 

@@ -33,7 +33,7 @@ class NgramRetriever(Composable):
     """Passages by the n-grams a language model writes for the query, which all occur in them.
 
     `Hit.parts[-1].detail["ngrams"]` lists those that found it: text, place in the document (None in
-    a title), count in the corpus, log-probability, weight, and what it added to the score;
+    a title and outside the chunk), count in the corpus, log-probability, weight, what it added;
     `detail["unigrams"]` is what single tokens added.
 
     A hit is a chunk. Sentences find the chunk they stand in, documents and entities (a title with
@@ -118,7 +118,8 @@ class NgramRetriever(Composable):
         start = end = None
         if match.offset >= body:
             before = self._model.decode([int(t) for t in tokens[body : match.offset]])
-            # Where the row's text begins within the chunk: before it for a whole document.
+            # Where the row's text begins within the chunk. A whole document begins before it where
+            # white space does.
             place = _find(before, self._text(key.tokens), chunk.text, unit_start - chunk.start)
             if place is not None:
                 start, end = chunk.start + place[0], chunk.start + place[1]
@@ -163,6 +164,7 @@ def layout_of(model: BeamModel, granularity: Granularity) -> TokenLayout:
         needs_text=granularity == "document",
         tokenizer=model.fingerprint,
         vocab_size=model.vocab_size,
+        end_token=model.end_token,
         version=1,
         tokenize=row_tokens(RowFormat(model), granularity),
     )
@@ -181,6 +183,6 @@ def _find(before: str, text: str, chunk: str, begins: int) -> tuple[int, int] | 
     wanted = "".join(text.split())
     first = len("".join(before.split()))
     span = places[first : first + len(wanted)]
-    if begins < 0 or not wanted or "".join(chunk[i] for i in span) != wanted:
+    if not wanted or "".join(chunk[i] for i in span) != wanted:
         return None
     return span[0], span[-1] + 1

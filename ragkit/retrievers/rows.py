@@ -15,30 +15,29 @@ from dataclasses import dataclass
 
 from ragkit.indexes.token_layout import Tokenize
 from ragkit.llms.beams import BeamModel
+from ragkit.llms.soft_prompts import PROMPTS, QUERY, nearest_template, without_vectors
 from ragkit.sentences import RuleSegmenter
 from ragkit.types import Chunk
 
 Ngram = tuple[int, ...]
 
-PROMPTS: Mapping[str, str] = {
-    "title": "Query: {query}\nTitle:",
-    "passage": "Query: {query}\nPassage:",
-    "document": "Query: {query}\nDocument:",
-    "sentence": "Query: {query}\nSentence:",
-    "entity": "Query: {query}\nEntity:",
-}
-"""What a model is asked for, by unit (UGR's discrete prompts; SEAL's "|| title", "|| body")."""
-
 _SPACE = re.compile(r"\s+")
 
 
-def prompt_for(unit: str, query: str) -> str:
+def prompt_for(unit: str, query: str, prompts: Mapping[str, str] = PROMPTS) -> str:
     """The prompt that asks for a unit.
+
+    Args:
+        unit: What is to be found.
+        query: It loses characters that stand for trained vectors, and white space becomes single
+            spaces.
+        prompts: The model's, as it was trained.
 
     >>> prompt_for("title", "who wrote Dune?")
     'Query: who wrote Dune?\\nTitle:'
     """
-    return PROMPTS[unit].format(query=" ".join(query.split()))
+    asked = " ".join(without_vectors(query).split())
+    return nearest_template(unit, prompts).replace(QUERY, asked)
 
 
 @dataclass(frozen=True, slots=True)

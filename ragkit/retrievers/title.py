@@ -16,7 +16,7 @@ from ragkit.retrievers.base import ChunkIndex, Composable, check_queries
 from ragkit.retrievers.rows import RowFormat, prompt_for, title_tokens
 from ragkit.types import Hit, Part, Rows, Source, TokenIndex, Where
 
-_LONGEST = 32  # tokens of an identifier; what is longer is cut
+_LONGEST = 19  # tokens of an identifier, its end not counted; what is longer is cut
 
 
 class TitleRetriever(Composable):
@@ -33,7 +33,8 @@ class TitleRetriever(Composable):
         index: A collection.
         model: Writes the titles; see `ragkit.llms.beams.load_beam_model`.
         width: Beams (GENRE: 5 to 10).
-        max_tokens: The longest title with its end (GENRE: 15); longer ones are not found.
+        max_tokens: Most tokens written for a title, its end included (GENRE: 15). Titles are cut to
+            19 tokens, so that 20 find all.
         marginalize: See above.
     """
 
@@ -62,6 +63,7 @@ class TitleRetriever(Composable):
             needs_text=False,
             tokenizer=model.fingerprint,
             vocab_size=model.vocab_size,
+            end_token=model.end_token,
             version=1,
             tokenize=title_tokens(self._rows, _LONGEST),
         )
@@ -105,7 +107,8 @@ class TitleRetriever(Composable):
         ]
 
     def _rank(self, index: TokenIndex, chunks: Rows, query: str) -> list[RowHit]:
-        written = beam_search(self._model, prompt_for("title", query), index, self._options)
+        prompt = prompt_for("title", query, self._model.prompts)
+        written = beam_search(self._model, prompt, index, self._options)
         names: dict[int, list[tuple[int, Hypothesis]]] = {}  # of each chunk, with their rows
         for hypothesis in written:
             if hypothesis.finished:

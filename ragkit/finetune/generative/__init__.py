@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from ragkit.finetune.generative.corpusbrain import (
+    CorpusBrainTargets,
+    Page,
+    PretrainOptions,
+    pretraining_pairs,
+)
 from ragkit.finetune.generative.recipe import (
     FixedTargets,
     GenerativeOptions,
@@ -9,14 +15,20 @@ from ragkit.finetune.generative.recipe import (
     train_generative,
 )
 from ragkit.finetune.generative.targets import Pair, Passage, SpanTargets, TargetOptions
+from ragkit.finetune.generative.ugr import MixedTargets
 
 __all__ = [
+    "CorpusBrainTargets",
     "FixedTargets",
     "GenerativeOptions",
+    "MixedTargets",
+    "Page",
     "Pair",
     "Passage",
+    "PretrainOptions",
     "SpanTargets",
     "TargetOptions",
     "Targets",
+    "pretraining_pairs",
     "train_generative",
 ]

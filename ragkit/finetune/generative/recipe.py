@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ragkit.digests import text_digest
+from ragkit.durable import replaced
 from ragkit.errors import ModelError
+from ragkit.finetune.checkpoints import system_errors
 from ragkit.finetune.loop import Task, TrainOptions, TrainProgress, TrainReport, train
 from ragkit.finetune.lora import Lora, LoraOptions
 from ragkit.finetune.sequences import (
@@ -23,8 +25,10 @@ from ragkit.finetune.sequences import (
     seq2seq_logits,
     target_labels,
 )
-from ragkit.llms.adapters import base_fingerprint
+from ragkit.finetune.soft_prompts import PromptStyle, SoftPrompts, check_style, save_vectors
+from ragkit.llms.adapters import base_fingerprint, write_about
 from ragkit.llms.beams import ADAPTER_TASK, CausalBeams, Seq2SeqBeams
+from ragkit.llms.soft_prompts import count_vectors
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +59,8 @@ class FixedTargets:
     @cached_property
     def digest(self) -> str:
         """Of the examples."""
-        return text_digest(json.dumps([asdict(each) for each in self._examples]))
+        plain = [(each.prompt, each.targets, each.task) for each in self._examples]
+        return text_digest(json.dumps([self._seed, plain]))
 
     def epoch(self, number: int) -> list[Example]:
         """The examples, shuffled."""
@@ -70,12 +75,15 @@ class GenerativeOptions:
     Attributes:
         train: Budget, rates and seed.
         lora: The adapter's size; None trains all weights.
-        about: Written into `ragkit.json` of the adapter: data, licences, what it is for.
+        about: Written into `ragkit.json` of the result: data, licences, what it is for.
+        prompts: How the model is asked; for others than "discrete" call
+            `ragkit.finetune.soft_prompts.set_prompts` before examples are made.
     """
 
     train: TrainOptions = field(default_factory=TrainOptions)
     lora: LoraOptions | None = field(default_factory=LoraOptions)
     about: Mapping[str, Any] = field(default_factory=dict)
+    prompts: PromptStyle = "discrete"
 
 
 def train_generative(
@@ -100,13 +108,19 @@ def train_generative(
         on_progress: Called after each step.
 
     Raises:
+        ValueError: The model is asked otherwise than `options.prompts` says.
         ModelError: The folder holds another run, or the loss is no number.
         MissingExtra: peft is not installed.
     """
     import torch
 
-    module, loss = model.module, _loss_of(model, options.train.label_smoothing)
-    keep, parameters = _trained(model, folder, options)
+    check_style(model.prompts, options.prompts)
+    module, soft = model.module, None
+    if count_vectors(model.prompts):
+        embedding = module.get_input_embeddings()
+        soft = SoftPrompts(model.prompts, embedding, seed=options.train.seed)
+    loss = _loss_of(model, options.train.label_smoothing, soft)
+    keep, parameters = _trained(model, folder, options, soft)
     held = list(batches(dev, options.train.batch_tokens))
 
     def evaluate() -> float:
@@ -116,7 +130,14 @@ def train_generative(
         module.train()
         return total / max(1, sum(batch.n_targets for batch in held))
 
-    recipe = {"targets": targets.digest, "base": model.identity, "lora": _lora(options)}
+    recipe = {
+        "targets": targets.digest,
+        "dev": FixedTargets(dev).digest,
+        "base": base_fingerprint(model.name),
+        "numbers": str(module.dtype),
+        "prompts": dict(model.prompts),
+        "lora": _lora(options),
+    }
     module.train()
     task = Task(
         parameters=parameters,
@@ -137,34 +158,49 @@ def _lora(options: GenerativeOptions) -> dict[str, Any] | None:
 
 
 def _trained(
-    model: CausalBeams | Seq2SeqBeams, folder: Path, options: GenerativeOptions
+    model: CausalBeams | Seq2SeqBeams,
+    folder: Path,
+    options: GenerativeOptions,
+    soft: SoftPrompts | None,
 ) -> tuple[Callable[[], None], dict[str, torch.Tensor]]:
     """How the result is written, and what is trained."""
     module = model.module
+    about = {
+        **options.about,
+        "task": ADAPTER_TASK,
+        "base": model.name,
+        "base_fingerprint": base_fingerprint(model.name),
+        "prompt_style": options.prompts,
+        "prompts": dict(model.prompts),
+    }
+    prompts = {} if soft is None else soft.parameters()
     if options.lora is not None:
         adapter = Lora(module, options.lora, seed=options.train.seed)
-        about = {
-            **options.about,
-            "task": ADAPTER_TASK,
-            "base": model.name,
-            "base_fingerprint": base_fingerprint(model.name),
-        }
-        return lambda: adapter.save(folder / "adapter", about), adapter.parameters()
+
+        def keep_adapter() -> None:
+            adapter.save(folder / "adapter", about, None if soft is None else soft.vectors())
+
+        return keep_adapter, {**adapter.parameters(), **prompts}
 
     def keep() -> None:
-        module.save_pretrained(folder / "model")
-        model.tokenizer.save_pretrained(folder / "model")
+        with replaced(folder / "model") as temporary:
+            with system_errors(temporary):
+                module.save_pretrained(temporary)
+            model.tokenizer.save_pretrained(temporary)
+            if soft is not None:
+                save_vectors(temporary, soft.vectors())
+            write_about(temporary, about)
 
     if str(module.dtype) != "torch.float32":
         raise ModelError(
             f"all weights of {model.name!r} are to be trained in {module.dtype}, which rounds "
             "small steps away; load it in float32, or train an adapter"
         )
-    return keep, dict(module.named_parameters())
+    return keep, {**dict(module.named_parameters()), **prompts}
 
 
 def _loss_of(
-    model: CausalBeams | Seq2SeqBeams, smoothing: float
+    model: CausalBeams | Seq2SeqBeams, smoothing: float, soft: SoftPrompts | None
 ) -> Callable[[Batch], torch.Tensor]:
     import torch
 
@@ -178,12 +214,20 @@ def _loss_of(
             label_smoothing=smoothing,
         )
 
+    def vectors() -> torch.Tensor | None:
+        return None if soft is None else soft.vectors()
+
+    def seq2seq_loss(batch: Batch) -> torch.Tensor:
+        logits = seq2seq_logits(module, batch.examples, vectors())
+        return pack_loss(logits, target_labels(batch.examples))
+
+    def causal_loss(batch: Batch) -> torch.Tensor:
+        now = vectors()
+        losses = [pack_loss(causal_logits(module, p, now), p.labels) for p in batch.packs]
+        return torch.stack(losses).sum()
+
     if isinstance(model, Seq2SeqBeams):
-        return lambda batch: pack_loss(
-            seq2seq_logits(module, batch.examples), target_labels(batch.examples)
-        )
+        return seq2seq_loss
     # A mask of pairs is for attention that takes one.
     module.set_attn_implementation("sdpa")
-    return lambda batch: torch.stack(
-        [pack_loss(causal_logits(module, pack), pack.labels) for pack in batch.packs]
-    ).sum()
+    return causal_loss

@@ -6,7 +6,7 @@ unit: spans are counted in tokens of the model, ten as in decoding, where SEAL t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ STOP_WORDS = frozenset(
     most more much many few own same too very just only
     """.split()
 )
+_PUNCTUATION = ".,;:!?()[]\"'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +45,20 @@ class Words:
     starts: NDArray[np.int64]
 
 
-def words_of(pieces: Sequence[str]) -> Words:
-    """The words of decoded tokens, each of which begins with a space where a word begins."""
-    words: list[str] = []
-    starts: list[int] = []
-    for at, piece in enumerate(pieces):
-        if piece[:1] == " " or not words:
-            words.append(piece.strip())
-            starts.append(at)
-        else:
-            words[-1] += piece
-    return Words(tuple(word.lower() for word in words), np.array(starts, dtype=np.int64))
+def words_of(tokens: Sequence[int], decode: Callable[[Sequence[int]], str]) -> Words:
+    """The words of a text: one begins at each token that decoding parts from the one before.
+
+    Two tokens are decoded together, since many tokenizers (T5's) drop a space before the first.
+    """
+
+    def begins(at: int) -> bool:
+        before = decode(tokens[at - 1 : at]) if at else ""
+        return not at or decode(tokens[at - 1 : at + 1])[len(before) :][:1] == " "
+
+    starts = [at for at in range(len(tokens)) if begins(at)]
+    ends = [*starts[1:], len(tokens)]
+    words = [decode(tokens[a:b]).strip().lower() for a, b in zip(starts, ends, strict=False)]
+    return Words(tuple(words), np.array(starts, dtype=np.int64))
 
 
 def start_scores(query: str, passage: Words) -> NDArray[np.float64]:
@@ -86,17 +90,17 @@ def span_starts(
     """Tokens to begin targets at, drawn with P(i) proportional to exp(score_i / temperature).
 
     Without a draw twice; words that are stop words are never drawn, unless there are no others.
+    Drawn as the largest of score_i / temperature + Gumbel noise (Vieira 2014), which is the same
+    and does not underflow.
     """
     if not passage.words:
         return []
-    usable = np.array([word.strip(".,;:!?()[]\"'") not in STOP_WORDS for word in passage.words])
+    usable = np.array([word.strip(_PUNCTUATION) not in STOP_WORDS for word in passage.words])
     if not usable.any():
         usable[:] = True
     scores = start_scores(query, passage) / temperature if query.split() else np.zeros(len(usable))
-    weights = np.exp(scores - scores.max()) * usable
-    weights /= weights.sum()
-    n = min(n, int((weights > 0).sum()))
-    drawn = random.choice(len(weights), size=n, replace=False, p=weights)
+    noisy = np.where(usable, scores + random.gumbel(size=len(scores)), -np.inf)  # (words,)
+    drawn = np.argsort(-noisy, kind="stable")[: min(n, int(usable.sum()))]
     return [int(passage.starts[i]) for i in drawn]
 
 
@@ -110,9 +114,10 @@ def keyword_query(title: str, passage: Words, random: np.random.Generator) -> st
 
     For passages without queries (ours; SEAL takes spans of the passage as such).
     """
-    content = [w for w in dict.fromkeys(passage.words) if w not in STOP_WORDS and len(w) > 2]
+    bare = dict.fromkeys(word.strip(_PUNCTUATION) for word in passage.words)
+    content = [word for word in bare if word not in STOP_WORDS and len(word) > 2]
     n = min(len(content), int(random.integers(2, 7)))
     at = sorted(random.choice(len(content), size=n, replace=False).tolist()) if n else []
-    words = [content[i].strip(".,;:!?()[]\"'") for i in at]
-    named = title.lower().split() if random.random() < 0.7 else []
+    words = [content[i] for i in at]
+    named = title.lower().split() if random.random() < 0.7 or not words else []
     return " ".join(named + words if random.random() < 0.5 else words + named)

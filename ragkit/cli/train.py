@@ -1,0 +1,136 @@
+"""`ragkit train`: recipes that train models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ragkit.cli.common import (
+    InOption,
+    JsonOption,
+    QuietOption,
+    err,
+    note,
+    open_collection,
+    out,
+    print_json,
+    print_losses,
+    resumable,
+)
+from ragkit.losses import collect
+
+if TYPE_CHECKING:
+    from ragkit.finetune import TrainProgress
+
+app = typer.Typer(no_args_is_help=True, help="Train models on your own documents.")
+
+
+@app.callback()
+def main() -> None:
+    """Train models on your own documents."""
+
+
+@app.command()
+def generative(
+    in_: InOption = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help='Queries: JSON Lines with "query" and "doc_id"; without, made-up ones.'),
+    ] = None,
+    model: Annotated[str, typer.Option(help="smollm2, a folder, or hf:ORG/NAME.")] = "smollm2",
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Folder for checkpoints and adapter [default: the collection's own]."),
+    ] = None,
+    tokens: Annotated[float, typer.Option(min=1, help="The budget, in tokens read.")] = 2e6,
+    rank: Annotated[int, typer.Option(min=1, max=256, help="Of the adapter (LoRA).")] = 16,
+    learning_rate: Annotated[float, typer.Option(help="AdamW's.")] = 1e-3,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Teach a model to write what a collection holds, for the retrievers title and ngram.
+
+    Interrupted or killed, the same command goes on. With the default folder, searches in the
+    collection use the adapter from then on.
+    """
+    from ragkit.finetune import LoraOptions, TrainOptions
+    from ragkit.finetune.generative import GenerativeOptions, train_generative
+    from ragkit.finetune.generative.corpus import collection_targets, read_pairs
+    from ragkit.llms.beams import CausalBeams, Seq2SeqBeams, load_beam_model
+
+    collection = open_collection(in_)
+    folder = to or collection.path / "training"
+    queries = read_pairs(pairs) if pairs else []
+    how = TrainOptions(max_tokens=int(tokens), learning_rate=learning_rate, seed=seed)
+    loaded = load_beam_model(model, device=device)
+    assert isinstance(loaded, CausalBeams | Seq2SeqBeams)
+    with collect() as losses, resumable(folder):
+        targets, dev = collection_targets(collection, loaded, queries, seed=seed)
+        about = {
+            "corpus": collection.digest(),
+            "n_passages": len(targets.passages),
+            "n_queries": len(queries),
+            "recipe": "generative",
+            "tokens": int(tokens),
+            "seed": seed,
+        }
+        options = GenerativeOptions(train=how, lora=LoraOptions(rank=rank), about=about)
+        with _progress(quiet=quiet) as show:
+            report = train_generative(
+                loaded, targets, folder, options, dev=dev.epoch(0), on_progress=show
+            )
+    adapter = folder / "adapter"
+    if to is None:
+        collection.use_adapter(adapter)
+        adapter = collection.path / "adapter"
+    print_losses(losses)
+    if as_json:
+        print_json({"adapter": str(adapter), **asdict(report), "losses": losses})
+        return
+    for at, loss in report.evaluations:
+        out(f"{at:12,} tokens: development loss {loss:.4f}")
+    took = f"{report.steps} steps, {report.seconds:.0f} s"
+    out(f"{report.tokens:,} tokens in {took}; it ended by its {report.stopped}")
+    out(f"adapter: {adapter}")
+    if to is not None:
+        note(f"search with it: ragkit search … --retriever ngram --adapter {adapter}")
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[TrainProgress], None]]:
+    """A bar on a terminal, and else a line now and then."""
+    if quiet:
+        yield lambda now: None
+        return
+    if not err.is_terminal:
+        shown = time.monotonic()
+
+        def line(now: TrainProgress) -> None:
+            nonlocal shown
+            if time.monotonic() - shown > 30:
+                shown = time.monotonic()
+                note(_said(now))
+
+        yield line
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda now: bar.update(
+            task, description=_said(now), completed=now.tokens, total=now.max_tokens
+        )
+
+
+def _said(now: TrainProgress) -> str:
+    dev = "" if now.dev_loss is None else f", development loss {now.dev_loss:.3f}"
+    return f"{now.tokens:,} of {now.max_tokens:,} tokens, loss {now.loss:.3f}{dev}"

@@ -1,0 +1,114 @@
+"""A collection, and queries with their documents, as what a generative retriever is trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ragkit.collection import Collection
+from ragkit.errors import DatasetError, ModelError
+from ragkit.evaluation.splits import split_of
+from ragkit.finetune.generative.targets import Pair, Passage, SpanTargets, TargetOptions
+from ragkit.llms.beams import BeamModel
+
+_DEV_SHARE = 0.1  # of the passages, where there are no queries
+
+
+@dataclass(frozen=True, slots=True)
+class QueryDocument:
+    """A query and the id of the document that answers it."""
+
+    query: str
+    doc_id: str
+
+
+def read_pairs(path: Path) -> list[QueryDocument]:
+    """JSON Lines with `query` and `doc_id`.
+
+    Raises:
+        DatasetError: A line is something else; the message has its number.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{str(path)!r} cannot be read: {error}") from error
+    return [_pair(path, n, line) for n, line in enumerate(lines, start=1) if line.strip()]
+
+
+def _pair(path: Path, number: int, line: str) -> QueryDocument:
+    wanted = 'expected {"query": "…", "doc_id": "…"}'
+    try:
+        row: Any = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} line {number} is not JSON ({error}); {wanted}") from error
+    if not isinstance(row, Mapping):
+        raise DatasetError(f"{path} line {number} is {line[:40]!r}; {wanted}")
+    query, doc_id = row.get("query"), row.get("doc_id")
+    if not isinstance(query, str) or not isinstance(doc_id, str) or not query.strip():
+        raise DatasetError(f"{path} line {number} is {line[:60]!r}; {wanted}")
+    return QueryDocument(query, doc_id)
+
+
+def collection_targets(
+    collection: Collection,
+    model: BeamModel,
+    pairs: Sequence[QueryDocument] = (),
+    options: TargetOptions | None = None,
+    *,
+    seed: int = 0,
+) -> tuple[SpanTargets, SpanTargets]:
+    """What is learned of a collection, and what the development loss is taken on.
+
+    Every chunk is taught. A query's passage is the chunk of its document that BM25 finds best for
+    it. Queries whose document falls into the development split (see `split_of`) are not learned
+    from; without queries the development loss is taken on other made-up ones.
+
+    Args:
+        collection: The corpus.
+        model: See `SpanTargets`.
+        pairs: Queries with their documents.
+        options: See `TargetOptions`.
+        seed: Of everything drawn.
+
+    Raises:
+        DatasetError: A pair names a document that is not in the collection.
+        ModelError: The collection is empty.
+    """
+    options = options or TargetOptions()
+    passages: list[Passage] = []
+    place: dict[str, int] = {}  # of a chunk
+    first: dict[str, int] = {}  # of a document
+    for chunk in collection.chunks():
+        place[chunk.id] = len(passages)
+        first.setdefault(chunk.doc_id, len(passages))
+        passages.append(Passage(str(chunk.metadata.get("title", "")), chunk.text))
+    if not passages:
+        raise ModelError(f"{str(collection.path)!r} is empty: there is nothing to learn")
+    known = {pair.doc_id for pair in pairs} - set(first)
+    if known:
+        raise DatasetError(
+            f"the queries name {len(known)} documents that are not in {str(collection.path)!r}, "
+            f"for example {min(known)!r}; `ragkit index list` shows what is there"
+        )
+    split: dict[bool, list[Pair]] = {True: [], False: []}
+    for pair, at in zip(pairs, _best_chunks(collection, pairs, place, first), strict=True):
+        split[split_of(pair.doc_id) == "dev"].append(Pair(pair.query, at))
+    targets = SpanTargets(model, passages, split[False], options, seed=seed)
+    share = 0.0 if split[True] else min(1.0, max(_DEV_SHARE, 1 / len(passages)))
+    held = TargetOptions(n_spans=2, n_tokens=options.n_tokens, passage_share=share)
+    return targets, SpanTargets(model, passages, split[True], held, seed=seed + 1)
+
+
+def _best_chunks(
+    collection: Collection,
+    pairs: Sequence[QueryDocument],
+    place: Mapping[str, int],
+    first: Mapping[str, int],
+) -> Iterator[int]:
+    lexical = collection.retriever("bm25")
+    for pair in pairs:
+        hits = lexical.retrieve([pair.query], 1, where={"doc_id": pair.doc_id})[0]
+        yield place[hits[0].chunk.id] if hits else first[pair.doc_id]

@@ -1,0 +1,129 @@
+"""`ragkit train generative`, and searches that write what the collection holds."""
+
+import json
+import sys
+from typing import NamedTuple
+
+import pytest
+from tiny_models import WORDS, tiny_llama
+
+from ragkit.cli import main
+
+pytest.importorskip("peft")
+
+
+class Done(NamedTuple):
+    """What a command ended with."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def ragkit(monkeypatch, capsys, tmp_path):
+    """Runs the command in this process."""
+    for name in ("RAGKIT_COLLECTION", "RAGKIT_RETRIEVER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ragkit", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main.run()
+        return Done(end.value.code or 0, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def words(ragkit, tmp_path):
+    """A collection in a tiny model's words."""
+    folder = tmp_path / "words"
+    folder.mkdir()
+    for i in range(8):
+        body = " ".join(WORDS[(3 * i + j) % len(WORDS)] for j in range(12))
+        (folder / f"{i}.md").write_text(f"# {WORDS[i]} {WORDS[i + 9]}\n\n{body}\n")
+    assert ragkit("index", "add", str(folder), "--to", "words.rag").code == 0
+    return "words.rag"
+
+
+@pytest.fixture
+def model(tmp_path):
+    return str(tiny_llama(tmp_path / "tiny"))
+
+
+def train(ragkit, words, model, *more):
+    arguments = ["--in", words, "--model", model, "--tokens", "3000", "--rank", "2", "--quiet"]
+    return ragkit("train", "generative", *arguments, *more)
+
+
+def test_training_writes_an_adapter_that_searches_use(ragkit, words, model):
+    before = ragkit("search", "w3 w4", "--in", words, "--retriever", "ngram", "--model", model)
+    done = train(ragkit, words, model, "--json")
+    assert done.code == 0, done.err
+    said = json.loads(done.out)
+    assert said["stopped"] in ("budget", "patience")
+    assert said["tokens"] >= 3000 or said["stopped"] == "patience"
+    assert said["evaluations"]
+    after = ragkit(
+        "search", "w3 w4", "--in", words, "--retriever", "ngram", "--model", model, "--explain"
+    )
+    assert after.code == 0, after.err
+    assert "n-gram '" in after.out
+    assert before.out != after.out
+    assert ragkit("index", "verify", "--in", words).code == 0
+
+
+def test_training_run_twice_goes_on_and_has_nothing_left_to_do(ragkit, words, model):
+    first = json.loads(train(ragkit, words, model, "--json").out)
+    again = json.loads(train(ragkit, words, model, "--json").out)
+    assert {**first, "losses": []} == {**again, "losses": []}
+
+
+def test_training_with_other_settings_in_the_same_folder_is_refused(ragkit, words, model):
+    train(ragkit, words, model)
+    again = train(ragkit, words, model, "--seed", "1")
+    assert again.code == 1
+    assert "holds a run with other settings" in again.err
+
+
+def test_training_from_queries_names_what_is_wrong_with_them(ragkit, words, model, tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    for text, said in (
+        ('{"query": "w3 w4"}\n', "line 1"),
+        ('{"query": "w3", "doc_id": "0.md"}\nnot json\n', "line 2 is not JSON"),
+        ('{"query": "w3", "doc_id": "absent.md"}\n', "'absent.md'"),
+    ):
+        file.write_text(text)
+        done = train(ragkit, words, model, "--pairs", str(file))
+        assert done.code == 1
+        assert said in done.err
+    file.write_text("".join(json.dumps({"query": f"w{i}", "doc_id": f"{i}.md"}) + "\n"
+                            for i in range(8)))  # fmt: skip
+    assert train(ragkit, words, model, "--pairs", str(file)).code == 0
+
+
+def test_title_search_explains_what_was_written(ragkit, words, model):
+    done = ragkit(
+        "search", "w3", "--in", words, "--retriever", "title", "--model", model, "--explain"
+    )
+    assert done.code == 0, done.err
+    assert "title 'w" in done.out
+
+
+def test_generative_options_for_other_retrievers_are_refused(ragkit, words, model):
+    done = ragkit("search", "w3", "--in", words, "--retriever", "bm25", "--model", model)
+    assert done.code == 2
+    assert "takes no options" in done.err
+
+
+def test_empty_collection_has_nothing_to_learn(ragkit, words, model):
+    for i in range(8):
+        assert ragkit("index", "delete", f"{i}.md", "--in", words).code == 0
+    done = train(ragkit, words, model)
+    assert done.code == 1
+    assert "there is nothing to learn" in done.err
+    found = ragkit("search", "w3", "--in", words, "--retriever", "ngram", "--model", model)
+    assert (found.code, found.out.strip()) == (0, "no hits")
