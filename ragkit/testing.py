@@ -283,7 +283,8 @@ def _check_tokens(
     assert [index.row(i).tolist() for i in range(len(rows))] == [list(row) for row in rows]
     firsts = [token for row in live for token in (row[:1] if anchored else row)]
     counts = index.token_counts()
-    assert (counts.dtype, counts.tolist()) == (np.int64, [*map(firsts.count, range(10))]), counts
+    assert counts.dtype == np.int64, counts.dtype
+    assert counts.tolist() == [*map(firsts.count, range(10))], counts
     known = [row[i:j] for row in rows for i in range(len(row)) for j in range(i, len(row) + 1)]
     found = {}
     for ngram in [*map(list, known), [2], [3, 3], [7, 7, 7, 7], [-1], [10], [11], [3, 10]]:

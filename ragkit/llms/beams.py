@@ -30,7 +30,7 @@ LogProbs = NDArray[np.float32]
 
 
 class Beams(Protocol):
-    """Continuations of one prompt; begins with a single empty one."""
+    """Continuations of some prompts; begins with an empty one of each."""
 
     def logprobs(self) -> LogProbs:
         """Natural-log probabilities of each beam's next token, float32 (beams, vocab_size).
@@ -72,8 +72,8 @@ class BeamModel(Protocol):
     def encode_prompt(self, prompt: str) -> list[int]:
         """The tokens that `begin` reads, those the model begins every text with included."""
 
-    def begin(self, prompt: str) -> Beams:
-        """One empty beam after the prompt."""
+    def begin(self, *prompts: str) -> Beams:
+        """One empty beam after each prompt, in one batch."""
 
 
 class _Asked:
@@ -135,27 +135,25 @@ class CausalBeams(_Asked):
             tokens += [self.vocab_size + each] if isinstance(each, int) else self.encode(each)
         return tokens
 
-    def begin(self, prompt: str) -> Beams:
-        """One empty beam after the prompt.
+    def begin(self, *prompts: str) -> Beams:
+        """One empty beam after each prompt; shorter ones are padded on the left.
 
         Raises:
-            ValueError: The prompt has no token, or fills the window.
-            ModelError: The prompt holds a trained vector that the model does not have.
+            ValueError: A prompt has no token, or fills the window.
+            ModelError: A prompt holds a trained vector that the model does not have.
         """
-        tokens = self.encode_prompt(prompt)
-        if not 0 < len(tokens) < self._llm.context_window:
-            raise ValueError(
-                f"the prompt has {len(tokens)} tokens; expected 1 to "
-                f"{self._llm.context_window - 1}, the window of {self.name!r}"
-            )
         import torch
         from transformers.cache_utils import DynamicCache
 
-        cache = DynamicCache(config=self._llm.model.config)
-        fixed = {"logits_to_keep": 1}
-        beams = _TorchBeams(self._llm.model, cache, "input_ids", fixed, self._llm.context_window)
+        read = [self.encode_prompt(prompt) for prompt in prompts]
+        _check_lengths(read, self._llm.context_window - 1, self.name)
+        cache = DynamicCache(config=self.module.config)
+        beams = _TorchBeams(self.module, cache, "input_ids", self._llm.context_window)
+        beams.fixed["logits_to_keep"] = 1
+        batch, mask = _padded(read, self.module.device, left=True)
+        if mask is not None:
+            beams.mask = mask
         with torch.inference_mode():
-            batch = torch.tensor([tokens], device=self.module.device)
             beams.read(model_inputs(self.module, batch, self.vectors))
         return beams
 
@@ -231,31 +229,29 @@ class Seq2SeqBeams(_Asked):
             tokens += [self.vocab_size + each] if isinstance(each, int) else self.encode(each)
         return [*tokens, *ids[len(ids) - end :]]
 
-    def begin(self, prompt: str) -> Beams:
-        """One empty beam after the prompt.
+    def begin(self, *prompts: str) -> Beams:
+        """One empty beam after each prompt.
 
         Raises:
-            ValueError: The prompt has no token, or more than the encoder's window.
-            ModelError: The prompt holds a trained vector that the model does not have.
+            ValueError: A prompt has no token, or more than the encoder's window.
+            ModelError: A prompt holds a trained vector that the model does not have.
         """
         import torch
         from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
-        tokens = self.encode_prompt(prompt)
-        if not 0 < len(tokens) <= (self.prompt_window or len(tokens)):
-            raise ValueError(
-                f"the prompt has {len(tokens)} tokens; expected 1 to {self.prompt_window}, the "
-                f"window of {self.name!r}"
-            )
+        read = [self.encode_prompt(prompt) for prompt in prompts]
+        _check_lengths(read, self.prompt_window, self.name)
+        batch, mask = _padded(read, self.module.device, left=False)
+        seen = {} if mask is None else {"attention_mask": mask}
         with torch.inference_mode():
-            batch = torch.tensor([tokens], device=self.module.device)
             encoder = self.module.get_encoder()
-            encoded = encoder(**model_inputs(encoder, batch, self.vectors))
+            encoded = encoder(**model_inputs(encoder, batch, self.vectors), **seen)
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        fixed = {"encoder_outputs": encoded}
-        beams = _TorchBeams(self.module, cache, "decoder_input_ids", fixed, self._window)
+        beams = _TorchBeams(self.module, cache, "decoder_input_ids", self._window)
+        beams.by_row = {"encoder_outputs": encoded, **seen}
         start = int(self.module.config.decoder_start_token_id)
-        beams.read({"decoder_input_ids": torch.tensor([[start]], device=self.module.device)})
+        begun = torch.full((len(read), 1), start, device=self.module.device)
+        beams.read({"decoder_input_ids": begun})
         return beams
 
 
@@ -266,19 +262,23 @@ class _TorchBeams:
         model: The transformers model.
         cache: An empty cache for it.
         name: The argument that takes further tokens, (beams, 1).
-        fixed: Its other arguments.
         window: The most positions it can tell apart; None for any number.
+
+    Attributes:
+        fixed: Other arguments of the model.
+        by_row: Those that have a row a beam: tensors, or the encoder's output.
+        mask: int64 (beams, positions), 0 where a prompt was padded; None if none was.
     """
 
-    def __init__(
-        self, model: Any, cache: Any, name: str, fixed: dict[str, Any], window: int | None
-    ) -> None:
-        self._model, self._cache, self._name, self._fixed = model, cache, name, fixed
-        self._window = window
-        self._last: LogProbs = np.empty((1, 0), dtype=np.float32)
+    def __init__(self, model: Any, cache: Any, name: str, window: int | None) -> None:
+        self._model, self._cache, self._name, self._window = model, cache, name, window
+        self.fixed: dict[str, Any] = {}
+        self.by_row: dict[str, Any] = {}
+        self.mask: Any = None
+        self._last: LogProbs = np.empty((0, 0), dtype=np.float32)
 
     def read(self, inputs: Mapping[str, Any]) -> None:
-        """What the single beam begins with: the arguments that hold it, (1, tokens)."""
+        """What the beams begin with: the arguments that hold it, (beams, tokens)."""
         self._forward(inputs)
 
     def logprobs(self) -> LogProbs:
@@ -295,21 +295,58 @@ class _TorchBeams:
         if list(parents) != list(range(len(self._last))):
             rows = torch.tensor(list(parents), device=self._model.device)
             self._cache.batch_select_indices(rows)
-            if "encoder_outputs" in self._fixed:
-                encoded = self._fixed["encoder_outputs"]  # (beams, prompt, width)
-                selected = type(encoded)(last_hidden_state=encoded.last_hidden_state[rows])
-                self._fixed["encoder_outputs"] = selected
+            self.by_row = {name: _selected(value, rows) for name, value in self.by_row.items()}
+            self.mask = None if self.mask is None else self.mask[rows]
+        if self.mask is not None:
+            self.mask = torch.nn.functional.pad(self.mask, (0, 1), value=1)
         batch = torch.tensor([[token] for token in tokens], device=self._model.device)
         self._forward({self._name: batch})
 
     def _forward(self, inputs: Mapping[str, Any]) -> None:
         import torch
 
+        masked = {}
+        if self.mask is not None:
+            n = next(iter(inputs.values())).shape[1]
+            places = (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -n:]
+            masked = {"attention_mask": self.mask, "position_ids": places}
         with torch.inference_mode():
             output = self._model(
-                **inputs, **self._fixed, past_key_values=self._cache, use_cache=True
-            )
+                **inputs, **self.fixed, **self.by_row, **masked,
+                past_key_values=self._cache, use_cache=True,
+            )  # fmt: skip
             self._last = output.logits[:, -1].float().log_softmax(-1).cpu().numpy()
+
+
+def _check_lengths(prompts: Sequence[Sequence[int]], longest: int | None, name: str) -> None:
+    for tokens in prompts:
+        if not 0 < len(tokens) <= (longest or len(tokens)):
+            raise ValueError(
+                f"the prompt has {len(tokens)} tokens; expected 1 to {longest or 'any number'}, "
+                f"the window of {name!r}"
+            )
+
+
+def _padded(rows: Sequence[Sequence[int]], device: Any, *, left: bool) -> tuple[Any, Any]:
+    """int64 (rows, longest), and 1 where it is no padding; None if nothing was padded."""
+    import torch
+
+    width = max(map(len, rows))
+    pads = [[0] * (width - len(row)) for row in rows]
+    full = [[*p, *row] if left else [*row, *p] for row, p in zip(rows, pads, strict=True)]
+    batch = torch.tensor(full, device=device)
+    if not any(pads):
+        return batch, None
+    ones = [[1] * len(row) for row in rows]
+    mask = [[*p, *one] if left else [*one, *p] for one, p in zip(ones, pads, strict=True)]
+    return batch, torch.tensor(mask, device=device)
+
+
+def _selected(value: Any, rows: Any) -> Any:
+    """Some rows of a tensor, or of the encoder's output."""
+    if hasattr(value, "last_hidden_state"):
+        return type(value)(last_hidden_state=value.last_hidden_state[rows])
+    return value[rows]
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
