@@ -118,7 +118,7 @@ def test_encoder_states_follow_the_beams(bart):
     shapes = []
     for parents in [0], [0, 0, 0], [2, 1], [1, 1]:
         beams.advance(parents, [4] * len(parents))
-        shapes.append(tuple(beams._fixed["encoder_outputs"].last_hidden_state.shape))
+        shapes.append(tuple(beams.by_row["encoder_outputs"].last_hidden_state.shape))
     assert shapes == [(1, 4, 16), (3, 4, 16), (2, 4, 16), (2, 4, 16)]
 
 
@@ -197,3 +197,28 @@ def test_seq2seq_in_bfloat16_gives_float32_log_probabilities(bart):
     found = Seq2SeqBeams(bart.name, dtype="bfloat16").begin(PROMPT).logprobs()
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, bart.begin(PROMPT).logprobs(), rtol=0, atol=0.2)
+
+
+@pytest.mark.parametrize("kind", ["llama", "bart", "t5"])
+def test_prompts_begun_together_equal_those_begun_alone(request, kind):
+    model = request.getfixturevalue("llm" if kind == "llama" else kind)
+    model = CausalBeams(model) if kind == "llama" else model
+    prompts = ["w1 w2 w3 w4 w5", "w6", "w7 w8"]
+    together = model.begin(*prompts)
+    steps = [([0, 1, 2], [5, 6, 7]), ([2, 0, 1, 1], [8, 9, 10, 11]), ([3, 1], [12, 13])]
+    of = [0, 1, 2]  # the prompt of each beam
+    texts = [()] * 3
+    for parents, tokens in steps:
+        expected = [_forced(model, prompts[p], text) for p, text in zip(of, texts, strict=True)]
+        np.testing.assert_allclose(together.logprobs(), expected, atol=1e-4)
+        together.advance(parents, tokens)
+        of = [of[parent] for parent in parents]
+        texts = [(*texts[p], token) for p, token in zip(parents, tokens, strict=True)]
+    assert len(together.logprobs()) == 2
+
+
+def _forced(model, prompt, tokens):
+    beams = model.begin(prompt)
+    for token in tokens:
+        beams.advance([0], [token])
+    return beams.logprobs()[0]

@@ -31,6 +31,7 @@ from token_models import (
 
 from ragkit.errors import ModelError
 from ragkit.llms.search import BeamOptions, beam_search
+from ragkit.losses import collect
 from ragkit.retrievers.keys import NgramOptions, keys_of, query_ngrams, score_ngrams
 from ragkit.retrievers.ngram import GRANULARITIES, NgramRetriever, layout_of
 from ragkit.retrievers.ngram_scoring import ScoringOptions
@@ -213,7 +214,7 @@ def test_keys_occur_in_the_live_allowed_rows_and_hold_no_marks(collection, every
             for ngram in keys.keys:
                 if ngram[0] == END:
                     titles += 1
-                    assert (ngram[-1], ngram.count(END)) == (END, 2), ngram
+                    assert (ngram[:2], ngram[-1], ngram.count(END)) == ((END, END), END, 3), ngram
                     assert any(row[: len(ngram)] == ngram for row in rows)
                 else:
                     bodies += 1
@@ -230,7 +231,7 @@ def test_log_probabilities_of_keys_equal_teacher_forcing(collection, every):
         for ngram, key in list(found.keys.items())[:25]:
             is_title = ngram[0] == END
             prompt = prompt_for("title" if is_title else "passage", query)
-            expected = forced(every, prompt, ngram[1:] if is_title else ngram)
+            expected = forced(every, prompt, ngram[2:] if is_title else ngram)
             assert key.logprob == pytest.approx(expected, abs=TOLERANCE), ngram
             checked[is_title] += 1
     assert min(checked.values()) > 0, checked
@@ -251,8 +252,8 @@ def test_query_words_when_there_are_many_are_scored_like_one_by_one(collection):
     widest = 0
 
     class Watched(WordModel):
-        def begin(self, prompt):
-            return Wide(super().begin(prompt))
+        def begin(self, *prompts):
+            return Wide(super().begin(*prompts))
 
     class Wide:
         def __init__(self, beams):
@@ -500,11 +501,11 @@ def slow_keys(model, rows, query, options) -> tuple[dict[Tokens, float], np.ndar
     keys = slow_beams(model, prompt, rows, options.width, options.max_tokens, never=[END])
     titles = slow_beams(
         model, f"Query: {query}\nTitle:", rows, options.title_width, options.title_tokens,
-        prefix=(END,), ends=[END],
+        prefix=(END, END), ends=[END],
     )  # fmt: skip
     for title, score in titles.items():
         if title[-1] == END:
-            keys.setdefault((END, *title), score)
+            keys.setdefault((END, END, *title), score)
     asked = query.split()
     spans = [
         asked[i:j] for i in range(len(asked)) for j in range(i + 1, min(i + 3, len(asked)) + 1)
@@ -590,10 +591,9 @@ def test_ranking_of_20_passages_equals_the_two_stages_done_slowly(tmp_path, seed
         Document(f"p{i:02}", words(generator, 12, 15), words(generator, 2, 15) if i % 4 else "")
         for i in range(20)
     ]
-    rows = [
-        (END, *([*model.encode(each.title), END] if each.title else []), *model.encode(each.text))
-        for each in documents
-    ]
+    titles = [[*model.encode(each.title), END] if each.title else [] for each in documents]
+    bodies = [model.encode(each.text) for each in documents]
+    rows = [(END, END, *title, *body) for title, body in zip(titles, bodies, strict=True)]
     options = NgramOptions(width=4, max_tokens=5, scoring=ScoringOptions(variant=variant))
     with opened(tmp_path / "c.rag", chunk_tokens=100) as collection:
         collection.add(documents[:9])
@@ -651,16 +651,18 @@ def test_retriever_when_the_granularity_is_unknown_says_so(collection):
 
 
 @pytest.mark.parametrize("name", ["ngram", "title"])
-@pytest.mark.parametrize(
-    ("n_words", "said"), [(70, "the prompt has .* tokens; expected 1 to 63"), (58, "shorten")]
-)
-def test_retrieve_when_the_prompt_fills_the_window_says_so(tmp_path, llama, name, n_words, said):
+def test_retrieve_when_the_query_exceeds_the_window_cuts_it_and_tells(tmp_path, llama, name):
     with opened(tmp_path / "c.rag", chunk_tokens=100) as collection:
         collection.add(Document("a", ALL_WORDS, ALL_WORDS[:40]))
         retriever = collection.retriever(name, model=llama)
-        with pytest.raises(ValueError, match=said):
-            retriever.retrieve([" ".join(["w1"] * n_words)])
-        assert len(retriever.retrieve(["w1 w2"])[0]) == 1
+        n = llama.prompt_window - len(llama.encode_prompt("Query: \nTitle:"))
+        with collect() as losses:
+            long = retriever.retrieve([" ".join(["w1"] * (n + 5))])
+        assert {(loss.lost, loss.kept) for loss in losses} == {("5 words", f"{n} words")}
+        with collect() as losses:
+            whole = retriever.retrieve([" ".join(["w1"] * n)])
+        assert not losses
+        assert told(long[0]) == told(whole[0])
 
 
 def test_settings_when_the_model_is_asked_otherwise_differ(collection):

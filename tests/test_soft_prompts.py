@@ -258,9 +258,9 @@ def test_retrievers_ask_a_model_the_way_it_was_trained(tmp_path):
     asked: list[str] = []
 
     class Watched(CausalBeams):
-        def begin(self, prompt: str) -> Any:
-            asked.append(prompt)
-            return super().begin(prompt)
+        def begin(self, *prompts: str) -> Any:
+            asked.extend(prompts)
+            return super().begin(*prompts)
 
     model = Watched(LocalLLM(str(tiny_llama(tmp_path / "base")), dtype="float32"))
     templates = prompt_templates("hybrid", ["title", "document"])

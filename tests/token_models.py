@@ -34,6 +34,7 @@ class WordModel:
 
     name = "words"
     identity = "words"
+    prompt_window: int | None = None
     prompts: Mapping[str, str] = PROMPTS
 
     def __init__(
@@ -54,8 +55,8 @@ class WordModel:
     def encode_prompt(self, prompt: str) -> list[int]:
         return self.encode(prompt)
 
-    def begin(self, prompt: str) -> WordBeams:
-        return WordBeams(self, prompt)
+    def begin(self, *prompts: str) -> WordBeams:
+        return WordBeams(self, prompts)
 
     def next_logprobs(self, prompt: str, tokens: Tokens) -> np.ndarray:
         generator = np.random.default_rng(zlib.crc32(repr((prompt, tokens)).encode()))
@@ -72,15 +73,17 @@ class WordModel:
 
 
 class WordBeams:
-    def __init__(self, model: WordModel, prompt: str) -> None:
-        self._model, self._prompt, self._texts = model, prompt, [()]
+    def __init__(self, model: WordModel, prompts: Sequence[str]) -> None:
+        self._model = model
+        self._read: list[tuple[str, Tokens]] = [(prompt, ()) for prompt in prompts]
 
     def logprobs(self) -> np.ndarray:
-        return np.stack([self._model.next_logprobs(self._prompt, text) for text in self._texts])
+        return np.stack([self._model.next_logprobs(*read) for read in self._read])
 
     def advance(self, parents: Sequence[int], tokens: Sequence[int]) -> None:
-        pairs = zip(parents, tokens, strict=True)
-        self._texts = [(*self._texts[parent], token) for parent, token in pairs]
+        before = [self._read[parent] for parent in parents]
+        pairs = zip(before, tokens, strict=True)
+        self._read = [(prompt, (*text, token)) for (prompt, text), token in pairs]
 
 
 class WrittenModel(WordModel):

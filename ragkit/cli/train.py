@@ -28,6 +28,7 @@ from ragkit.losses import collect
 if TYPE_CHECKING:
     from ragkit.finetune import TrainProgress
 
+_EVALUATIONS = 20  # of a run, at most
 app = typer.Typer(no_args_is_help=True, help="Train models on your own documents.")
 
 
@@ -69,7 +70,14 @@ def generative(
     collection = open_collection(in_)
     folder = to or collection.path / "training"
     queries = read_pairs(pairs) if pairs else []
-    how = TrainOptions(max_tokens=int(tokens), learning_rate=learning_rate, seed=seed)
+    budget = int(tokens)
+    how = TrainOptions(
+        max_tokens=budget,
+        learning_rate=learning_rate,
+        warmup_tokens=min(20_000, budget // 10),
+        evaluate_tokens=max(1, budget // _EVALUATIONS),
+        seed=seed,
+    )
     loaded = load_beam_model(model, device=device)
     assert isinstance(loaded, CausalBeams | Seq2SeqBeams)
     with collect() as losses, resumable(folder):
@@ -79,7 +87,7 @@ def generative(
             "n_passages": len(targets.passages),
             "n_queries": len(queries),
             "recipe": "generative",
-            "tokens": int(tokens),
+            "tokens": budget,
             "seed": seed,
         }
         options = GenerativeOptions(train=how, lora=LoraOptions(rank=rank), about=about)

@@ -18,11 +18,20 @@ from numpy.typing import NDArray
 
 from ragkit.errors import ModelError
 from ragkit.llms.beams import BeamModel, Beams, LogProbs
-from ragkit.llms.search import BeamOptions, Constraint, beam_search
+from ragkit.llms.search import (
+    Advance,
+    BeamOptions,
+    Constraint,
+    Hypothesis,
+    Steps,
+    beam_steps,
+    together,
+)
 from ragkit.retrievers.ngram_scoring import Key, Ngram, ScoringOptions, ngram_weight
-from ragkit.retrievers.rows import RowFormat, prompt_for
+from ragkit.retrievers.rows import RowFormat, fitted_prompt
 from ragkit.types import TokenIndex
 
+Scored = list[tuple[Ngram, float]]
 _IGNORED = 10_000_000  # occurrences: such a key says nothing
 _AT_ONCE = 64  # n-grams scored side by side: each prefix of them holds a copy of the prompt
 
@@ -71,22 +80,26 @@ def keys_of(
         ModelError: The model gives NaN.
         ValueError: The prompt and what follows it do not fit into the model's window.
     """
-    beams = model.begin(prompt_for(unit, query, model.prompts))
-    first: LogProbs = beams.logprobs()[0].copy()
-    scored: dict[Ngram, float] = {}
-    body = _Without(index, frozenset((rows.start, *rows.delimiter)))
+    body = _Without(index, frozenset((*rows.opening, *rows.delimiter)))
     how = BeamOptions(width=options.width, max_tokens=options.max_tokens)
-    for found in beam_search(model, beams, body, how):
-        scored.setdefault(found.tokens, found.score)
-    for key, logprob in _titles(model, rows, index, query, options):
-        scored.setdefault(key, logprob)
-    if options.query_words:
-        asked = [g for g in query_ngrams(rows, query, options.query_words) if g not in scored]
-        there = [ngram for ngram in asked if index.find(ngram) is not None]
-        for some in (there[i : i + _AT_ONCE] for i in range(0, len(there), _AT_ONCE)):
-            beams = model.begin(prompt_for(unit, query, model.prompts))
-            for key, logprob in zip(some, score_ngrams(beams, some), strict=True):
-                scored.setdefault(key, logprob)
+    asked = query_ngrams(rows, query, options.query_words)
+    there = [ngram for ngram in asked if index.find(ngram) is not None]
+    prompt = fitted_prompt(model, unit, query)
+    prompts: list[str] = []
+    searches: list[tuple[int, Steps[Scored]]] = [(0, _written(beam_steps(model.name, body, how)))]
+    if options.title_width:
+        prompts.append(fitted_prompt(model, "title", query))
+        searches.append((1, _titles(model.name, rows, index, options)))
+    searches.append((0, score_steps(there[:_AT_ONCE])))
+    beams = model.begin(prompt, *prompts)
+    first: LogProbs = beams.logprobs()[0].copy()
+    found = together(beams, searches)
+    for some in (there[i : i + _AT_ONCE] for i in range(_AT_ONCE, len(there), _AT_ONCE)):
+        found += together(model.begin(prompt), [(0, score_steps(some))])
+    scored: dict[Ngram, float] = {}
+    for pairs in found:
+        for key, logprob in pairs:
+            scored.setdefault(key, logprob)
     for token in _best_unigrams(first, len(scored), body):
         scored.setdefault((token,), float(first[token]))
     if np.isnan(first).any() or any(math.isnan(logprob) for logprob in scored.values()):
@@ -109,22 +122,22 @@ def _weighted(
             yield ngram, Key(ngram, logprob, count, weight)
 
 
-def _titles(
-    model: BeamModel, rows: RowFormat, index: TokenIndex, query: str, options: NgramOptions
-) -> Iterator[tuple[Ngram, float]]:
+def _written(steps: Steps[list[Hypothesis]]) -> Steps[Scored]:
+    """What a search wrote, with its log-probabilities."""
+    found = yield from steps
+    return [(each.tokens, each.score) for each in found]
+
+
+def _titles(name: str, rows: RowFormat, index: TokenIndex, options: NgramOptions) -> Steps[Scored]:
     """Whole titles, each with the tokens before and behind it."""
-    if not options.title_width:
-        return
     how = BeamOptions(
         width=options.title_width,
         max_tokens=options.title_tokens,
-        end_tokens=frozenset(rows.delimiter[-1:]),
-        prefix=(rows.start,),
+        end_tokens=frozenset(rows.delimiter),
+        prefix=rows.opening,
     )
-    beams = model.begin(prompt_for("title", query, model.prompts))
-    for found in beam_search(model, beams, index, how):
-        if found.finished:
-            yield (rows.start, *found.tokens), found.score
+    found = yield from beam_steps(name, index, how)
+    return [((*rows.opening, *each.tokens), each.score) for each in found if each.finished]
 
 
 def query_ngrams(rows: RowFormat, query: str, most: int) -> list[Ngram]:
@@ -151,19 +164,25 @@ def score_ngrams(beams: Beams, ngrams: Sequence[Ngram]) -> list[float]:
         beams: A single empty beam; it is used up.
         ngrams: None is empty.
     """
+    return [logprob for _, logprob in together(beams, [(0, score_steps(ngrams))])[0]]
+
+
+def score_steps(ngrams: Sequence[Ngram]) -> Steps[Scored]:
+    """`score_ngrams` for `together`: each n-gram with its log-probability."""
     scores = dict.fromkeys(ngrams, 0.0)
     rows: dict[Ngram, int] = {(): 0}  # of the beams, by what each has read
-    longest = max(map(len, ngrams), default=0)
-    for depth in range(longest):
-        logprobs = beams.logprobs()
+    request: Advance = ([], [])
+    for depth in range(max(map(len, ngrams), default=0)):
+        logprobs = yield request
         for ngram in scores:
             if len(ngram) > depth:
                 scores[ngram] += float(logprobs[rows[ngram[:depth]], ngram[depth]])
         nodes = list(dict.fromkeys(g[: depth + 1] for g in scores if len(g) > depth + 1))
-        if nodes:
-            beams.advance([rows[node[:-1]] for node in nodes], [node[-1] for node in nodes])
+        request = [rows[node[:-1]] for node in nodes], [node[-1] for node in nodes]
         rows = {node: i for i, node in enumerate(nodes)}
-    return [scores[ngram] for ngram in ngrams]
+    if not ngrams:
+        yield request  # a search is asked at least once
+    return [(ngram, scores[ngram]) for ngram in ngrams]
 
 
 def _best_unigrams(first: LogProbs, n: int, body: Constraint) -> list[int]:

@@ -134,7 +134,7 @@ class NgramRetriever(Composable):
         }
 
     def _text(self, ngram: Ngram) -> str:
-        special = {self._rows.start, *self._rows.delimiter}
+        special = {*self._rows.opening, *self._rows.delimiter}
         return self._model.decode([token for token in ngram if token not in special])
 
 

@@ -157,7 +157,7 @@ def candidates(
     places: Mapping[Ngram, tuple[NDArray[np.int64], NDArray[np.int64]]],
     options: ScoringOptions,
 ) -> list[int]:
-    """Stage 1: the rows worth a closer look, best first, ties by row.
+    """Stage 1: the rows worth a closer look, best first, ties by row; none is cut among ties.
 
     Rare keys, the best first; an occurrence counts if none of its token positions serves a better
     key and the key has not counted in this row yet. Then each row's keys, in order, with the
@@ -182,7 +182,9 @@ def candidates(
             counted.add(row)
             of_row.setdefault(row, []).append(key)
     scores = {row: _summed(found, options) for row, found in of_row.items()}
-    return sorted(scores, key=lambda row: (-scores[row], row))[: options.n_candidates]
+    cut = sorted(scores.values(), reverse=True)[: options.n_candidates][-1:]
+    kept = [row for row, score in scores.items() if score >= cut[0]]  # all that tie at the cut
+    return sorted(kept, key=lambda row: (-scores[row], row))
 
 
 def _value(key: Key, options: ScoringOptions) -> float:

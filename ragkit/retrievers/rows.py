@@ -1,6 +1,6 @@
 """How a passage becomes a row of tokens, and a query a prompt: one format for training and search.
 
-    <end of text> title … delimiter body …
+    opening title … delimiter body …
 
 Source: SEAL (Bevilacqua et al. 2022): the end symbol before a title, so that a title can be forced
 to begin there, and a delimiter behind it. Ours differs in the delimiter (a line break for "@@") and
@@ -10,14 +10,16 @@ in that white space is made single spaces, so that an n-gram may cross a line.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ragkit.indexes.token_layout import Tokenize
 from ragkit.llms.beams import BeamModel
 from ragkit.llms.soft_prompts import PROMPTS, QUERY, nearest_template, without_vectors
+from ragkit.losses import report
 from ragkit.sentences import RuleSegmenter
-from ragkit.types import Chunk
+from ragkit.types import Chunk, Loss
 
 Ngram = tuple[int, ...]
 
@@ -40,6 +42,25 @@ def prompt_for(unit: str, query: str, prompts: Mapping[str, str] = PROMPTS) -> s
     return nearest_template(unit, prompts).replace(QUERY, asked)
 
 
+def fitted_prompt(model: BeamModel, unit: str, query: str) -> str:
+    """`prompt_for`, with so many of the query's words as the model's window takes.
+
+    What is cut is a `Loss`; the instruction never is.
+    """
+    prompt, words = prompt_for(unit, query, model.prompts), query.split()
+    if model.prompt_window is None or len(model.encode_prompt(prompt)) <= model.prompt_window:
+        return prompt
+
+    def fits(n: int) -> bool:
+        shorter = prompt_for(unit, " ".join(words[:n]), model.prompts)
+        return len(model.encode_prompt(shorter)) <= (model.prompt_window or 0)
+
+    n = bisect_left(range(1, len(words)), True, key=lambda n: not fits(n))
+    window = f"the window of {model.name!r} is {model.prompt_window} tokens"
+    report(Loss("query", query[:60], f"{len(words) - n} words", f"{n} words", window))
+    return prompt_for(unit, " ".join(words[:n]), model.prompts)
+
+
 @dataclass(frozen=True, slots=True)
 class RowFormat:
     """Rows for one model.
@@ -51,20 +72,23 @@ class RowFormat:
     model: BeamModel
 
     @property
-    def start(self) -> int:
-        """The token before a title; no text holds it."""
-        return self.model.end_token
+    def opening(self) -> Ngram:
+        """What stands before a title, and nowhere else."""
+        end = self.model.end_token  # no text holds it
+        return (end, end) if self.delimiter == (end,) else (end,)
 
     @property
     def delimiter(self) -> Ngram:
         """What ends a title: a line break, if the tokenizer has one, else the end of a text."""
         line_break = self.model.encode("\n")
-        return tuple(line_break) if len(line_break) == 1 else (self.model.end_token,)
+        alone = len(line_break) == 1 and self.model.decode(line_break) == "\n"
+        return tuple(line_break) if alone else (self.model.end_token,)
 
     def body_start(self, tokens: Sequence[int]) -> int:
         """Where the body of a row begins."""
-        found = [i for i, token in enumerate(tokens) if i and token == self.delimiter[0]]
-        return found[0] + 1 if found else 1
+        first, end = len(self.opening), self.delimiter[0]
+        found = [i for i in range(first, len(tokens)) if tokens[i] == end]
+        return found[0] + 1 if found else first
 
     def title(self, title: str) -> Ngram:
         """A title as it stands in a row, with the delimiter; () for an empty one."""
@@ -74,11 +98,15 @@ class RowFormat:
     def text(self, text: str) -> Ngram:
         """A text as it stands in a row: every word with the space before it."""
         words = _SPACE.sub(" ", text).strip()
-        return tuple(t for t in self.model.encode(f" {words}") if t != self.start) if words else ()
+        return (
+            tuple(t for t in self.model.encode(f" {words}") if t != self.model.end_token)
+            if words
+            else ()
+        )
 
     def row(self, title: str, body: str) -> Ngram:
         """A whole row."""
-        return (self.start, *self.title(title), *self.text(body))
+        return (*self.opening, *self.title(title), *self.text(body))
 
 
 def row_tokens(rows: RowFormat, granularity: str) -> Tokenize:
