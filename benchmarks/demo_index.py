@@ -16,18 +16,21 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from common import ROOT, holds, machine
 
-from ragkit import QA, Collection, ExtractiveReader, load_embedder, load_recipe
+from ragkit import Collection, ExtractiveReader, load_embedder, load_recipe
 from ragkit.collection import RetrieverName
+from ragkit.llms.beams import load_beam_model
 from ragkit.types import Retriever
 
 K = 5
 RETRIEVERS: tuple[RetrieverName, ...] = ("dense", "bm25", "hybrid")
+GENERATIVE: tuple[RetrieverName, ...] = ("title", "ngram")
 
 
 def main() -> None:
@@ -48,7 +51,7 @@ def main() -> None:
             f"{info['bytes'] / 1e6:.2f} MB on disk, built in {seconds:.1f} s, "
             f"embedder {info['embedder']['name']} {info['embedder']['fingerprint'][:12]}"
         )
-        print_table(notes, questions)
+        print_table(notes, questions, recipe.adapter)
         notes.close()
 
 
@@ -57,34 +60,50 @@ def read_questions(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def print_table(notes: Collection, questions: list[dict[str, Any]]) -> None:
+def print_table(notes: Collection, questions: list[dict[str, Any]], adapter: Path | None) -> None:
     answerable = [q for q in questions if q["answer"] is not None]
-    hopeless = [q for q in questions if q["answer"] is None]
+    n, n_hopeless = len(answerable), len(questions) - len(answerable)
+    reader = ExtractiveReader(notes.embedder)
     print(
         f"\n| retriever | success@1 | success@{K} | answered right | refused without need "
-        f"| refused rightly |\n|---|---|---|---|---|---|"
+        f"| refused rightly | s a question |\n|---|---|---|---|---|---|---|"
     )
-    for name in RETRIEVERS:
-        retriever: Retriever = notes.retriever(name)
-        qa = QA(retriever, ExtractiveReader(notes.embedder), k=K)
-        runs = retriever.retrieve([q["question"] for q in answerable], K)
-        found = [
-            [hit.chunk.doc_id for hit in run].index(q["doc_id"])
-            if q["doc_id"] in {hit.chunk.doc_id for hit in run}
-            else K
-            for q, run in zip(answerable, runs, strict=True)
-        ]
-        answers = qa.ask_many([q["question"] for q in answerable])
-        others = qa.ask_many([q["question"] for q in hopeless])
-        right = sum(holds(a.text, [q["answer"]]) for q, a in zip(answerable, answers, strict=True))
+    for name, retriever in retrievers(notes, adapter):
+        texts = [q["question"] for q in questions]
+        retriever.retrieve(texts[:1], K)
+        began = time.perf_counter()
+        runs = retriever.retrieve(texts, K)
+        seconds = (time.perf_counter() - began) / len(texts)
+        ranks, right, refused, rightly = [], 0, 0, 0
+        for q, run, answer in zip(questions, runs, reader.read(texts, runs), strict=True):
+            if q["answer"] is None:
+                rightly += answer.refusal is not None
+                continue
+            found = [hit.chunk.doc_id for hit in run]
+            ranks.append(found.index(q["doc_id"]) if q["doc_id"] in found else K)
+            right += holds(answer.text, [q["answer"]])
+            refused += answer.refusal is not None
         cells = [
-            f"{sum(rank < 1 for rank in found)} of {len(answerable)}",
-            f"{sum(rank < K for rank in found)} of {len(answerable)}",
-            f"{right} of {len(answerable)}",
-            f"{sum(a.refusal is not None for a in answers)} of {len(answerable)}",
-            f"{sum(a.refusal is not None for a in others)} of {len(hopeless)}",
+            f"{sum(rank < 1 for rank in ranks)} of {n}",
+            f"{sum(rank < K for rank in ranks)} of {n}",
+            f"{right} of {n}",
+            f"{refused} of {n}",
+            f"{rightly} of {n_hopeless}",
+            f"{seconds:.3f}",
         ]
-        print(f"| {name} | {' | '.join(cells)} |")
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def retrievers(notes: Collection, adapter: Path | None) -> Iterator[tuple[str, Retriever]]:
+    """Every retriever; the generative ones as they come, and with the recipe's adapter."""
+    for name in RETRIEVERS:
+        yield name, notes.retriever(name)
+    models = [("untrained", load_beam_model("smollm2"))]
+    if adapter is not None:
+        models.append(("trained", load_beam_model("smollm2", adapter=adapter)))
+    for label, model in models:
+        for name in GENERATIVE:
+            yield f"{name}, {label}", notes.retriever(name, model=model)
 
 
 if __name__ == "__main__":
