@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,7 +23,7 @@ from ragkit.description import (
     write_description,
 )
 from ragkit.documents import SourceFile, find_files
-from ragkit.durable import disk_errors, make_folder
+from ragkit.durable import disk_errors, last_whole, make_folder
 from ragkit.embedders import load_embedder
 from ragkit.errors import (
     CollectionError,
@@ -66,7 +66,6 @@ from ragkit.types import (
 )
 
 RetrieverName = Literal["dense", "bm25", "hybrid", "title", "ngram"]
-_CHUNKS_AT_ONCE = 500
 AnyPlace = TypeVar("AnyPlace", Place, ChunkHit)
 
 
@@ -509,12 +508,8 @@ class Collection:
         return store.listing(store.generation())
 
     def chunks(self) -> Iterator[Chunk]:
-        """Every live chunk, by id."""
-        store = self._reading_store()
-        rows = store.live_chunks(store.generation())
-        while numbers := [row[0] for row in islice(rows, _CHUNKS_AT_ONCE)]:
-            found = store.chunks(numbers)
-            yield from (found[number] for number in numbers)
+        """Every live chunk, by id; all of the generation there is when the first is asked for."""
+        yield from self._reading_store().whole_chunks()
 
     def retriever(self, name: RetrieverName = "hybrid", **options: Any) -> Composable:
         """A retriever over this collection.
@@ -522,8 +517,8 @@ class Collection:
         Args:
             name: "dense", "bm25", "hybrid", "title" or "ngram".
             options: For hybrid: see `HybridRetriever`. For title and ngram: `model`, a name or a
-                `BeamModel`; `adapter`, a folder (default: the collection's own, in `adapter/`, if
-                it has one); and what `TitleRetriever` or `NgramRetriever` takes.
+                `BeamModel`; `adapter`, a folder or "none" (default: the collection's own, in
+                `adapter/`, if it has one); and what `TitleRetriever` or `NgramRetriever` takes.
         """
         if name in ("title", "ngram"):
             return self._generative(name, **options)
@@ -548,16 +543,22 @@ class Collection:
         **options: Any,
     ) -> Composable:
         if isinstance(model, str):
-            own = self.path / "adapter"
-            if adapter is None and (own / "ragkit.json").exists():
-                adapter = own
             device = "cuda" if self._device == "gpu" else self._device
-            model = load_beam_model(model, adapter=adapter, device=device)
+            chosen = self.adapter if adapter is None else adapter
+            if str(chosen) == "none":
+                chosen = None
+            model = load_beam_model(model, adapter=chosen, device=device)
         elif adapter is not None:
             raise ValueError("adapter is for a model that is given by name; load it into yours")
         if name == "title":
             return TitleRetriever(self, model, **options)
         return NgramRetriever(self, model, **options)
+
+    @property
+    def adapter(self) -> Path | None:
+        """The collection's own adapter for the retrievers title and ngram, if it has one."""
+        own = last_whole(self.path / "adapter")
+        return own if own.exists() else None  # a damaged one is no reason to search without
 
     def use_adapter(self, folder: str | Path) -> None:
         """Copy an adapter into the collection: title and ngram take it unless told otherwise.
@@ -567,9 +568,14 @@ class Collection:
 
         Raises:
             ModelError: It holds no such adapter.
+            Locked: Another process is writing.
         """
         self._must_exist()
-        adapters.install(Path(folder), self.path / "adapter")
+        lock = self._lock()
+        try:
+            adapters.install(Path(folder), self.path / "adapter")
+        finally:
+            lock.release()
 
     @property
     def source(self) -> Source:
@@ -649,6 +655,7 @@ class Collection:
         if self._store is not None:
             self._store.close()
         self._store = self._snapshot = None
+        self._token_indexes = TokenIndexes(self.path / "tokens")
 
     def __enter__(self) -> Collection:
         return self

@@ -54,28 +54,49 @@ def replaced(folder: Path) -> Iterator[Path]:
     """Write a folder under another name; at the end of the block it is flushed and renamed.
 
     What was there before is put aside first and removed afterwards, so that one of the two is
-    whole at any moment, and is whole again after an error.
+    whole at any moment, and is in its place again after an error. One writer at a time.
     """
-    temporary, aside = (folder.with_name(f"{folder.name}.{way}") for way in ("writing", "old"))
+    temporary, aside = folder.with_name(f"{folder.name}.writing"), _aside(folder)
     with disk_errors(folder):
         make_folder(folder.parent)
-        if aside.is_dir() and not folder.exists():  # a process was killed between two renames
+        if last_whole(folder) == aside:  # a process was killed between two renames
             os.replace(aside, folder)
         for rest in (temporary, aside):
-            shutil.rmtree(rest, ignore_errors=True)
+            remove_folder(rest)
         temporary.mkdir()
         try:
             yield temporary
             for path in [*temporary.rglob("*"), temporary]:
                 sync_path(path)
+            if os.path.lexists(folder):
+                os.replace(folder, aside)
+            os.replace(temporary, folder)
         except BaseException:
+            if last_whole(folder) == aside:
+                os.replace(aside, folder)
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        if folder.exists():
-            os.replace(folder, aside)
-        os.replace(temporary, folder)
         sync_path(folder.parent)
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_folder(aside)
+
+
+def last_whole(folder: Path) -> Path:
+    """Where a folder is that `replaced` writes: beside its place while or after it is replaced."""
+    aside = _aside(folder)
+    moved = not os.path.lexists(folder) and aside.is_dir() and not aside.is_symlink()
+    return aside if moved else folder
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.replaced")
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that is in it, or a file or link of that name; or do nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def open_own(path: str, flags: int) -> int:

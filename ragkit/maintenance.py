@@ -17,11 +17,11 @@ import numpy as np
 from ragkit import trust
 from ragkit.description import restore_description
 from ragkit.digests import text_digest
-from ragkit.durable import disk_errors
+from ragkit.durable import disk_errors, remove_folder
 from ragkit.errors import CollectionError, CorruptCollection
 from ragkit.indexes.bm25 import PostingsBuilder
 from ragkit.indexes.merge import MergedPostings
-from ragkit.indexes.segment import remove_folder, verify_segment, write_segment
+from ragkit.indexes.segment import verify_segment, write_segment
 from ragkit.ingest import (
     BATCH_CHUNKS,
     SEGMENT_CHUNKS,

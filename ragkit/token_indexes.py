@@ -30,11 +30,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ragkit.digests import file_digest
-from ragkit.durable import make_folder, read_small, sync_path
+from ragkit.durable import make_folder, read_small, remove_folder, sync_path
 from ragkit.errors import CollectionError, CorruptCollection
 from ragkit.indexes.arrays import map_array
 from ragkit.indexes.ngram import NgramIndex, SegmentedNgramIndex
-from ragkit.indexes.segment import remove_folder
 from ragkit.indexes.token_files import FILES
 from ragkit.indexes.token_layout import RowHit, TokenLayout
 from ragkit.indexes.trie import SegmentedTrie, Trie
@@ -206,6 +205,9 @@ def _build(store: StoreReader, snapshot: Snapshot, i: int, layout: TokenLayout) 
 
 
 def _save(part: _Part, folder: Path, layout: TokenLayout, n_rows: int) -> None:
+    for above in (folder.parent, folder.parent.parent):
+        if above.is_symlink():  # of a collection from elsewhere: it might lead anywhere
+            raise OSError(f"{str(above)!r} is a link, and nothing is written through it")
     make_folder(folder.parent)
     temporary = folder.parent / f"{_WRITING}{secrets.token_hex(8)}"
     temporary.mkdir()  # not `mkdtemp`: others who read the collection are to read this as well
@@ -286,11 +288,18 @@ def token_faults(folder: Path) -> list[str]:
 
 
 def faulty_token_indexes(folder: Path) -> list[tuple[Path, str]]:
-    """The token indexes of a collection that are damaged, and what is wrong with each."""
+    """The token indexes of a collection that are damaged, and what is wrong with each.
+
+    A link is a fault itself: what lies behind it is another's, and not to be removed.
+    """
     found = []
-    for index in sorted(folder.glob("*/*")):
-        if _OURS.fullmatch(index.parent.name) and not index.name.startswith(_WRITING):
-            found += [(index, fault) for fault in token_faults(index)]
+    for segment in _of_segments(folder):
+        if segment.is_symlink():
+            found.append((segment, f"token indexes {segment.name} are a link"))
+            continue
+        for index in sorted(segment.glob("*")):
+            if not index.name.startswith(_WRITING):
+                found += [(index, fault) for fault in token_faults(index)]
     return found
 
 
@@ -307,9 +316,14 @@ def remove_unneeded(folder: Path, segments: set[str]) -> None:
 
 
 def _unneeded(folder: Path, segments: set[str]) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    every = [path for path in folder.iterdir() if _OURS.fullmatch(path.name)]
+    every = _of_segments(folder)
     gone = [path for path in every if path.name not in segments]
     own = [path for path in every if path not in gone and not path.is_symlink()]
-    return sorted(gone) + sorted(left for path in own for left in path.glob(f"{_WRITING}*"))
+    return gone + sorted(left for path in own for left in path.glob(f"{_WRITING}*"))
+
+
+def _of_segments(folder: Path) -> list[Path]:
+    """What has the name of a segment; nothing where the folder is a link, perhaps to another's."""
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if _OURS.fullmatch(path.name))

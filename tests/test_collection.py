@@ -942,3 +942,35 @@ def test_writing_when_the_store_is_damaged_says_so(tmp_path, damage):
     for call in ("repair", "compact", "gc"):
         with pytest.raises(CollectionError, match=r"store\.db"):
             getattr(Collection(path, embedder=HashEmbedder()), call)()
+
+
+def test_chunks_when_a_writer_commits_meanwhile_are_those_of_one_generation(tmp_path):
+    documents = [Document(f"d{i:04}", f"Number {i}.") for i in range(1200)]
+    with Collection(tmp_path / "c.rag", embedder=HashEmbedder()) as writer:
+        writer.add(documents)
+        with Collection(tmp_path / "c.rag", embedder=HashEmbedder()) as reader:
+            chunks = reader.chunks()
+            found = [next(chunks)]
+            for i in range(600, 604):  # more generations than are kept
+                writer.delete([f"d{j:04}" for j in range(i, 1200, 4)])
+            writer.compact()
+            writer.delete("d0001")
+            found += chunks
+            assert [chunk.text for chunk in found] == [each.text for each in documents]
+            assert sum(1 for _ in reader.chunks()) == 599
+
+
+def test_use_adapter_when_another_process_is_writing_is_refused(tmp_path):
+    with Collection(tmp_path / "c.rag", embedder=HashEmbedder()) as notes:
+        notes.add(Document("a", "One."))
+        source = tmp_path / "adapter"
+        source.mkdir()
+        about = {"format": 1, "base": "b", "base_fingerprint": "f", "task": "t"}
+        (source / "ragkit.json").write_text(json.dumps(about))
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            (source / name).write_text("")
+        with filelock.FileLock(notes.path / "lock"), pytest.raises(Locked):
+            notes.use_adapter(source)
+        assert not (notes.path / "adapter").exists()
+        notes.use_adapter(source)
+        assert len(list((notes.path / "adapter").iterdir())) == 3

@@ -1,9 +1,22 @@
 """Folders that are replaced in one step."""
 
-import pytest
+import os
+import signal
 
-from ragkit.durable import replaced
+import pytest
+from fault_helpers import in_child, on_every_step
+
+from ragkit.durable import last_whole, replaced
 from ragkit.errors import CollectionError
+
+
+def interrupted(folder):
+    """Begin to replace what is whole and says "old", and do not come to the end."""
+    with replaced(folder) as writing:
+        assert (folder / "file").read_text() == "old"
+        assert not list(writing.iterdir())
+        (writing / "file").write_text("half")
+        raise KeyboardInterrupt
 
 
 def test_folder_when_replaced_holds_what_was_written_and_nothing_is_left_beside_it(tmp_path):
@@ -22,9 +35,8 @@ def test_folder_when_writing_fails_is_what_it_was(tmp_path):
     folder = tmp_path / "adapter"
     with replaced(folder) as writing:
         (writing / "file").write_text("old")
-    with pytest.raises(KeyboardInterrupt), replaced(folder) as writing:
-        (writing / "file").write_text("half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(folder)
     assert (folder / "file").read_text() == "old"
     with pytest.raises(CollectionError, match="cannot be written"), replaced(folder):
         raise OSError(28, "No space left on device")
@@ -32,12 +44,66 @@ def test_folder_when_writing_fails_is_what_it_was(tmp_path):
 
 
 def test_folder_after_a_death_between_two_renames_is_the_old_one_again(tmp_path):
-    folder, aside = tmp_path / "adapter", tmp_path / "adapter.old"
+    folder, aside = tmp_path / "adapter", tmp_path / "adapter.replaced"
     aside.mkdir()
     (aside / "file").write_text("old")
     (tmp_path / "adapter.writing").mkdir()
-    with pytest.raises(ValueError, match="later"), replaced(folder) as writing:
-        assert (folder / "file").read_text() == "old"
-        assert not list(writing.iterdir())
-        raise ValueError("later")
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(folder)
     assert (folder / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["adapter", "adapter.writing", "adapter.replaced"])
+@pytest.mark.parametrize("what", ["file", "link"])
+def test_folder_when_a_file_or_link_is_in_the_way_is_replaced_and_what_it_leads_to_stays(
+    tmp_path, name, what
+):
+    elsewhere, place = tmp_path / "elsewhere", tmp_path / "place"
+    elsewhere.mkdir()
+    place.mkdir()
+    (elsewhere / "file").write_text("mine")
+    if what == "link":
+        (place / name).symlink_to(elsewhere)
+    else:
+        (place / name).write_text("no folder")
+    for text in ("first", "second"):
+        with replaced(place / "adapter") as writing:
+            (writing / "file").write_text(text)
+        assert (place / "adapter" / "file").read_text() == text
+        assert [path.name for path in place.iterdir()] == ["adapter"]
+    assert (elsewhere / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_folder_when_stopped_at_any_step_is_a_whole_one(tmp_path, killed):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    found = set()
+    for stop in range(1, 40):
+        with replaced(folder) as writing:
+            (writing / "file").write_text("old")
+
+        def work(stop=stop):
+            left = [stop]
+
+            def act(_):
+                left[0] -= 1
+                if left[0] == 0 and killed:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if left[0] == 0:
+                    raise KeyboardInterrupt
+
+            on_every_step(act)
+            try:
+                with replaced(folder) as writing:
+                    (writing / "file").write_text("new")
+            except KeyboardInterrupt:
+                assert folder.is_dir()
+            return "done" if left[0] > 0 else "stopped"
+
+        _, said = in_child(work)
+        found.add((last_whole(folder) / "file").read_text())
+        if said == "done":
+            break
+    assert said == "done"
+    assert found == {"old", "new"}

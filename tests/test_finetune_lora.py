@@ -215,6 +215,12 @@ FACTORS = {
         {names[0]: torch.ones(4, tensors[names[0]].shape[1])}
     ),
     "a factor of no rank": lambda tensors, names: tensors.update({names[0]: torch.ones(3)}),
+    "numbers that are whole": lambda tensors, names: tensors.update(
+        {name: tensors[name].to(torch.int32) for name in names}
+    ),
+    "numbers that are complex": lambda tensors, names: tensors.update(
+        {name: tensors[name].to(torch.complex64) for name in names}
+    ),
     "a bias": lambda tensors, names: tensors.update({"base_model.model.x.bias": torch.ones(3)}),
     "a magnitude": lambda tensors, names: tensors.update(
         {names[0].replace("lora_A.weight", "lora_magnitude_vector"): torch.ones(3)}
@@ -232,7 +238,7 @@ DAMAGES = {
     "target_parameters": (configured(target_parameters=["x"]), "target_parameters"),
     "PiSSA": (configured(init_lora_weights="pissa"), "init_lora_weights='pissa'"),
     "another kind": (configured(peft_type="IA3"), "of the kind 'IA3'"),
-    "rank 0": (configured(r=0), "expected a number, and at least 1"),
+    "rank 0": (configured(r=0), "expected a number, and 1 to 1024"),
     "another rank": (configured(r=6), "expected rank 6"),
     "alpha that is none": (configured(lora_alpha=float("nan")), "lora_alpha is nan"),
     "alpha that is a text": (configured(lora_alpha="much"), "cannot be read"),
@@ -247,6 +253,19 @@ DAMAGES = {
     "weights cut short": (cut, "cannot be read"),
     **{name: (tensors_edited(change), "cannot be read") for name, change in FACTORS.items()},
 }
+
+
+def larger(name, factor):
+    """A change of a damaged adapter's factors: one number of the last one."""
+
+    def change(tensors, names):
+        tensors[names[-1]][0, 0] = factor
+
+    return name, (tensors_edited(change), "by no numbers, or by endless ones")
+
+
+DAMAGES |= dict(larger(str(each), each) for each in (float("nan"), float("inf"), 3e38))
+DAMAGES["an alpha that is too much"] = (configured(lora_alpha=1e300), "by no numbers, or by end")
 
 
 @pytest.mark.parametrize("what", DAMAGES)
@@ -319,7 +338,7 @@ def test_lora_begins_as_the_model_it_is_added_to_and_trains_nothing_else(folders
     made = Lora(model, LoraOptions(rank=3))
     assert torch.equal(logits_of(model), expected)
     assert all("lora_" in name for name in made.parameters())
-    with pytest.raises(ValueError, match=r"rank is 0.*expected at least 1"):
+    with pytest.raises(ValueError, match=r"rank is 0.*expected 1 to 1024"):
         LoraOptions(rank=0)
 
 
@@ -438,3 +457,71 @@ def test_training_all_weights_in_bfloat16_is_refused(folders, tmp_path):
     model = load_beam_model(str(folders["llama"][0]))
     with pytest.raises(ModelError, match="rounds small steps away; load it in float32"):
         train_generative(model, FixedTargets(EXAMPLES), tmp_path, GenerativeOptions(lora=None))
+
+
+def test_adapter_when_it_claims_an_endless_rank_takes_no_memory(folders, adapter):
+    rank, layer = 50_000_000, "base_model.model.model.layers.0.self_attn.q_proj"
+    n_bytes = 2 * 16 * rank
+    shapes = {"lora_A": [rank, 16], "lora_B": [16, rank]}
+    header = json.dumps(
+        {
+            f"{layer}.{name}.weight": {
+                "dtype": "F16", "shape": shape, "data_offsets": [i * n_bytes, (i + 1) * n_bytes],
+            }
+            for i, (name, shape) in enumerate(shapes.items())
+        }
+    ).encode()  # fmt: skip
+    with (adapter / WEIGHTS).open("wb") as stream:
+        stream.write(len(header).to_bytes(8, "little") + header)
+        stream.truncate(8 + len(header) + 2 * n_bytes)  # of holes: nothing is on the disk
+    configured(r=rank)(adapter)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ModelError, match=f"r {rank}; expected a number, and 1 to 1024"):
+        adapters.merge(loaded("llama", folders["llama"][0]), adapter)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
+
+
+def test_model_when_its_prompts_are_damaged_is_not_changed(folders, adapter):
+    llm = LocalLLM(str(folders["llama"][0]), dtype="float32")
+    before = numbers(llm.model)
+    about = json.loads((adapter / "ragkit.json").read_text())
+    (adapter / "ragkit.json").write_text(json.dumps({**about, "prompts": {"title": 5}}))
+    with pytest.raises(ModelError, match="prompts"):
+        CausalBeams(llm, adapter)
+    assert_unchanged(llm.model, before)
+
+
+def test_adapter_for_another_base_is_refused_in_few_and_printable_words(folders, adapter):
+    about = json.loads((adapter / "ragkit.json").read_text())
+    other = {"base": "x" * 100_000, "base_fingerprint": "\x1b]0;title\x07"}
+    (adapter / "ragkit.json").write_text(json.dumps({**about, **other}))
+    with pytest.raises(ModelError, match="has other weights") as caught:
+        load_beam_model(str(folders["llama"][0]), adapter=adapter)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("missing", ["adapter_config.json", WEIGHTS, "ragkit.json"])
+def test_install_of_a_part_of_an_adapter_leaves_what_is_there(folders, adapter, tmp_path, missing):
+    target = tmp_path / "installed"
+    adapters.install(adapter, target)
+    before = {file.name: file.read_bytes() for file in target.iterdir()}
+    (adapter / missing).unlink()
+    with pytest.raises(ModelError, match=missing.replace(".", r"\.")):
+        adapters.install(adapter, target)
+    assert {file.name: file.read_bytes() for file in target.iterdir()} == before
+
+
+@pytest.mark.parametrize("lora", [LoraOptions(rank=2), None])
+def test_training_when_its_place_holds_other_things_is_refused_before_it_begins(
+    folders, tmp_path, lora
+):
+    work = tmp_path / "project" / ("model" if lora is None else "adapter")
+    work.mkdir(parents=True)
+    (work / "code.py").write_text("mine")
+    model = CausalBeams(LocalLLM(str(folders["llama"][0]), dtype="float32"))
+    targets = FixedTargets([Example(PROMPT, ((4, 5),))])
+    with pytest.raises(ModelError, match="holds other things"):
+        train_generative(model, targets, work.parent, GenerativeOptions(lora=lora))
+    assert [path.name for path in work.parent.iterdir()] == [work.name]
+    assert (work / "code.py").read_text() == "mine"

@@ -112,3 +112,12 @@ def test_wrong_runs_are_refused():
         fit_fusion([], QRELS, nDCG @ 10)
     with pytest.raises(ValueError, match="folds is 41"):
         fit_fusion([run], QRELS, nDCG @ 10, folds=41)
+
+
+def test_fit_when_two_runs_have_one_name_or_there_are_no_steps_is_refused():
+    runs = [noisy("a", 0.5, 0), noisy("a", 0.5, 1)]
+    with pytest.raises(ValueError, match="every name once"):
+        fit_fusion(runs, QRELS, nDCG @ 10)
+    for steps in (0, -1):
+        with pytest.raises(ValueError, match=f"steps is {steps}"):
+            fit_fusion(runs[:1], QRELS, nDCG @ 10, steps=steps)

@@ -356,7 +356,7 @@ def test_order_of_candidates_does_not_depend_on_the_order_of_rows():
 
 
 def test_equal_rows_are_ordered_by_their_number():
-    assert stage_1([[A, B], [E], [A, B]], KEYS, ScoringOptions(n_candidates=1)) == [0]
+    assert stage_1([[A, B], [E], [A, B]], KEYS, ScoringOptions(n_candidates=1)) == [0, 2]
 
 
 def test_rows_of_equal_score_are_ordered_by_their_number_whatever_keys_they_hold():
@@ -461,3 +461,12 @@ def test_alpha_when_two_lets_one_telling_key_outweigh_several_weak_ones():
 def test_scoring_options_when_one_is_out_of_range_raises_value_error(options):
     with pytest.raises(ValueError, match="expected"):
         ScoringOptions(**options)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"n_candidates": 0}, {"n_unigrams": -1}, {"max_frequency": -1}, {"alpha": math.nan}],
+)
+def test_scoring_options_when_they_would_keep_nothing_raise_value_error(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        ScoringOptions(**wrong)

@@ -271,3 +271,17 @@ def test_titles_of_the_corpus_are_found_by_their_own_words_in_the_trie_only(tmp_
         found = {each for run in runs for hit in run for each in names(hit)}
         assert found <= known
         assert len(found) > 5
+
+
+def test_collection_when_closed_and_another_is_put_in_its_place_is_searched_anew(tmp_path):
+    for name, title in (("a", "w1 w2"), ("b", "w4")):
+        with opened(tmp_path / name) as made:
+            made.add(Document(name, "w5 w6", title))
+    collection = opened(tmp_path / "a")
+    retriever = collection.retriever("title", model=WordModel())
+    assert retriever.retrieve(["w1"], 1)[0][0].chunk.doc_id == "a"
+    collection.close()
+    (tmp_path / "a").rename(tmp_path / "before")
+    (tmp_path / "b").rename(tmp_path / "a")
+    hit = retriever.retrieve(["w4"], 1)[0][0]
+    assert (hit.chunk.doc_id, hit.parts[-1].detail["titles"][0]["text"]) == ("b", "w4")

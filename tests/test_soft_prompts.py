@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save
 from tiny_models import END, VOCABULARY, tiny_bart, tiny_llama, tokenizers, torch
 from token_models import opened, tiny_model
 
@@ -490,7 +491,10 @@ TEMPLATES = {"passage": V[0] + V[1] + "{query}"}
         ('{"prompts": {"title": 7}}', None, "'title'"),
         ('{"prompts": {"title": "Title:"}}', None, "'title'"),
         ('{"prompts": {"title": "{query} {query}"}}', None, "'title'"),
+        (json.dumps({"prompts": {"title": "w1 " * 3000 + "{query}"}}), None, "at most 2000"),
         (json.dumps({"prompts": TEMPLATES}), None, "No such file"),
+        (json.dumps({"prompts": TEMPLATES}), bytes((1 << 26) + 1), "longer than"),
+        (json.dumps({"prompts": TEMPLATES}), save({"vectors": torch.ones(2, 16).int()}), "int32"),
         (json.dumps({"prompts": TEMPLATES}), random_vectors(3), r"\(3, 16\); expected 2"),
         (json.dumps({"prompts": TEMPLATES}), random_vectors(2) / 0, "expected 2 finite"),
         (json.dumps({"prompts": TEMPLATES}), random_vectors(2)[0], "expected 2"),

@@ -233,6 +233,45 @@ def test_garbage_collection_leaves_what_is_not_ours(path):
     assert not os.path.lexists(path / "tokens" / ("0" * 32))
 
 
+def _contents(folder) -> dict[str, bytes]:
+    files = (item for item in folder.rglob("*") if item.is_file())
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def test_repair_removes_a_link_and_nothing_behind_it(path):
+    first = searched(path)
+    segment = folders(path)[0].parent
+    for name in ("f" * 32, segment.name):
+        place = path / "tokens" / name
+        with temporary_folder() as elsewhere:
+            (elsewhere / "work").mkdir()
+            (elsewhere / "work" / "thesis").write_text("mine")
+            shutil.rmtree(place, ignore_errors=True)
+            place.symlink_to(elsewhere)
+            mine = _contents(elsewhere)
+            assert searched(path) == first
+            assert faults(path)
+            with opened(path) as collection:
+                collection.repair()
+            assert _contents(elsewhere) == mine
+        assert not os.path.lexists(place)
+        assert faults(path) == ()
+
+
+def test_tokens_that_are_a_link_lead_to_nothing_that_is_written_or_removed(path, caplog):
+    with temporary_folder() as elsewhere:
+        with opened(elsewhere / "other.rag") as other:
+            other.add(corpus(3, seed=5))
+        mine = _contents(elsewhere / "other.rag" / "segments")
+        (path / "tokens").symlink_to(elsewhere / "other.rag" / "segments")
+        assert searched(path)
+        assert "is a link" in caplog.text
+        with opened(path) as collection:
+            collection.delete("d01")
+            collection.repair()
+        assert _contents(elsewhere / "other.rag" / "segments") == mine
+
+
 def test_deleted_documents_are_found_no_more_by_what_is_kept(path):
     model = WordModel()
     with opened(path) as collection:

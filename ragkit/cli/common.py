@@ -82,7 +82,9 @@ ModelOption = Annotated[
 ]
 AdapterOption = Annotated[
     Path | None,
-    typer.Option("--adapter", help="Its adapter [default: the collection's own, if it has one]."),
+    typer.Option(
+        "--adapter", help="Its adapter, or none [default: the collection's own, if it has one]."
+    ),
 ]
 
 
@@ -93,6 +95,12 @@ def retriever_of(
     given = {"model": model, "adapter": adapter}
     options = {key: value for key, value in given.items() if value is not None}
     chosen: Any = settings.value("retriever", name)
+    if options and chosen not in ("title", "ngram"):
+        raise ValueError(
+            f"{chosen!r} takes no options --model and --adapter; say --retriever ngram or title"
+        )
+    if chosen in ("title", "ngram") and adapter is None and collection.adapter is not None:
+        note("the model is taken with the collection's own adapter (--adapter none: without)")
     return collection.retriever(chosen, **options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from ragkit.cli.common import (
     print_losses,
     resumable,
 )
+from ragkit.errors import CollectionError
 from ragkit.losses import collect
 
 if TYPE_CHECKING:
@@ -68,7 +70,9 @@ def generative(
     from ragkit.llms.beams import CausalBeams, Seq2SeqBeams, load_beam_model
 
     collection = open_collection(in_)
-    folder = to or collection.path / "training"
+    folder = to or _own_folder(collection.path)
+    if not math.isfinite(tokens):
+        raise typer.BadParameter(f"--tokens is {tokens}; expected a number of tokens")
     queries = read_pairs(pairs) if pairs else []
     budget = int(tokens)
     how = TrainOptions(
@@ -110,6 +114,22 @@ def generative(
     out(f"adapter: {adapter}")
     if to is not None:
         note(f"search with it: ragkit search … --retriever ngram --adapter {adapter}")
+
+
+def _own_folder(collection: Path) -> Path:
+    """The folder for training inside a collection.
+
+    Raises:
+        CollectionError: It is a link: in a collection from elsewhere, it might lead anywhere.
+    """
+    folder = collection / "training"
+    for path in (folder, folder / "run"):
+        if path.is_symlink():
+            raise CollectionError(
+                f"{str(path)!r} is a link, and training replaces what it finds; remove the link, "
+                "or say --to FOLDER"
+            )
+    return folder
 
 
 @contextmanager

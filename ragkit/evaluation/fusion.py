@@ -77,9 +77,15 @@ def fit_fusion(
         seed: Of the folds.
 
     Raises:
-        ValueError: No runs, other queries in one of them, or fewer queries than folds.
+        ValueError: No runs, two of one name, other queries in one of them, fewer queries than
+            folds, or no steps.
     """
     _check(runs)
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names) or steps < 1:
+        raise ValueError(
+            f"the runs are {names} and steps is {steps}; expected every name once, and at least 1"
+        )
     queries = sorted(set(runs[0].run) & set(qrels))
     if not 2 <= folds <= len(queries):
         raise ValueError(f"folds is {folds} for {len(queries)} queries; expected 2 to that many")

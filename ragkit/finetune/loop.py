@@ -349,7 +349,7 @@ class _Run(Generic[B]):
         if found.state.get("recipe") != self._recipe():
             raise ModelError(
                 f"{str(self._folder)!r} holds a run with other settings or data; go on with the "
-                "same ones, or give this run another folder"
+                "same ones, remove it to begin anew, or give this run another folder"
             )
         here = {name: parameter.shape for name, parameter in self._parameters.items()}
         if {name: tensor.shape for name, tensor in found.parameters.items()} != here:
@@ -401,4 +401,6 @@ class _Run(Generic[B]):
 
 
 _MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # of AdamW
-_MAY_CHANGE = ("max_tokens", "checkpoint_seconds", "patience")
+_MAY_CHANGE = (
+    "max_tokens", "warmup_tokens", "evaluate_tokens", "checkpoint_seconds", "patience",
+)  # fmt: skip

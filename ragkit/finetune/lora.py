@@ -16,7 +16,7 @@ from ragkit.durable import replaced
 from ragkit.errors import require
 from ragkit.finetune.checkpoints import save_tensors
 from ragkit.finetune.soft_prompts import save_vectors
-from ragkit.llms.adapters import write_about
+from ragkit.llms.adapters import MAX_RANK, write_about
 
 if TYPE_CHECKING:
     import torch
@@ -37,10 +37,10 @@ class LoraOptions:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
+        if not 1 <= self.rank <= MAX_RANK or self.alpha <= 0 or not 0 <= self.dropout < 1:
             raise ValueError(
-                f"rank is {self.rank}, alpha {self.alpha} and dropout {self.dropout}; expected at "
-                "least 1, above 0, and from 0 to below 1"
+                f"rank is {self.rank}, alpha {self.alpha} and dropout {self.dropout}; expected 1 "
+                f"to {MAX_RANK}, above 0, and from 0 to below 1"
             )
 
 

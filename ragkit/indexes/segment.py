@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy as np
 
 from ragkit import trust
 from ragkit.digests import digest, file_digest
-from ragkit.durable import disk_errors, make_folder, read_small, sync_path
+from ragkit.durable import disk_errors, make_folder, read_small, remove_folder, sync_path
 from ragkit.errors import CollectionError, CorruptCollection
 from ragkit.indexes.arrays import map_array, write_array
 from ragkit.indexes.bm25 import POSTINGS_FILES, Postings
@@ -138,14 +137,6 @@ def write_segment(
             trust.sign(target / _INDEX)
         sync_path(parent)
         return name
-
-
-def remove_folder(path: Path) -> None:
-    """Remove a folder with all that is in it, or a file or link of that name; or do nothing."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _write_arrays(

@@ -21,18 +21,16 @@ from ragkit.errors import FormatMismatch, ModelError
 
 FORMAT = 1
 _JSON_BYTES = 1 << 20
-FILES = (
-    "ragkit.json",
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "prompts.safetensors",
-    "README.md",
-)
+MAX_RANK = 1024  # what is larger is no adapter: its product would be as large as a model
+_NEEDED = ("ragkit.json", "adapter_config.json", "adapter_model.safetensors")
+FILES = (*_NEEDED, "prompts.safetensors", "README.md")
+_LARGEST = 1e38  # of a change to a weight: float32 holds it
 _WEIGHT_FILES = ("*.safetensors", "config.json", "tokenizer.json")
 # What reading a file as JSON of a certain kind raises, whatever it holds.
 _UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
 )  # fmt: skip
+_TYPES = {"torch.float32", "torch.bfloat16", "torch.float16"}
 # What peft can do beyond W + alpha / rank * B A.
 _REFUSED = (
     "use_dora", "use_rslora", "lora_bias", "modules_to_save", "alpha_pattern", "rank_pattern",
@@ -88,12 +86,12 @@ def check_adapter(folder: Path, base: str, task: str) -> dict[str, Any]:
     about = read_about(folder)
     if about["task"] != task:
         raise ModelError(
-            f"the adapter {str(folder)!r} was trained for {about['task']!r}, not for {task!r}"
+            f"the adapter {str(folder)!r} was trained for {about['task']!r:.60}, not for {task!r}"
         )
     if about["base_fingerprint"] != base_fingerprint(base):
         raise ModelError(
-            f"the adapter {str(folder)!r} was trained on {about['base']!r} (fingerprint "
-            f"{about['base_fingerprint'][:12]}), and {base!r} has other weights "
+            f"the adapter {str(folder)!r} was trained on {about['base']!r:.60} (fingerprint "
+            f"{about['base_fingerprint'][:12]!r}), and {base!r} has other weights "
             f"({base_fingerprint(base)[:12]}). Take the model it was trained on, or train it again"
         )
     return about
@@ -103,14 +101,33 @@ def install(source: Path, target: Path) -> None:
     """Copy an adapter to another folder, in place of what is there.
 
     Raises:
-        ModelError: The source holds no adapter of ragkit's.
+        ModelError: The source holds no adapter of ragkit's, or part of one.
         CollectionError: The target cannot be written.
     """
     read_about(source)
+    missing = [name for name in _NEEDED if not (source / name).is_file()]
+    if missing:
+        raise ModelError(
+            f"{str(source)!r} holds no whole adapter: {missing[0]} is missing; expected the folder "
+            "adapter/ that training wrote"
+        )
     with replaced(target) as temporary:
         for name in FILES:
             if (source / name).is_file():
                 shutil.copyfile(source / name, temporary / name)
+
+
+def check_place(folder: Path) -> None:
+    """Whether training may put its result in the place of a folder.
+
+    Raises:
+        ModelError: It holds something else, which would be lost.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "ragkit.json").is_file():
+        raise ModelError(
+            f"{str(folder)!r} holds other things than what training writes, and would be replaced; "
+            "give the training another folder"
+        )
 
 
 def write_about(folder: Path, about: Mapping[str, Any]) -> None:
@@ -144,6 +161,12 @@ def merge(model: Any, folder: Path) -> None:
                 f"the adapter {str(folder)!r} changes {name!r} with factors {tuple(b.shape)} and "
                 f"{tuple(a.shape)}, which the model does not have so; it belongs to another model"
             )
+        most = abs(scale) * rank * a.abs().max().item() * b.abs().max().item()
+        if not most < _LARGEST:
+            raise ModelError(
+                f"the adapter {str(folder)!r} changes {name!r} by no numbers, or by endless ones; "
+                "train it again, or restore the folder as training wrote it"
+            )
     with torch.no_grad():
         for name, (a, b) in pairs.items():
             weight = weights[f"{name}.weight"]
@@ -163,8 +186,10 @@ def _scale(config: Mapping[str, Any]) -> tuple[float, int]:
     if strange:
         raise ValueError(f"it has {', '.join(strange)}; only plain LoRA is read")
     alpha, rank = float(config["lora_alpha"]), int(config["r"])
-    if not math.isfinite(alpha) or rank < 1:
-        raise ValueError(f"lora_alpha is {alpha} and r {rank}; expected a number, and at least 1")
+    if not math.isfinite(alpha) or not 1 <= rank <= MAX_RANK:
+        raise ValueError(
+            f"lora_alpha is {alpha} and r {rank}; expected a number, and 1 to {MAX_RANK}"
+        )
     return alpha / rank, rank
 
 
@@ -187,5 +212,8 @@ def _pairs(tensors: Mapping[str, Any], rank: int) -> dict[str, tuple[Any, Any]]:
                 f"the factors of {layer} are {tuple(b.shape)} and {tuple(a.shape)}; expected rank "
                 f"{rank}"
             )
+        strange_types = {str(factor.dtype) for factor in (a, b)} - _TYPES
+        if strange_types:
+            raise ValueError(f"the factors of {layer} are {min(strange_types)}")
         found[layer.removeprefix("base_model.model.")] = (a, b)
     return found

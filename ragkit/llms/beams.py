@@ -24,6 +24,7 @@ from ragkit.llms.local import LocalLLM, _no_progress_bars
 from ragkit.llms.soft_prompts import Prompts, model_inputs, read_prompts, split_vectors
 
 _ROOM = 32  # tokens of an identifier
+_LONGEST_PROMPT = 512  # every beam holds a copy of it
 _CONFIG_BYTES = 1 << 20
 ADAPTER_TASK = "generative retrieval"
 LogProbs = NDArray[np.float32]
@@ -50,7 +51,7 @@ class BeamModel(Protocol):
         vocab_size: The width of the log-probabilities.
         end_token: What ends a text.
         fingerprint: Of its tokenizer: token ids of another one mean nothing to it.
-        prompt_window: The longest prompt, in tokens, with room for what is written; None for any.
+        prompt_window: The longest prompt of a search, in tokens; None for any.
         identity: Equal for models that write alike: name, numbers, adapter and prompts.
         prompts: What it is asked with, by unit; see `ragkit.retrievers.rows.prompt_for`.
     """
@@ -86,10 +87,10 @@ class _Asked:
     vectors: Any  # float32 (vectors, width), or None
 
     def __init__(self, module: Any, name: str, adapter: Path | None) -> None:
+        prompts = read_prompts(adapter or models.resolve(name))  # before a weight is changed
         self._weights = _identity(module, name, adapter)
         self.module = module
-        folder = adapter or models.resolve(name)
-        self.ask_with(read_prompts(folder))
+        self.ask_with(prompts)
 
     def ask_with(self, prompts: Prompts) -> None:
         """Ask with other prompts from now on; the identity follows."""
@@ -115,7 +116,7 @@ class CausalBeams(_Asked):
         self.name, self.vocab_size = llm.name, llm.vocab_size
         self.end_token = int(llm.tokenizer.eos_token_id)
         self.fingerprint = tokenizer_fingerprint(llm.tokenizer)
-        self.prompt_window: int | None = max(1, llm.context_window - _ROOM)
+        self.prompt_window: int | None = min(_LONGEST_PROMPT, max(1, llm.context_window - _ROOM))
         self.tokenizer = llm.tokenizer
         self._llm = llm
 
@@ -402,4 +403,5 @@ def _identity(model: Any, name: str, adapter: Path | None) -> str:
     if adapter is None:
         return f"{name} {numbers}"
     adapters.merge(model, adapter)
-    return f"{name} {numbers} + {file_digest(adapter / 'adapter_model.safetensors')}"
+    files = ("adapter_model.safetensors", "adapter_config.json")
+    return " + ".join([f"{name} {numbers}", *(file_digest(adapter / file) for file in files)])

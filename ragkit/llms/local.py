@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,8 @@ class LocalLLM:
         if dtype not in ("bfloat16", "float16", "float32"):
             raise ValueError(f"dtype is {dtype!r}; expected 'bfloat16', 'float16' or 'float32'")
         self._torch: Any = require("torch", extra="local")
-        require("transformers", extra="local")
+        with _without_widgets():
+            require("transformers", extra="local")
         self._device = _device(self._torch, device)
         path = models.resolve(model)
         if path.is_file():
@@ -372,8 +374,17 @@ def _load(name: str, folder: Path, dtype: object) -> tuple[Any, Any]:
 
 
 @contextlib.contextmanager
+def _without_widgets() -> Iterator[None]:
+    """In a notebook tqdm warns where it has no widget for a bar; there will be no bar."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        yield
+
+
+@contextlib.contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    from transformers.utils import logging
+    with _without_widgets():
+        from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

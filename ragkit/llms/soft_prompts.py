@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragkit.digests import digest, text_digest
-from ragkit.durable import open_regular, read_small
+from ragkit.durable import read_small
 from ragkit.errors import ModelError
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ QUERY = "{query}"
 _FIRST = 0xF0000
 _VECTOR = re.compile("([\U000f0000-\U000fffff])")
 _JSON_BYTES = 1 << 20
+_VECTOR_BYTES = 1 << 26
+_TYPES = {"torch.float32", "torch.bfloat16", "torch.float16"}
+_TEMPLATE_CHARACTERS = 2000  # a prompt is read for every query, and held by every beam
 # What reading files of ours raises, whatever they hold.
 _UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
@@ -160,18 +163,25 @@ def _checked(templates: Any) -> dict[str, str]:
     for unit, text in templates.items():
         if unit not in _NEAREST or not isinstance(text, str) or text.count(QUERY) != 1:
             raise ValueError(
-                f"its prompt for {unit!r} is no text for a known unit that holds {QUERY} once"
+                f"its prompt for {unit!r:.60} is no text for a known unit that holds {QUERY} once"
+            )
+        if len(text) > _TEMPLATE_CHARACTERS:
+            raise ValueError(
+                f"its prompt for {unit!r} has {len(text)} characters; expected at most "
+                f"{_TEMPLATE_CHARACTERS}"
             )
     return templates
 
 
 def _read_vectors(file: Path, n_vectors: int) -> torch.Tensor:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        open_regular(file).close()
-        vectors = load_file(file)["vectors"].float()
+        vectors = load(read_small(file, _VECTOR_BYTES))["vectors"]
+        if str(vectors.dtype) not in _TYPES:
+            raise ValueError(f"{file.name} has vectors of {vectors.dtype}")
+        vectors = vectors.float()
     except SafetensorError as error:
         raise ValueError(f"{file.name}: {error}") from error
     if vectors.ndim != 2 or len(vectors) != n_vectors or not bool(vectors.isfinite().all()):

@@ -28,7 +28,7 @@ from ragkit.llms.search import (
     together,
 )
 from ragkit.retrievers.ngram_scoring import Key, Ngram, ScoringOptions, ngram_weight
-from ragkit.retrievers.rows import RowFormat, fitted_prompt
+from ragkit.retrievers.rows import RowFormat, fitted_query, prompt_for
 from ragkit.types import TokenIndex
 
 Scored = list[tuple[Ngram, float]]
@@ -82,13 +82,14 @@ def keys_of(
     """
     body = _Without(index, frozenset((*rows.opening, *rows.delimiter)))
     how = BeamOptions(width=options.width, max_tokens=options.max_tokens)
+    query = fitted_query(model, [unit, "title"] if options.title_width else [unit], query)
     asked = query_ngrams(rows, query, options.query_words)
     there = [ngram for ngram in asked if index.find(ngram) is not None]
-    prompt = fitted_prompt(model, unit, query)
+    prompt = prompt_for(unit, query, model.prompts)
     prompts: list[str] = []
     searches: list[tuple[int, Steps[Scored]]] = [(0, _written(beam_steps(model.name, body, how)))]
     if options.title_width:
-        prompts.append(fitted_prompt(model, "title", query))
+        prompts.append(prompt_for("title", query, model.prompts))
         searches.append((1, _titles(model.name, rows, index, options)))
     searches.append((0, score_steps(there[:_AT_ONCE])))
     beams = model.begin(prompt, *prompts)

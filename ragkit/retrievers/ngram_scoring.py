@@ -43,7 +43,12 @@ class ScoringOptions:
     variant: Literal["intersective", "lm+fm", "lm"] = "intersective"
 
     def __post_init__(self) -> None:
-        if self.alpha <= 0 or self.smoothing <= 0 or not 0 <= self.beta <= 1:
+        if self.max_frequency < 0 or self.n_candidates < 1 or self.n_unigrams < 0:
+            raise ValueError(
+                f"max_frequency is {self.max_frequency}, n_candidates {self.n_candidates} and "
+                f"n_unigrams {self.n_unigrams}; expected at least 0, 1 and 0"
+            )
+        if not self.alpha > 0 or not self.smoothing > 0 or not 0 <= self.beta <= 1:
             raise ValueError(
                 f"alpha is {self.alpha}, smoothing {self.smoothing} and beta {self.beta}; expected "
                 "alpha and smoothing above 0 and beta from 0 to 1"

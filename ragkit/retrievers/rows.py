@@ -42,23 +42,32 @@ def prompt_for(unit: str, query: str, prompts: Mapping[str, str] = PROMPTS) -> s
     return nearest_template(unit, prompts).replace(QUERY, asked)
 
 
-def fitted_prompt(model: BeamModel, unit: str, query: str) -> str:
-    """`prompt_for`, with so many of the query's words as the model's window takes.
+def fitted_query(model: BeamModel, units: Sequence[str], query: str) -> str:
+    """So many of a query's words as the model's window takes with each unit's instruction.
 
-    What is cut is a `Loss`; the instruction never is.
+    What is cut is a `Loss`.
+
+    Raises:
+        ValueError: Not even the first word fits.
     """
-    prompt, words = prompt_for(unit, query, model.prompts), query.split()
-    if model.prompt_window is None or len(model.encode_prompt(prompt)) <= model.prompt_window:
-        return prompt
+    words = without_vectors(query).split()
+    window = model.prompt_window
 
     def fits(n: int) -> bool:
-        shorter = prompt_for(unit, " ".join(words[:n]), model.prompts)
-        return len(model.encode_prompt(shorter)) <= (model.prompt_window or 0)
+        prompts = (prompt_for(unit, " ".join(words[:n]), model.prompts) for unit in units)
+        return window is None or all(len(model.encode_prompt(each)) <= window for each in prompts)
 
-    n = bisect_left(range(1, len(words)), True, key=lambda n: not fits(n))
-    window = f"the window of {model.name!r} is {model.prompt_window} tokens"
-    report(Loss("query", query[:60], f"{len(words) - n} words", f"{n} words", window))
-    return prompt_for(unit, " ".join(words[:n]), model.prompts)
+    if fits(len(words)):
+        return " ".join(words)
+    n = bisect_left(range(1, len(words) + 1), True, key=lambda n: not fits(n))
+    if n == 0:
+        raise ValueError(
+            f"the query begins with a word of {len(words[0])} characters, and a prompt of "
+            f"{model.name!r} has at most {window} tokens; shorten it"
+        )
+    why = f"a prompt of {model.name!r} has at most {window} tokens"
+    report(Loss("query", query[:60], f"{len(words) - n} words", f"{n} words", why))
+    return " ".join(words[:n])
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from ragkit.indexes.token_layout import RowHit, TokenLayout
 from ragkit.llms.beams import BeamModel
 from ragkit.llms.search import BeamOptions, Hypothesis, beam_search
 from ragkit.retrievers.base import ChunkIndex, Composable, check_queries
-from ragkit.retrievers.rows import RowFormat, fitted_prompt, title_tokens
+from ragkit.retrievers.rows import RowFormat, fitted_query, prompt_for, title_tokens
 from ragkit.types import Hit, Part, Rows, Source, TokenIndex, Where
 
 _LONGEST = 19  # tokens of an identifier, its end not counted; what is longer is cut
@@ -107,7 +107,8 @@ class TitleRetriever(Composable):
         ]
 
     def _rank(self, index: TokenIndex, chunks: Rows, query: str) -> list[RowHit]:
-        prompt = fitted_prompt(self._model, "title", query)
+        asked = fitted_query(self._model, ["title"], query)
+        prompt = prompt_for("title", asked, self._model.prompts)
         written = beam_search(self._model, prompt, index, self._options)
         names: dict[int, list[tuple[int, Hypothesis]]] = {}  # of each chunk, with their rows
         for hypothesis in written:

@@ -250,6 +250,23 @@ class StoreReader:
         )
         return self.stream(statement)
 
+    def whole_chunks(self) -> Iterator[Chunk]:
+        """Every live chunk, by id; of one generation, whatever is written meanwhile."""
+        with self.reading() as connection:
+            connection.exec_driver_sql("BEGIN")  # sqlite3 does not begin one to read
+            alive = (
+                sa.select(chunks.c.seq)
+                .join(documents, chunks.c.document == documents.c.seq)
+                .where(live_in(documents, read_generation(connection)))
+                .order_by(chunks.c.id)
+                .execution_options(yield_per=_MAX_BOUND)
+            )
+            for part in connection.execute(alive).partitions():
+                numbers = [row[0] for row in part]
+                rows = connection.execute(_CHUNKS, {"numbers": numbers})
+                found = {row[0]: _chunk(row) for row in rows}
+                yield from (found[number] for number in numbers)
+
     def live_chunk_texts(self, generation: int) -> Iterator[tuple[int, str, str, str, bytes]]:
         """(number, id, document title, text, key) of every live chunk, by id."""
         statement = (

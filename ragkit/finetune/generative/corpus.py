@@ -32,7 +32,7 @@ def read_pairs(path: Path) -> list[QueryDocument]:
         DatasetError: A line is something else; the message has its number.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").split("\n")  # `splitlines` would part texts as well
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{str(path)!r} cannot be read: {error}") from error
     return [_pair(path, n, line) for n, line in enumerate(lines, start=1) if line.strip()]
@@ -111,4 +111,5 @@ def _best_chunks(
     lexical = collection.retriever("bm25")
     for pair in pairs:
         hits = lexical.retrieve([pair.query], 1, where={"doc_id": pair.doc_id})[0]
-        yield place[hits[0].chunk.id] if hits else first[pair.doc_id]
+        # A writer may have come between, and the chunk be one that was not there.
+        yield place.get(hits[0].chunk.id, first[pair.doc_id]) if hits else first[pair.doc_id]

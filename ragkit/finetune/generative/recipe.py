@@ -26,7 +26,7 @@ from ragkit.finetune.sequences import (
     target_labels,
 )
 from ragkit.finetune.soft_prompts import PromptStyle, SoftPrompts, check_style, save_vectors
-from ragkit.llms.adapters import base_fingerprint, write_about
+from ragkit.llms.adapters import base_fingerprint, check_place, write_about
 from ragkit.llms.beams import ADAPTER_TASK, CausalBeams, Seq2SeqBeams
 from ragkit.llms.soft_prompts import count_vectors
 
@@ -109,12 +109,13 @@ def train_generative(
 
     Raises:
         ValueError: The model is asked otherwise than `options.prompts` says.
-        ModelError: The folder holds another run, or the loss is no number.
+        ModelError: The folder holds another run or other things, or the loss is no number.
         MissingExtra: peft is not installed.
     """
     import torch
 
     check_style(model.prompts, options.prompts)
+    check_place(folder / ("model" if options.lora is None else "adapter"))
     module, soft = model.module, None
     if count_vectors(model.prompts):
         embedding = module.get_input_embeddings()

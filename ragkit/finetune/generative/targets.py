@@ -131,7 +131,8 @@ class SpanTargets:
         examples: list[Example] = []
         for pair in self._pairs:
             examples += self._of(pair.query, pair.passage, self._options.n_spans, random)
-        n_passages = round(len(self.passages) * self._options.passage_share)
+        share = len(self.passages) * self._options.passage_share
+        n_passages = max(round(share), 1 if share else 0)  # of a single one as well
         for at in random.choice(len(self.passages), size=n_passages, replace=False).tolist():
             query = keyword_query(self.passages[at].title, self._tokens(at)[1], random)
             if query:
