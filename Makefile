@@ -28,6 +28,7 @@ bench: $(VENV)/.full $(PEERS)/.done  ## the benchmarks, peers beside; each print
 	$(BIN)/python benchmarks/retrieval.py
 	$(BIN)/python benchmarks/demo_index.py
 	$(BIN)/python benchmarks/token_index.py
+	$(BIN)/python benchmarks/generative_small.py
 	$(BIN)/python benchmarks/generative.py train
 	$(BIN)/python benchmarks/generative.py measure
 	$(BIN)/python benchmarks/actions.py

@@ -479,6 +479,8 @@ def test_call_when_a_tool_raises_what_ends_programs_then_the_run_goes_on(error):
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals to threads are POSIX")
 def test_run_when_a_person_presses_ctrl_c_during_a_call_then_ends():
+    # A background job inherits SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     release = threading.Event()
 
     @tool
@@ -491,6 +493,7 @@ def test_run_when_a_person_presses_ctrl_c_during_a_call_then_ends():
     with pytest.raises(KeyboardInterrupt):
         made.run(QUESTION)
     release.set()
+    signal.signal(signal.SIGINT, before)
     assert len(prompts(made)) == 1
 
 

@@ -87,7 +87,7 @@ def test_find_when_the_folder_holds_no_recipe_then_the_error_says_what_is_missin
         (GOOD + 'reranker = "x"\n', r"reranker.*\n?.*not permitted"),
         ('name = "mine"\nabout = "Notes"\n', r"corpus.*\n?.*required"),
         ('name = "mine"\nabout = "Notes"\ncorpus = []\n', r"corpus.*\n?.*at least 1"),
-        (GOOD + 'retriever = "sparse"\n', r"retriever.*\n?.*'dense', 'bm25' or 'hybrid'"),
+        (GOOD + 'retriever = "sparse"\n', r"retriever.*\n?.*'dense', 'bm25', .* or 'ngram'"),
         (GOOD + "about = \n", r"line 4"),
         (GOOD + GOOD, r"line 4"),
         (GOOD + "[settings]\nchunk_tokens = [1]\n", r"chunk_tokens"),

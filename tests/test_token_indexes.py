@@ -618,4 +618,4 @@ def test_rows_hold_title_and_text_between_their_marks(path):
     model = WordModel()
     rows = live_rows(_view(path, model))
     assert RowFormat(model).row("w5 w6", "w1 w2  w3\nw4") in rows
-    assert (1, *model.encode("w5 w6"), 1, *model.encode("w1 w2 w3 w4")) in rows
+    assert (1, 1, *model.encode("w5 w6"), 1, *model.encode("w1 w2 w3 w4")) in rows
