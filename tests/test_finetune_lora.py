@@ -383,7 +383,7 @@ def loss_of(model):
             logits = seq2seq_logits(model.module, EXAMPLES)
         else:
             model.module.set_attn_implementation("sdpa")
-            logits = causal_logits(model.module, Pack.of(EXAMPLES))
+            logits = causal_logits(model.module, [Pack.of(EXAMPLES)])
         labels = torch.from_numpy(target_labels(EXAMPLES))
         return torch.nn.functional.cross_entropy(logits, labels).item()
 

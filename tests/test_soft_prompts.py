@@ -166,7 +166,7 @@ def test_model_inputs_without_a_vector_are_the_tokens_themselves(model):
 def logits_of(model, examples: list[Example], vectors) -> torch.Tensor:
     if isinstance(model, Seq2SeqBeams):
         return seq2seq_logits(model.module, examples, vectors)
-    return causal_logits(model.module, Pack.of(examples), vectors)
+    return causal_logits(model.module, [Pack.of(examples)], vectors)
 
 
 def test_teacher_forced_logits_equal_the_steps_of_beams(model):
