@@ -6,14 +6,14 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ragkit.chunking import Chunker
 from ragkit.digests import text_digest
 from ragkit.durable import disk_errors, read_small, replace_text
-from ragkit.errors import CollectionError, CorruptCollection, FormatMismatch
+from ragkit.errors import CollectionError, CorruptCollection, EmbedderMismatch, FormatMismatch
 from ragkit.indexes.terms import TermAnalyzer
 from ragkit.store.reader import StoreReader
 from ragkit.store.store import Store
@@ -114,6 +114,27 @@ def read_description(path: Path) -> dict[str, Any] | None:
         return _checked(path, json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _not_ours(file, error) from error
+
+
+def check_settings(path: Path, stored: Settings, wanted: Settings | None) -> None:
+    """Raise if other settings are wanted than those that a collection has; any embedder is fine."""
+    if wanted is not None and replace(wanted, embedder=stored.embedder) != stored:
+        raise CollectionError(
+            f"{str(path)!r} was made with {stored}, not with {wanted}; leave "
+            "settings out to open it, or build a new collection"
+        )
+
+
+def check_fingerprint(path: Path, description: Mapping[str, Any], embedder: Embedder) -> None:
+    """Raise if a collection was built with another embedder."""
+    stored = description["embedder"]
+    if embedder.fingerprint != stored["fingerprint"]:
+        raise EmbedderMismatch(
+            f"{str(path)!r} was built with the embedder {stored['name']!r} (fingerprint "
+            f"{stored['fingerprint'][:12]}), not with {embedder.name!r} "
+            f"({embedder.fingerprint[:12]}); their vectors cannot be compared. Open it "
+            "with the first, or build a new collection with the second."
+        )
 
 
 def _copy(path: Path) -> bytes | None:

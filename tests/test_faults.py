@@ -25,6 +25,7 @@ from fault_helpers import (
     temporary_folder,
 )
 
+from ragkit.collection_writer import writers_lock
 from ragkit.errors import CollectionError, Locked
 from ragkit.types import Document
 
@@ -76,8 +77,8 @@ def _prepare(name, base):
         _segments(collection)
         if name == "gc":
             collection.compact()
-            with collection._writing() as parts:  # a generation further, and nobody tidies up
-                parts.store.kill_documents(["d02"])
+            with collection._writing() as writer:  # a generation further, and nobody tidies up
+                writer.parts.store.kill_documents(["d02"])
             shutil.copytree(next(base.glob("c.rag/segments/*")), base / "c.rag/segments/writing-1")
     if name == "repair":
         [file, *_] = sorted(base.glob("c.rag/segments/*/vectors.npy"))
@@ -379,7 +380,7 @@ def test_lock_when_left_by_the_dead_is_taken(folder):
     def work():
         collection = opened(path)
         collection.add(documents(0, 2))
-        lock = collection._lock()
+        lock = writers_lock(path)
         assert lock.is_locked
         os._exit(DIED)
 
@@ -393,7 +394,7 @@ def test_lock_when_held_by_the_living_names_the_collection(folder):
     path = folder / "c.rag"
     with opened(path) as first, opened(path) as second:
         first.add(documents(0, 2))
-        lock = first._lock()
+        lock = writers_lock(path)
         try:
             with pytest.raises(Locked, match=r"another process is writing to .*c\.rag.*try again"):
                 second.add(documents(2, 4))

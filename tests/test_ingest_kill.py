@@ -83,7 +83,7 @@ def _check_end(path, digest, n_kills):
         assert collection.verify().faults == ()
         counts = collection.info()["documents"]
         assert counts == {**dict.fromkeys(counts, 0), "indexed": N_DOCUMENTS - len(GONE)}
-        jobs = collection._reading_store().job_history(1_000)
+        jobs = collection._reader.store.job_history(1_000)
         assert jobs[0]["state"] == "done"
         assert {job["state"] for job in jobs} <= {"interrupted", "done"}
         n_embedded = sum(job["n_embedded"] for job in jobs)

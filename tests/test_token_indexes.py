@@ -295,12 +295,13 @@ def test_reader_of_an_earlier_generation_is_not_served_a_later_one(path):
     model = WordModel()
     layout = layout_of(model, "passage")
     with opened(path) as early, opened(path) as late:
-        snapshot, store = early.snapshot(), early._reading_store()
+        snapshot, store = early.snapshot(), early._reader.store
         expected = len(snapshot)
         late.delete("d01")
         made, _ = index_of(late, layout)
         assert len(live_rows(made)) < expected
-        for indexes in (early._token_indexes, TokenIndexes(path / "tokens"), late._token_indexes):
+        kept, fresh = early._reader.token_indexes, TokenIndexes(path / "tokens")
+        for indexes in (kept, fresh, late._reader.token_indexes):
             view = indexes.view(store, snapshot, layout, None)
             assert view is not None
             assert len(live_rows(view.index)) == expected

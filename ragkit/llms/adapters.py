@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ragkit import models
-from ragkit.durable import open_regular, read_small, replaced
+from ragkit.durable import last_whole, open_regular, read_small, replaced
 from ragkit.errors import FormatMismatch, ModelError
 
 FORMAT = 1
@@ -95,6 +95,12 @@ def check_adapter(folder: Path, base: str, task: str) -> dict[str, Any]:
             f"({base_fingerprint(base)[:12]}). Take the model it was trained on, or train it again"
         )
     return about
+
+
+def installed(folder: Path) -> Path | None:
+    """Where the adapter is that was installed as a folder; None if there is none."""
+    own = last_whole(folder)
+    return own if own.exists() else None  # a damaged one is no reason to search without
 
 
 def install(source: Path, target: Path) -> None:
