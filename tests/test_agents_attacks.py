@@ -639,7 +639,7 @@ def test_control_tokens_when_a_local_model_reads_them_then_they_are_plain_text(s
         _, run, llm = defended(attack)
         assert run is not None
         last = llm.conversations[-1]
-        prompt = smollm2._prompt(last)
+        prompt = smollm2.tokens(last)
         assert prompt.count(ids["<|im_start|>"]) == len(last) + 1
         assert prompt.count(ids["<|im_end|>"]) == len(last)
         assert prompt.count(ids["<|endoftext|>"]) == 0

@@ -8,17 +8,20 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from ragkit.agents.ledger import Ledger
 from ragkit.agents.observations import data_lines
 from ragkit.agents.render import one_line, visible
 from ragkit.agents.steps import REFUSALS, Action, Observation, Step, Thought
 from ragkit.agents.tools import Tool, row_schema
+from ragkit.digests import text_digest
+from ragkit.errors import ModelError
 from ragkit.llms.memory import open_session
 from ragkit.types import LLM, ChatOptions, Loss, Message, Usage
 
 ANSWER, REFUSE = "answer", "refuse"
+PromptStyle = Literal["full", "short"]
 _THOUGHT_CHARS, _NOTE_CHARS = 160, 240
 _DEEPEST = 12
 _CONTROL_TOKEN = re.compile(
@@ -101,7 +104,7 @@ def final_tools(ledger: Ledger) -> dict[str, dict[str, Any]]:
     return {ANSWER: answer, REFUSE: refuse}
 
 
-def action_schema(tools: Sequence[Tool], ledger: Ledger) -> dict[str, Any]:
+def action_schema(tools: Sequence[Tool], ledger: Ledger, *, thought: bool = True) -> dict[str, Any]:
     """The JSON schema of a step, made from the live tools: a thought, then one of the actions.
 
     OpenAI's servers want an object at the root, so the choice stands one level below it.
@@ -116,13 +119,13 @@ def action_schema(tools: Sequence[Tool], ledger: Ledger) -> dict[str, Any]:
         }
         for name, arguments in schemas.items()
     ]
+    parts: dict[str, Any] = {"action": {"anyOf": choices}}
+    if thought:
+        parts = {"thought": {"type": "string", "maxLength": _THOUGHT_CHARS}} | parts
     return {
         "type": "object",
-        "properties": {
-            "thought": {"type": "string", "maxLength": _THOUGHT_CHARS},
-            "action": {"anyOf": choices},
-        },
-        "required": ["thought", "action"],
+        "properties": parts,
+        "required": list(parts),
         "additionalProperties": False,
     }
 
@@ -142,6 +145,17 @@ def describe_tools(tools: Sequence[Tool]) -> str:
     if shared:
         lines += ["Arguments of several tools:", *(f"    {each}" for each in shared)]
     return "\n".join(lines)
+
+
+def name_tools(tools: Sequence[Tool]) -> str:
+    """The tools as a short prompt shows them: names and arguments, those with the same in one line.
+
+    No sentence and no type: for a model that was trained on them.
+    """
+    groups: dict[str, list[str]] = {}
+    for tool in tools:
+        groups.setdefault(", ".join(tool.parameters()["properties"]), []).append(tool.name)
+    return "\n".join(f"{', '.join(names)}: {given}" for given, names in groups.items())
 
 
 def _signature(schema: Mapping[str, Any]) -> str:
@@ -179,10 +193,18 @@ class LLMPlanner:
     Args:
         llm: Local models keep what they have read between steps.
         role: Who the agent is and what it must do; the tools and the format are added.
+        style: "full" explains tools and format and asks for thoughts; "short" names them only, for
+            a model that was trained on these tools, and asks for actions.
+        known: Digests of the system messages the model was trained on; empty: any will do.
+
+    Raises:
+        ModelError: When a run begins whose system message is not among the known ones.
     """
 
     llm: LLM
     role: str
+    style: PromptStyle = "full"
+    known: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -191,30 +213,41 @@ class LLMPlanner:
 
     def begin(self) -> _LLMTurns:
         """A new conversation."""
-        return _LLMTurns(self.llm, self.role)
+        return _LLMTurns(self)
 
     def prompt(self, tools: Sequence[Tool]) -> str:
         """The system message, byte for byte."""
-        return system_prompt(self.role, tools)
+        return system_prompt(self.role, tools, self.style)
 
 
-def system_prompt(role: str, tools: Sequence[Tool]) -> str:
+def system_prompt(role: str, tools: Sequence[Tool], style: PromptStyle = "full") -> str:
     """The role, the tools, and the format of a step."""
     from ragkit.prompts import load_prompt
 
+    if style == "short":
+        return load_prompt("agent_short").fill(role=role.strip(), tools=name_tools(tools))
     return load_prompt("agent").fill(role=role.strip(), tools=describe_tools(tools))
 
 
 class _LLMTurns:
-    def __init__(self, llm: LLM, role: str) -> None:
-        self._llm, self._role = llm, role
-        self._session = open_session(llm)
+    def __init__(self, planner: LLMPlanner) -> None:
+        self._planner, self._llm = planner, planner.llm
+        self._session = open_session(planner.llm)
         self._system: str | None = None
 
     def next(self, state: State) -> Proposal:
         if self._system is None:
-            self._system = system_prompt(self._role, state.tools)
-        options = replace(state.options, schema=action_schema(state.live, state.ledger))
+            self._system = self._planner.prompt(state.tools)
+            known = self._planner.known
+            if known and text_digest(self._system) not in known:
+                raise ModelError(
+                    f"{self._llm.name} was trained with other tools than these: the system message "
+                    f"has the digest {text_digest(self._system)[:12]}, known are "
+                    f"{', '.join(sorted(each[:12] for each in known))}. Train it again "
+                    "(`ragkit train agent`), or take another planner (`--llm rules`)"
+                )
+        schema = action_schema(state.live, state.ledger, thought=self._planner.style == "full")
+        options = replace(state.options, schema=schema)
         conversation, losses = self._fitting(state, options.max_tokens)
         reply = self._session.chat(conversation, options)
         thought, action, error = parse_action(reply.text)
@@ -239,26 +272,44 @@ class _LLMTurns:
 
     def _conversation(self, state: State, n_hidden: int) -> list[Message]:
         assert self._system is not None
-        messages = [Message("system", self._system)]
-        for question, answer in state.history:
-            messages += [Message("user", question), Message("assistant", data_lines([answer]))]
-        messages.append(Message("user", f"Question: {state.question}"))
-        thought, seen = "", 0
-        for step in state.steps:
-            if isinstance(step, Thought):
-                thought = step.text
-            elif isinstance(step, Action):
-                said = {
-                    "thought": thought,
-                    "action": {"name": step.tool, "arguments": step.arguments},
-                }
-                messages.append(Message("assistant", json.dumps(said, ensure_ascii=False)))
-                thought = ""
-            elif isinstance(step, Observation):
-                seen += 1
-                text = "| (left out to save space)" if seen <= n_hidden else step.text
-                messages.append(Message("user", f"Observation:\n{text}"))
-        return [messages[0], *_alternating([_defused(each) for each in messages[1:]])]
+        return conversation_of(state, self._system, self._planner.style, n_hidden)
+
+
+def conversation_of(
+    state: State, system: str, style: PromptStyle = "full", n_hidden: int = 0
+) -> list[Message]:
+    """What a model is shown of a run so far.
+
+    Args:
+        state: The run.
+        system: The system message.
+        style: See `LLMPlanner`.
+        n_hidden: How many observations, the oldest, are left out.
+    """
+    messages = [Message("system", system)]
+    for question, answer in state.history:
+        messages += [Message("user", question), Message("assistant", data_lines([answer]))]
+    messages.append(Message("user", f"Question: {state.question}"))
+    thought, seen = "", 0
+    for step in state.steps:
+        if isinstance(step, Thought):
+            thought = step.text
+        elif isinstance(step, Action):
+            messages.append(Message("assistant", action_text(step, style, thought)))
+            thought = ""
+        elif isinstance(step, Observation):
+            seen += 1
+            text = "| (left out to save space)" if seen <= n_hidden else step.text
+            messages.append(Message("user", f"Observation:\n{text}"))
+    return [messages[0], *_alternating([_defused(each) for each in messages[1:]])]
+
+
+def action_text(action: Action, style: PromptStyle = "full", thought: str = "") -> str:
+    """The action as a model writes it."""
+    said: dict[str, Any] = {"action": {"name": action.tool, "arguments": action.arguments}}
+    return json.dumps(
+        ({"thought": thought} | said) if style == "full" else said, ensure_ascii=False
+    )
 
 
 def _defused(message: Message) -> Message:

@@ -12,6 +12,7 @@ places, and the packs of a step are the rows of one pass: larger matrices are fa
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,18 +39,34 @@ class Example:
         prompt: Tokens that are read; no loss is taken on them.
         targets: Tokens that are learned, each after the prompt alone; none is empty.
         task: What it teaches, for mixing and reports.
+        learned: Where only parts of the targets are learned (what an agent writes, not what its
+            tools return): a flag for each token of each target. Empty: all of them.
     """
 
     prompt: tuple[int, ...]
     targets: tuple[tuple[int, ...], ...]
     task: str = ""
+    learned: tuple[tuple[bool, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.prompt or not self.targets or not all(self.targets):
+        lengths = [len(target) for target in self.targets]
+        if not self.prompt or not lengths or not all(lengths):
             raise ValueError(
-                f"an example has {len(self.prompt)} tokens of prompt and targets of "
-                f"{[len(target) for target in self.targets]}; expected at least 1 each"
+                f"an example has {len(self.prompt)} tokens of prompt and targets of {lengths}; "
+                "expected at least 1 each"
             )
+        if self.learned and [len(flags) for flags in self.learned] != lengths:
+            raise ValueError(
+                f"{[len(flags) for flags in self.learned]} flags say what is learned of targets of "
+                f"{lengths} tokens; expected one a token"
+            )
+        if self.learned and not any(map(any, self.learned)):
+            raise ValueError("nothing of an example is learned; expected at least one token")
+
+    @property
+    def n_learned(self) -> int:
+        """Tokens that the loss is taken on."""
+        return sum(map(sum, self.learned or [(True,) * len(each) for each in self.targets]))
 
     @property
     def n_tokens(self) -> int:
@@ -88,13 +105,15 @@ class Pack:
             tokens += example.prompt
             positions += range(n_prompt)
             spans.append((start, start + n_prompt, start, start + n_prompt))
-            for target in example.targets:
+            for i, target in enumerate(example.targets):
                 begin = len(tokens)
                 tokens += target[:-1]
                 positions += range(n_prompt, n_prompt + len(target) - 1)
                 spans.append((start, start + n_prompt, begin, len(tokens)))
-                predicting += [start + n_prompt - 1, *range(begin, len(tokens))]
-                labels += target
+                learned = example.learned[i] if example.learned else (True,) * len(target)
+                places = [start + n_prompt - 1, *range(begin, len(tokens))]
+                predicting += itertools.compress(places, learned)
+                labels += itertools.compress(target, learned)
         sees = np.zeros((len(tokens), len(tokens)), dtype=bool)
         for low, high, begin, end in spans:
             sees[begin:end, low:high] = True
@@ -136,7 +155,7 @@ class Batch:
     @property
     def n_targets(self) -> int:
         """Tokens that are learned."""
-        return sum(len(target) for example in self.examples for target in example.targets)
+        return sum(example.n_learned for example in self.examples)
 
 
 def batches(examples: Iterable[Example], batch_tokens: int) -> Iterator[Batch]:
@@ -219,7 +238,7 @@ def causal_logits(
 def seq2seq_logits(
     model: Any, examples: Sequence[Example], vectors: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """What an encoder-decoder model predicts for each token of each target.
+    """What an encoder-decoder model predicts for each token of each target; all are learned.
 
     float32 (targets' tokens, vocab_size), in the order of `target_labels`. For `vectors` see
     `causal_logits`.

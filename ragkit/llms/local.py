@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ragkit import models
 from ragkit.errors import ModelError, require
-from ragkit.llms import DEFAULTS, Dtype, check_request, decoding, exhaust, gguf
+from ragkit.llms import DEFAULTS, Dtype, adapters, check_request, decoding, exhaust, gguf
 from ragkit.llms.constrain import JsonConstraint, vocabulary
 from ragkit.llms.memory import Memory, Session
 from ragkit.llms.sampling import ReplyText, choose
@@ -50,6 +50,8 @@ class LocalLLM:
             (safetensors only, no code from it is run) or a GGUF file, which is converted once.
         device: "cpu" or "cuda".
         dtype: The numbers it computes with.
+        adapter: A folder with an adapter for this model, merged into its weights; what it was
+            trained for is the caller's to check (`ragkit.llms.adapters.check_adapter`).
 
     Attributes:
         name: As given.
@@ -75,6 +77,7 @@ class LocalLLM:
         *,
         device: str = "cpu",
         dtype: Dtype = "bfloat16",
+        adapter: Path | None = None,
     ) -> None:
         if dtype not in ("bfloat16", "float16", "float32"):
             raise ValueError(f"dtype is {dtype!r}; expected 'bfloat16', 'float16' or 'float32'")
@@ -89,6 +92,8 @@ class LocalLLM:
             path = gguf.as_folder(path)
         self.name = model
         self.model, self.tokenizer = _load(model, path, getattr(self._torch, dtype))
+        if adapter is not None:
+            adapters.merge(self.model, adapter)
         self.model.to(self._device)
         if self._device.type == "cpu":
             decoding.use_one_query_attention(self.model)
@@ -110,11 +115,17 @@ class LocalLLM:
 
     def count_tokens(self, conversation: Sequence[Message]) -> int:
         """Exactly the tokens of the rendered conversation."""
-        return len(self._prompt(conversation))
+        return len(self.tokens(conversation))
 
-    def _prompt(self, conversation: Sequence[Message]) -> list[int]:
+    def tokens(self, conversation: Sequence[Message], *, reply: bool = True) -> list[int]:
+        """The rendered conversation's tokens.
+
+        Args:
+            conversation: At least one message.
+            reply: Whether they go up to where the assistant's next reply begins.
+        """
         how = {"tokenize": True, "return_dict": False, "sanitize_control_tokens": True}
-        return list(self._fill_template(conversation, how))
+        return list(self._fill_template(conversation, {**how, "add_generation_prompt": reply}))
 
     def _fill_template(self, conversation: Sequence[Message], how: Mapping[str, bool]) -> Any:
         import jinja2
@@ -128,7 +139,9 @@ class LocalLLM:
         turns = [{"role": message.role, "content": message.content} for message in conversation]
         try:
             with self._tokenizing:
-                return self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, **how)
+                return self.tokenizer.apply_chat_template(
+                    turns, **{"add_generation_prompt": True, **how}
+                )
         except jinja2.TemplateError as error:
             roles = ", ".join(message.role for message in conversation)
             raise ValueError(
@@ -188,7 +201,7 @@ class LocalLLM:
 
     def _checked_prompt(self, conversation: Sequence[Message], options: ChatOptions) -> list[int]:
         check_request(conversation, options)
-        prompt = self._prompt(conversation)
+        prompt = self.tokens(conversation)
         if len(prompt) >= self.context_window:
             raise ValueError(
                 f"the conversation has {len(prompt)} tokens, and the window of {self.name!r} is "
@@ -250,10 +263,7 @@ class LocalLLM:
 
     def _prefix(self, conversation: Sequence[Message]) -> Memory:
         """A copy of what the model remembers of the system message, which sessions share."""
-        how = {"tokenize": True, "return_dict": False, "sanitize_control_tokens": True}
-        with self._tokenizing:
-            turns = [{"role": each.role, "content": each.content} for each in conversation[:1]]
-            tokens = tuple(self.tokenizer.apply_chat_template(turns, **how))
+        tokens = tuple(self.tokens(conversation[:1], reply=False))
         if tokens not in self._prefixes:
             memory = Memory(decoding.growing_cache(self.model.config))
             if conversation[0].role == "system" and tokens:

@@ -14,6 +14,7 @@ from ragkit.agents.ledger import Scalar
 from ragkit.agents.materials.formulas import reduced
 from ragkit.agents.materials.names import ELEMENTS, composition_of
 from ragkit.agents.materials.question_types import Fact
+from ragkit.agents.materials.question_words import BENCHMARK, Words
 from ragkit.agents.tools import ToolError
 from ragkit.evaluation.splits import Split, split_of
 
@@ -64,6 +65,7 @@ class QuestionData:
     Args:
         path: The snapshot's file.
         split: Whose materials questions may be about; truths are over all of them.
+        words: How questions are worded.
 
     Attributes:
         values: In the order of the database.
@@ -76,8 +78,9 @@ class QuestionData:
         table_pool: Reduced formulas of the split that the tables have, by property, sorted.
     """
 
-    def __init__(self, path: str | Path, split: Split) -> None:
+    def __init__(self, path: str | Path, split: Split, words: Words = BENCHMARK) -> None:
         self.values = _read(path)
+        self.words = words
         self.of_formula: dict[tuple[str, str], list[Value]] = defaultdict(list)
         self.of_material: dict[tuple[str, str], list[Value]] = defaultdict(list)
         self.of_property: dict[str, list[Value]] = defaultdict(list)
@@ -94,7 +97,7 @@ class QuestionData:
         self.ids = {key: tuple(found) for key, found in ids.items()}
         self.written = {value.formula: value.reduced for value in self.values}
         self.held = frozenset(self.written.values())
-        self.in_split = _memory(split)
+        self.in_split = _memory(split, words.held_out)
         self.pool = sorted(key for key in self.ids if self.in_split(key))
         self.table_pool = {
             name: sorted({each.reduced for each in found if self.in_split(each.reduced)})
@@ -158,13 +161,13 @@ def _read(path: str | Path) -> list[Value]:
     return values
 
 
-def _memory(split: Split) -> Callable[[str], bool]:
+def _memory(split: Split, held_out: frozenset[str]) -> Callable[[str], bool]:
     """Whether a key is of the split, each looked at once."""
     seen: dict[str, bool] = {}
 
     def is_in(key: str) -> bool:
         if key not in seen:
-            seen[key] = split_of(key) == split
+            seen[key] = key not in held_out and split_of(key) == split
         return seen[key]
 
     return is_in

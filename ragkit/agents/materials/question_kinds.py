@@ -18,7 +18,7 @@ from ragkit.agents.materials.question_data import (
     reduced_or_none,
 )
 from ragkit.agents.materials.question_types import Call, Fact, Kind, Plan, Truth, row
-from ragkit.agents.materials.question_words import FILLERS, MEASURED, PHRASINGS, WORDINGS, Wording
+from ragkit.agents.materials.question_words import WORDINGS, Wording, careless
 
 NUMERIC = tuple(
     name for name in WORDINGS
@@ -70,19 +70,22 @@ class Draft:
 Maker = Callable[[QuestionData, random.Random], Draft | None]
 
 
-def pick(rng: random.Random, kind: Kind, **values: str) -> str:
+def pick(data: QuestionData, rng: random.Random, kind: Kind, **values: str) -> str:
     """A phrasing of the kind that uses just these values, filled."""
     fitting = [
         phrasing
-        for phrasing in PHRASINGS[kind]
+        for phrasing in data.words.phrasings[kind]
         if {name for name in _SLOTS if f"{{{name}}}" in phrasing} == set(values)
     ]
-    text = rng.choice(fitting).format(**values)
+    chosen = rng.choice(fitting)
+    if data.words.noise and rng.random() < data.words.noise:
+        chosen = careless(chosen, rng)
+    text = chosen.format(**values)
     return text[0].upper() + text[1:] if text.startswith("what") and kind != "misspelt" else text
 
 
 _SLOTS = (
-    "name", "subject", "group", "condition", "extreme", "first", "second", "unit", *FILLERS,
+    "name", "subject", "group", "condition", "extreme", "first", "second", "unit",
 )  # fmt: skip
 
 
@@ -94,10 +97,13 @@ def search(
     return Call(f"search_{place}", arguments, why, request)
 
 
-def choose_property(rng: random.Random, names: Sequence[str]) -> tuple[str, Wording, str]:
+def choose_property(
+    data: QuestionData, rng: random.Random, names: Sequence[str]
+) -> tuple[str, Wording, str]:
     """A property, its wording, and one of its phrases."""
     name = rng.choice(list(names))
-    return name, WORDINGS[name], rng.choice(WORDINGS[name].phrases)
+    wording = data.words.properties[name]
+    return name, wording, rng.choice(wording.phrases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,7 @@ def _subject(data: QuestionData, rng: random.Random, name: str) -> _Subject | No
         return None
     key = rng.choice(data.material_pool[name])
     formula = data.formula_of(key)
-    place = WORDINGS[name].tool
+    place = data.words.properties[name].tool
     if rng.random() < 0.25:
         held = [each for each in data.ids[key] if data.of_material.get((each, name))]
         chosen = rng.choice(held)
@@ -149,14 +155,15 @@ def _facts(values: Sequence[Value]) -> tuple[Fact, ...]:
 def lookup(data: QuestionData, rng: random.Random) -> Draft | None:
     """A property of a material: by formula, name or id; some of them measured."""
     if rng.random() < 0.2:
-        name = rng.choice(list(MEASURED))
-        phrase, subject = rng.choice(MEASURED[name].phrases), _measured_subject(data, rng, name)
+        name = rng.choice(list(data.words.measured))
+        phrase = rng.choice(data.words.measured[name].phrases)
+        subject = _measured_subject(data, rng, name)
     else:
-        name, _, phrase = choose_property(rng, list(WORDINGS))
+        name, _, phrase = choose_property(data, rng, list(WORDINGS))
         subject = _subject(data, rng, name)
     if subject is None:
         return None
-    text = pick(rng, "lookup", name=phrase, subject=subject.text)
+    text = pick(data, rng, "lookup", name=phrase, subject=subject.text)
     call = search(subject.place, text, fields=name, **subject.arguments)
     truth = Truth((_facts(subject.values),))
     return Draft(text, truth, Plan((call,), (row(0, name),)), frozenset({subject.key}))
@@ -165,15 +172,15 @@ def lookup(data: QuestionData, rng: random.Random) -> Draft | None:
 def conversion(data: QuestionData, rng: random.Random) -> Draft | None:
     """A value in a unit that the database does not use."""
     measured = rng.random() < 0.25
-    words = MEASURED if measured else WORDINGS
+    words = data.words.measured if measured else data.words.properties
     name = rng.choice([each for each in words if words[each].units])
     subject = (_measured_subject if measured else _subject)(data, rng, name)
     if subject is None or any(not value.number for value in subject.values):
         return None
     unit, own = rng.choice(words[name].units), subject.values[0].unit
     phrase = rng.choice(words[name].phrases)
-    text = pick(rng, "conversion", name=phrase, subject=subject.text, unit=unit)
-    request = pick(rng, "lookup", name=phrase, subject=subject.text)
+    text = pick(data, rng, "conversion", name=phrase, subject=subject.text, unit=unit)
+    request = pick(data, rng, "lookup", name=phrase, subject=subject.text)
     given: dict[str, object] = {**row_argument(0, name), "unit": unit}
     if own == "1/cm":
         given["context"] = "spectroscopy"
@@ -195,7 +202,7 @@ def row_argument(step: int, name: str) -> dict[str, object]:
 
 def comparison(data: QuestionData, rng: random.Random) -> Draft | None:
     """Two materials with one value each: which is larger, and by how much."""
-    name, wording, phrase = choose_property(rng, NUMERIC)
+    name, wording, phrase = choose_property(data, rng, NUMERIC)
     pool = [
         key for key in data.material_pool.get(name, ())
         if len({value.number for value in data.of_formula[key, name]}) == 1
@@ -209,7 +216,7 @@ def comparison(data: QuestionData, rng: random.Random) -> Draft | None:
     if difference <= 1e-3 * max(abs(value.number) for value in values):
         return None
     formulas = [value.formula for value in values]
-    text = pick(rng, "comparison", name=phrase, first=formulas[0], second=formulas[1])
+    text = pick(data, rng, "comparison", name=phrase, first=formulas[0], second=formulas[1])
     calls = [
         search(wording.tool, f"What is the {phrase} of {formula}?", formula=formula, fields=name)
         for formula in formulas
@@ -244,18 +251,22 @@ def polymorph(data: QuestionData, rng: random.Random) -> Draft | None:
 
 def _how_many(data: QuestionData, rng: random.Random, key: str) -> Draft | None:
     formula = data.formula_of(key)
-    text = pick(rng, "polymorph", subject=formula)
-    if "How many" not in text:
+    text = pick(data, rng, "polymorph", subject=formula)
+    if not _counts(data, text):
         return None
     call = search("summary", text, formula=formula, limit=1, thought="Searches count all rows.")
     truth = Truth(((Fact("count", len(data.ids[key])),),))
     return Draft(text, truth, Plan((call,), (row(0, "n_materials"),)), frozenset({key}))
 
 
+def _counts(data: QuestionData, text: str) -> bool:
+    return any(each in text for each in data.words.counting)
+
+
 def _which_ids(data: QuestionData, rng: random.Random, key: str) -> Draft | None:
     formula, ids = data.formula_of(key), data.ids[key]
-    text = pick(rng, "polymorph", subject=formula)
-    if "How many" in text or len(ids) > 8:
+    text = pick(data, rng, "polymorph", subject=formula)
+    if _counts(data, text) or len(ids) > 8:
         return None
     call = search("summary", text, formula=formula, fields="material_id", limit=20)
     rows = tuple(row(0, "material_id", each) for each in ids)
@@ -263,14 +274,14 @@ def _which_ids(data: QuestionData, rng: random.Random, key: str) -> Draft | None
 
 
 def _extreme_polymorph(data: QuestionData, rng: random.Random, key: str) -> Draft | None:
-    name, wording, phrase = choose_property(rng, NUMERIC)
+    name, wording, phrase = choose_property(data, rng, NUMERIC)
     held = [value for value in data.of_formula.get((key, name), ()) if value.material_id]
     highest = rng.random() < 0.5
     top = extreme_of(held, highest=highest)
     if top is None or len({value.material_id for value in held}) < 2:
         return None
     formula = data.formula_of(key)
-    text = pick(rng, "polymorph", subject=formula, extreme="highest" if highest else "lowest",
+    text = pick(data, rng, "polymorph", subject=formula, extreme="highest" if highest else "lowest",
                 name=phrase)  # fmt: skip
     order = f"-{name}" if highest else name
     call = search(wording.tool, text, formula=formula, fields=name, sort_fields=order, limit=1)
@@ -279,7 +290,9 @@ def _extreme_polymorph(data: QuestionData, rng: random.Random, key: str) -> Draf
 
 
 def _by_space_group(data: QuestionData, rng: random.Random, key: str) -> Draft | None:
-    name, _, phrase = choose_property(rng, [each for each in WORDINGS if each != "space_group"])
+    name, _, phrase = choose_property(
+        data, rng, [each for each in WORDINGS if each != "space_group"]
+    )
     groups = {
         each: data.of_material[each, "space_group"][0].value
         for each in data.ids[key]
@@ -290,7 +303,7 @@ def _by_space_group(data: QuestionData, rng: random.Random, key: str) -> Draft |
         return None
     chosen = rng.choice(single)
     symbol, formula = str(groups[chosen]), data.formula_of(key)
-    text = pick(rng, "polymorph", subject=formula, name=phrase, group=symbol)
+    text = pick(data, rng, "polymorph", subject=formula, name=phrase, group=symbol)
     condition = [f"space_group = {symbol}"]
     call = search("summary", text, formula=formula, where=condition, fields=name)
     truth = Truth((_facts(data.of_material[chosen, name]),))
@@ -312,20 +325,20 @@ def extreme_of(values: Sequence[Value], *, highest: bool) -> Value | None:
 
 def misspelt(data: QuestionData, rng: random.Random) -> Draft | None:
     """A lookup whose formula or property is written wrongly, but can only mean one thing."""
-    name, wording, phrase = choose_property(rng, list(WORDINGS))
+    name, wording, phrase = choose_property(data, rng, list(WORDINGS))
     if not data.material_pool.get(name):
         return None
     key = rng.choice(data.material_pool[name])
     formula = data.formula_of(key)
     truth = Truth((_facts(data.of_formula[key, name]),))
     if rng.random() < 0.3:
-        text = pick(rng, "misspelt", name=_transposed(phrase, rng), subject=formula)
+        text = pick(data, rng, "misspelt", name=_transposed(phrase, rng), subject=formula)
         call = search(wording.tool, text, formula=formula, fields=name)
         return Draft(text, truth, Plan((call,), (row(0, name),)), frozenset({key}))
     wrong = _miswritten(formula, rng)
     if not _means_only(data, wrong, key):
         return None
-    text = pick(rng, "misspelt", name=phrase, subject=wrong)
+    text = pick(data, rng, "misspelt", name=phrase, subject=wrong)
     calls = (
         search(wording.tool, text, formula=wrong, fields=name, thought="Try it as written."),
         search(wording.tool, text, formula=formula, fields=name, thought=f"{formula} is meant."),

@@ -23,12 +23,8 @@ from ragkit.agents.materials.question_kinds import (
 )
 from ragkit.agents.materials.question_types import Call, Fact, Kind, Plan, Truth, row
 from ragkit.agents.materials.question_words import (
-    CLASSES,
-    CONDITIONS,
     FAMILIES,
-    FILLERS,
     ORDERINGS,
-    PHRASINGS,
     SHOWN_UNITS,
     WORDINGS,
 )
@@ -47,9 +43,9 @@ _SWAPS = {
 }  # fmt: skip
 
 
-def _searched(rng: random.Random) -> tuple[str, str, str]:
+def _searched(data: QuestionData, rng: random.Random) -> tuple[str, str, str]:
     """A numeric property, its tool and a phrase that means the materials' values only."""
-    name, wording, phrase = choose_property(rng, _SEARCHED)
+    name, wording, phrase = choose_property(data, rng, _SEARCHED)
     return name, wording.tool, phrase if wording.material_only else f"calculated {phrase}"
 
 
@@ -63,13 +59,15 @@ def _elements(data: QuestionData, rng: random.Random, name: str) -> list[str] | 
     return sorted(rng.sample(held, min(len(held), rng.choice((1, 1, 2)))))
 
 
-def _group(rng: random.Random, elements: Sequence[str], values: Iterable[Value]) -> str:
+def _group(
+    data: QuestionData, rng: random.Random, elements: Sequence[str], values: Iterable[Value]
+) -> str:
     """ "oxides" where only one thing can be meant by it, else "materials containing O"."""
     if len(elements) == 1 and elements[0] in FAMILIES and rng.random() < 0.5:
         mixed = elements[0] != "O" and any("O" in value.elements for value in values)
         if not mixed:
             return f"{FAMILIES[elements[0]]}s"
-    return rng.choice(CLASSES).format(elements=" and ".join(elements))
+    return rng.choice(data.words.classes).format(elements=" and ".join(elements))
 
 
 def _article(text: str) -> str:
@@ -86,7 +84,7 @@ def extremum(data: QuestionData, rng: random.Random) -> Draft | None:
     if found is None:
         return None
     top, name, place, values = found
-    text = pick(rng, "extremum", **values["words"])
+    text = pick(data, rng, "extremum", **values["words"])
     call = search(place, text, fields=name, limit=1, **values["arguments"])
     plan = Plan((call,), (row(0, name, top.material_id),))
     return Draft(text, Truth(((top.fact,),)), plan, frozenset({top.reduced}))
@@ -96,7 +94,7 @@ def _extreme(
     data: QuestionData, rng: random.Random
 ) -> tuple[Value, str, str, dict[str, dict[str, str]]] | None:
     """(the extreme, its property, the tool's place, words and arguments)."""
-    name, place, phrase = _searched(rng)
+    name, place, phrase = _searched(data, rng)
     elements = _elements(data, rng, name)
     if elements is None:
         return None
@@ -108,7 +106,7 @@ def _extreme(
     if len({value.material_id for value in values}) < 3:
         return None
     extreme = rng.choice(("highest", "largest")) if highest else "lowest"
-    words = {"group": _group(rng, elements, values), "extreme": extreme, "name": phrase}
+    words = {"group": _group(data, rng, elements, values), "extreme": extreme, "name": phrase}
     arguments = {"elements": ",".join(elements), "sort_fields": f"-{name}" if highest else name}
     return top, name, place, {"words": words, "arguments": arguments}
 
@@ -119,12 +117,12 @@ def multi_hop(data: QuestionData, rng: random.Random) -> Draft | None:
     if found is None:
         return None
     top, name, place, values = found
-    other, wording, phrase = choose_property(rng, list(WORDINGS))
+    other, wording, phrase = choose_property(data, rng, list(WORDINGS))
     held = data.of_material.get((top.material_id or "", other))
     if other == name or not held:
         return None
-    text = pick(rng, "multi_hop", second=phrase, **values["words"])
-    first = pick(rng, "extremum", **values["words"])
+    text = pick(data, rng, "multi_hop", second=phrase, **values["words"])
+    first = pick(data, rng, "extremum", **values["words"])
     calls = (
         search(place, first, fields=name, limit=1, **values["arguments"]),
         search(wording.tool, f"What is the {phrase} of {top.material_id}?",
@@ -141,7 +139,7 @@ def filtered(data: QuestionData, rng: random.Random) -> Draft | None:
         return _of_system(data, rng)
     if rng.random() < 0.3:
         return _ordered(data, rng)
-    name, place, phrase = _searched(rng)
+    name, place, phrase = _searched(data, rng)
     elements = _elements(data, rng, name)
     if elements is None or name == "nsites":
         return None
@@ -152,11 +150,11 @@ def filtered(data: QuestionData, rng: random.Random) -> Draft | None:
         return None
     sign = ">" if above else "<"
     chosen = [value for value in values if (value.number > limit) == above]
-    condition = rng.choice(CONDITIONS[sign]).format(
+    condition = rng.choice(data.words.conditions[sign]).format(
         name=phrase, value=_valued(limit, values[0].unit)
     )
-    group = _group(rng, elements, values)
-    text = pick(rng, "filter", group=group, condition=_article(condition))
+    group = _group(data, rng, elements, values)
+    text = pick(data, rng, "filter", group=group, condition=_article(condition))
     call = search(place, text, elements=",".join(elements), where=[f"{name} {sign} {limit:g}"],
                   fields=name, limit=20)  # fmt: skip
     return _set(text, call, name, chosen)
@@ -208,8 +206,8 @@ def _ordered(data: QuestionData, rng: random.Random) -> Draft | None:
     in_split = all(data.in_split(value.reduced) for value in chosen)
     if elements is None or not in_split or not 2 <= len(chosen) <= 8:
         return None
-    group = rng.choice(CLASSES).format(elements=" and ".join(elements))
-    text = pick(rng, "filter", group=group, condition=f"are {ORDERINGS[ordering]}")
+    group = rng.choice(data.words.classes).format(elements=" and ".join(elements))
+    text = pick(data, rng, "filter", group=group, condition=f"are {ORDERINGS[ordering]}")
     call = search("magnetism", text, elements=",".join(elements),
                   where=[f"ordering = {ordering}"], fields="ordering", limit=20)  # fmt: skip
     return _set(text, call, "ordering", chosen)
@@ -226,7 +224,7 @@ def _of_system(data: QuestionData, rng: random.Random) -> Draft | None:
     system = "-".join(sorted(elements))
     condition = f"{rng.choice(('are', 'belong to', 'are held'))} in the {system} system"
     condition = condition.replace("belong to in", "belong to")
-    text = pick(rng, "filter", group="materials", condition=condition)
+    text = pick(data, rng, "filter", group="materials", condition=condition)
     call = search("summary", text, chemsys=system, fields="material_id", limit=20)
     return _set(text, call, "material_id", chosen)
 
@@ -235,7 +233,7 @@ def count(data: QuestionData, rng: random.Random) -> Draft | None:
     """How many materials, or measured values, meet a condition."""
     if rng.random() < 0.25:
         return _count_measured(data, rng)
-    name, place, phrase = _searched(rng)
+    name, place, phrase = _searched(data, rng)
     elements = _elements(data, rng, name)
     values = data.matching(name, elements or ())
     if elements is None or len(values) < 5:
@@ -247,11 +245,11 @@ def count(data: QuestionData, rng: random.Random) -> Draft | None:
     if any(abs(value.number - limit) < 1e-6 * max(1, abs(limit)) for value in values):
         return None
     ids = {value.material_id for value in values if (value.number > limit) == (sign == ">")}
-    condition = rng.choice(CONDITIONS[sign]).format(
+    condition = rng.choice(data.words.conditions[sign]).format(
         name=phrase, value=_valued(limit, values[0].unit)
     )
-    group = _group(rng, elements, values)
-    text = pick(rng, "count", group=group, condition=_article(condition))
+    group = _group(data, rng, elements, values)
+    text = pick(data, rng, "count", group=group, condition=_article(condition))
     call = search(place, text, elements=",".join(elements), where=[f"{name} {sign} {limit:g}"],
                   fields=name, limit=1, thought="Searches count all rows.")  # fmt: skip
     return _number(text, call, "n_materials", len(ids))
@@ -267,8 +265,8 @@ def _number(text: str, call: Call, name: str, n: int) -> Draft | None:
 
 
 def _count_held(data: QuestionData, rng: random.Random, elements: Sequence[str]) -> Draft | None:
-    group = rng.choice(CLASSES).format(elements=" and ".join(elements))
-    text = pick(rng, "count", group=group, condition="are held in the database")
+    group = rng.choice(data.words.classes).format(elements=" and ".join(elements))
+    text = pick(data, rng, "count", group=group, condition="are held in the database")
     call = search("summary", text, elements=",".join(elements), limit=1,
                   thought="Searches count all rows.")  # fmt: skip
     ids = {value.material_id for value in data.matching("nelements", elements)}
@@ -288,7 +286,7 @@ def _count_measured(data: QuestionData, rng: random.Random) -> Draft | None:
     if any(value.method != "experiment" or value.number == limit for value in values):
         return None
     n = sum(value.number > limit for value in values)
-    text = pick(rng, "count", group=group.format(element),
+    text = pick(data, rng, "count", group=group.format(element),
                 condition=f"are above {_valued(limit, unit)}")  # fmt: skip
     call = search("formula_tables", text, elements=element, where=[f"{name} > {limit:g}"],
                   fields=name, limit=1, thought="Searches count all rows.")  # fmt: skip
@@ -297,7 +295,7 @@ def _count_measured(data: QuestionData, rng: random.Random) -> Draft | None:
 
 def missing(data: QuestionData, rng: random.Random) -> Draft | None:
     """A material that is not held, or a property that is not held for it."""
-    name, wording, phrase = choose_property(rng, NUMERIC)
+    name, wording, phrase = choose_property(data, rng, NUMERIC)
     key = rng.choice(data.pool)
     subject = data.formula_of(key)
     given = "formula"
@@ -310,7 +308,7 @@ def missing(data: QuestionData, rng: random.Random) -> Draft | None:
     held = data.held if draw < 0.4 else ()
     if not key or key in held or (given == "formula" and data.of_formula.get((key, name))):
         return None
-    text = pick(rng, "missing", name=phrase, subject=subject)
+    text = pick(data, rng, "missing", name=phrase, subject=subject)
     call = search(wording.tool, text, fields=name, **{given: subject})
     keys = frozenset({key}) if given == "formula" else frozenset()
     plan = Plan((call,), refusal="not_held")
@@ -328,9 +326,9 @@ def _invented(formula: str, rng: random.Random) -> str:
 
 def ambiguous(data: QuestionData, rng: random.Random) -> Draft | None:
     """A question that does not say which material or which property is meant."""
-    phrasing = rng.choice(PHRASINGS["ambiguous"])
+    phrasing = rng.choice(data.words.phrasings["ambiguous"])
     key = rng.choice(data.pool)
-    _, _, phrase = choose_property(rng, NUMERIC)
+    _, _, phrase = choose_property(data, rng, NUMERIC)
     text = phrasing.format(name=phrase, subject=data.formula_of(key))
     keys = frozenset({key}) if "{subject}" in phrasing else frozenset()
     return Draft(text, Truth(refusal="unclear"), Plan(refusal="unclear"), keys, key=text)
@@ -338,8 +336,11 @@ def ambiguous(data: QuestionData, rng: random.Random) -> Draft | None:
 
 def irrelevant(data: QuestionData, rng: random.Random) -> Draft | None:
     """A question that has nothing to do with materials data."""
-    values = {name: rng.choice(words.split()).replace("_", " ") for name, words in FILLERS.items()}
-    text = rng.choice(PHRASINGS["irrelevant"]).format(**values)
+    values = {
+        name: rng.choice(words.split()).replace("_", " ")
+        for name, words in data.words.fillers.items()
+    }
+    text = rng.choice(data.words.phrasings["irrelevant"]).format(**values)
     return Draft(text, Truth(refusal="off_topic"), Plan(refusal="off_topic"), key=text)
 
 

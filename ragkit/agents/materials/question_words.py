@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ragkit.agents.materials.question_types import Kind
@@ -200,3 +203,56 @@ FILLERS = {
     "sport": "chess tennis handball cricket curling rugby hockey badminton volleyball snooker "
              "fencing judo rowing archery basketball",
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How questions are worded.
+
+    Attributes:
+        phrasings: By kind, with slots for what is asked.
+        properties: Their wordings.
+        measured: Those of the properties that are known by formula only.
+        classes: What materials with some elements are called.
+        conditions: Above and below a value.
+        fillers: What questions that have nothing to do with materials are about.
+        counting: What shows that a phrasing about polymorphs asks for their number.
+        held_out: Reduced formulas that are not asked about.
+        noise: The share of phrasings that are written carelessly; see `careless`.
+    """
+
+    phrasings: Mapping[Kind, tuple[str, ...]]
+    properties: Mapping[str, Wording]
+    measured: Mapping[str, Wording]
+    classes: tuple[str, ...]
+    conditions: Mapping[str, tuple[str, ...]]
+    fillers: Mapping[str, str]
+    counting: tuple[str, ...] = ("How many",)
+    held_out: frozenset[str] = frozenset()
+    noise: float = 0.0
+
+
+BENCHMARK = Words(PHRASINGS, WORDINGS, MEASURED, CLASSES, CONDITIONS, FILLERS)
+
+
+def careless(phrasing: str, rng: random.Random) -> str:
+    """A phrasing as people type it: without capitals or marks, or with a slip in one word.
+
+    What is in slots is left as it is: a slip there would ask for something else.
+    """
+    draw = rng.random()
+    if draw < 0.35:
+        return phrasing.rstrip("?.!")
+    if draw < 0.7 and not phrasing.startswith("{"):
+        return phrasing[0].lower() + phrasing[1:]
+    words = re.split(r"( )", phrasing)
+    usable = [i for i, word in enumerate(words) if len(word) > 3 and word.isalpha()]
+    if not usable:
+        return phrasing
+    chosen = rng.choice(usable)
+    word = words[chosen]
+    at = rng.randrange(1, len(word) - 1)
+    slips = (word[:at] + word[at + 1 :], word[:at] + word[at] + word[at:],
+             word[:at] + word[at + 1] + word[at] + word[at + 2 :])  # fmt: skip
+    words[chosen] = rng.choice(slips)
+    return "".join(words)

@@ -23,6 +23,7 @@ from ragkit.agents.materials.question_types import (
     Question,
     Truth,
 )
+from ragkit.agents.materials.question_words import BENCHMARK, Words
 from ragkit.digests import text_digest
 from ragkit.evaluation.splits import Split
 
@@ -38,6 +39,7 @@ def generate(
     seed: int = 0,
     split: Split = "test",
     kinds: Sequence[Kind] = KINDS,
+    words: Words = BENCHMARK,
 ) -> list[Question]:
     """Questions of all kinds, each text once; the same arguments give the same questions.
 
@@ -48,13 +50,14 @@ def generate(
         split: "train", "dev" or "test": no material is asked about in two of them. Questions that
             are about no material (counts, refusals) are split by what they say.
         kinds: Which kinds; the questions of one do not depend on the others.
+        words: How they are worded; see `ragkit.agents.materials.training_words` for another way.
 
     Raises:
         ValueError: The snapshot does not hold so many questions of a kind.
     """
     if n_per_kind < 1:
         raise ValueError(f"n_per_kind is {n_per_kind}; expected 1 or more")
-    data = QuestionData(snapshot_path, split)
+    data = QuestionData(snapshot_path, split, words)
     return [question for kind in kinds for question in _of_kind(data, kind, n_per_kind, seed=seed)]
 
 

@@ -59,7 +59,10 @@ class FixedTargets:
     @cached_property
     def digest(self) -> str:
         """Of the examples."""
-        plain = [(each.prompt, each.targets, each.task) for each in self._examples]
+        plain = [
+            (each.prompt, each.targets, each.task, *([each.learned] if each.learned else []))
+            for each in self._examples
+        ]
         return text_digest(json.dumps([self._seed, plain]))
 
     def epoch(self, number: int) -> list[Example]:

@@ -1,0 +1,79 @@
+"""Planners that were trained for an agent: its adapter, its short prompt, and whether both fit.
+
+An adapter knows the tools it was trained with: a digest of every system message it saw stands in
+its `ragkit.json`, and a run with another one is refused before the model is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ragkit import models
+from ragkit.agents.planner import LLMPlanner, system_prompt
+from ragkit.digests import text_digest
+from ragkit.errors import MissingExtra, ModelError, require
+from ragkit.llms import adapters
+
+if TYPE_CHECKING:
+    from ragkit.agents.definition import AgentDefinition
+    from ragkit.agents.tools import Tool
+
+TASK = "agent"
+SECTION = "short"
+"""Of the agent's Markdown file: the role in a short prompt."""
+
+
+def adapter_of(definition: AgentDefinition) -> Path:
+    """Where an agent's adapter lies, if it has one."""
+    return definition.folder / definition.name / "adapter"
+
+
+def trained_planner(definition: AgentDefinition, adapter: Path | None = None) -> LLMPlanner:
+    """The planner that an adapter makes of its base model.
+
+    Args:
+        definition: The agent's.
+        adapter: Another adapter than the agent's own.
+
+    Raises:
+        ModelError: There is no adapter, or it is for another agent, base or prompt.
+        MissingExtra: The packages for local models are not installed.
+    """
+    from ragkit.llms.local import LocalLLM
+
+    folder = adapter_of(definition) if adapter is None else adapter
+    about = adapters.read_about(folder)
+    base = str(about["base"])
+    about = adapters.check_adapter(folder, base, TASK)
+    if about.get("agent") != definition.name:
+        raise ModelError(
+            f"the adapter {str(folder)!r} was trained for the agent {about.get('agent')!r:.60}, "
+            f"not for {definition.name!r}"
+        )
+    known = frozenset(str(each) for each in about.get("prompts", ()))
+    if not known:
+        raise ModelError(
+            f"the adapter {str(folder)!r} does not say which prompts it was trained on"
+        )
+    role = definition.prompts.get(SECTION, "")
+    return LLMPlanner(LocalLLM(base, adapter=folder), role, "short", known)
+
+
+def why_not_trained(definition: AgentDefinition, tools: Sequence[Tool]) -> str:
+    """Why the agent's adapter cannot plan with these tools; "" if it can. No model is loaded."""
+    folder = adapter_of(definition)
+    if not folder.is_dir():
+        return "it has no adapter"
+    try:
+        about = adapters.read_about(folder)
+        require("torch", extra="local")
+        require("transformers", extra="local")
+        models.resolve(str(about["base"]))
+    except (ModelError, MissingExtra) as error:
+        return str(error)
+    prompt = system_prompt(definition.prompts.get(SECTION, ""), tools, "short")
+    if text_digest(prompt) not in about.get("prompts", ()):
+        return "its adapter was trained with other tools"
+    return ""
