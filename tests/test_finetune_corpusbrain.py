@@ -27,8 +27,8 @@ from ragkit.finetune.generative.corpusbrain import (
     TextPair,
     pretraining_pairs,
 )
-from ragkit.finetune.generative.recipe import Targets
 from ragkit.finetune.sequences import Example, batches
+from ragkit.finetune.supervised import Targets
 from ragkit.indexes.trie import Trie
 from ragkit.llms.beams import Seq2SeqBeams
 from ragkit.llms.soft_prompts import PROMPTS, vector_text

@@ -15,9 +15,9 @@ from tiny_models import tiny_bart, tiny_llama, tiny_t5, torch, transformers
 from ragkit.errors import CollectionError, FormatMismatch, ModelError
 from ragkit.finetune import TrainOptions
 from ragkit.finetune.generative import GenerativeOptions, train_generative
-from ragkit.finetune.generative.recipe import FixedTargets
 from ragkit.finetune.lora import Lora, LoraOptions
 from ragkit.finetune.sequences import Example, Pack, causal_logits, seq2seq_logits, target_labels
+from ragkit.finetune.supervised import FixedTargets
 from ragkit.llms import adapters
 from ragkit.llms.beams import ADAPTER_TASK, CausalBeams, Seq2SeqBeams, load_beam_model
 from ragkit.llms.local import LocalLLM

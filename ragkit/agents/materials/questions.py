@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ragkit.agents.materials.question_data import QuestionData
-from ragkit.agents.materials.question_kinds import Draft
+from ragkit.agents.materials.question_kinds import Draft, Maker
 from ragkit.agents.materials.question_searches import MAKERS
 from ragkit.agents.materials.question_types import (
     KINDS,
@@ -58,14 +58,30 @@ def generate(
     if n_per_kind < 1:
         raise ValueError(f"n_per_kind is {n_per_kind}; expected 1 or more")
     data = QuestionData(snapshot_path, split, words)
-    return [question for kind in kinds for question in _of_kind(data, kind, n_per_kind, seed=seed)]
+    return [
+        question
+        for kind in kinds
+        for question in of_kind(data, kind, MAKERS[kind], n_per_kind, rng=f"{seed} {kind}")
+    ]
 
 
-def _of_kind(data: QuestionData, kind: Kind, n: int, *, seed: int) -> list[Question]:
-    rng = random.Random(f"{seed} {kind}")
+def of_kind(data: QuestionData, kind: Kind, make: Maker, n: int, *, rng: str) -> list[Question]:
+    """So many questions that a maker draws, each text once.
+
+    Args:
+        data: What they are about.
+        kind: What they are called.
+        make: Draws one, or None where the draw makes no good one.
+        n: How many.
+        rng: Seeds the draws.
+
+    Raises:
+        ValueError: There are not so many.
+    """
+    random_ = random.Random(rng)
     found: dict[str, Question] = {}
     for _ in range(_DRAWS + 500 * n):
-        draft = MAKERS[kind](data, rng)
+        draft = make(data, random_)
         if draft is not None and draft.text not in found and _belongs(data, draft):
             name = f"{kind}-{text_digest(draft.text)[:8]}"
             found[draft.text] = Question(

@@ -289,3 +289,24 @@ TRAINING = Words(
     noise=0.25,
 )  # fmt: skip
 """For training and its development split."""
+
+MORE_TABLES = {
+    "k_vrh": Wording("elasticity", TRAINING.properties["k_vrh"].phrases, material_only=False),
+    "g_vrh": Wording("elasticity", ("shear modulus", "VRH shear modulus", "G_VRH", "rigidity",
+                                    "modulus of rigidity"), material_only=False),
+    "n": Wording("dielectric", TRAINING.properties["n"].phrases, material_only=False),
+    "band_gap": Wording("electronic_structure", TRAINING.properties["band_gap"].phrases[:6],
+                        material_only=False),
+}  # fmt: skip
+"""Properties that many formulas have in a table and not as materials."""
+
+UNKNOWN = (
+    "melting point", "boiling point", "price", "thermal conductivity", "hardness", "colour",
+    "electrical resistivity", "Debye temperature", "toxicity", "solubility in water", "viscosity",
+    "critical temperature", "Curie temperature", "superconducting transition temperature",
+    "heat capacity", "thermal expansion", "electron mobility", "hole mobility", "work function",
+    "fracture toughness", "ionic conductivity", "Seebeck coefficient", "vapour pressure",
+    "diffusion coefficient", "surface energy", "abundance", "half-life", "CAS number",
+    "exciton binding energy", "effective mass", "speed of sound", "lattice thermal conductivity",
+)  # fmt: skip
+"""Properties that no tool has."""

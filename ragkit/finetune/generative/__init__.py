@@ -8,14 +8,10 @@ from ragkit.finetune.generative.corpusbrain import (
     PretrainOptions,
     pretraining_pairs,
 )
-from ragkit.finetune.generative.recipe import (
-    FixedTargets,
-    GenerativeOptions,
-    Targets,
-    train_generative,
-)
+from ragkit.finetune.generative.recipe import GenerativeOptions, train_generative
 from ragkit.finetune.generative.targets import Pair, Passage, SpanTargets, TargetOptions
 from ragkit.finetune.generative.ugr import MixedTargets
+from ragkit.finetune.supervised import FixedTargets, Targets
 
 __all__ = [
     "CorpusBrainTargets",

@@ -39,8 +39,8 @@ import numpy as np
 
 from ragkit.digests import text_digest
 from ragkit.errors import DatasetError
-from ragkit.finetune.generative.recipe import FixedTargets
 from ragkit.finetune.sequences import Example
+from ragkit.finetune.supervised import FixedTargets
 from ragkit.llms.beams import BeamModel
 from ragkit.losses import report
 from ragkit.retrievers.rows import Ngram, RowFormat, prompt_for

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from ragkit import models
 from ragkit.digests import text_digest
 from ragkit.errors import ModelError, require
-from ragkit.finetune.generative.recipe import Targets
 from ragkit.finetune.sequences import Example
+from ragkit.finetune.supervised import Targets
 from ragkit.llms.local import _no_progress_bars
 from ragkit.losses import report
 from ragkit.types import Loss

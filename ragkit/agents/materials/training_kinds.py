@@ -1,0 +1,107 @@
+"""Questions that only training has: what the benchmark's twelve kinds leave out, and users ask."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+from ragkit.agents.materials.question_data import QuestionData
+from ragkit.agents.materials.question_kinds import Draft, Maker, choose_property, pick, search
+from ragkit.agents.materials.question_types import KINDS, Kind, Plan, Question, Truth, row
+from ragkit.agents.materials.questions import generate, of_kind
+from ragkit.agents.materials.training_words import MORE_TABLES, TRAINING, UNKNOWN
+from ragkit.evaluation.splits import Split
+
+_WEIGHTS = {"lookup": 3, "misspelt": 2, "missing": 2, "ambiguous": 2}  # of the others one each
+
+
+def training_questions(
+    snapshot_path: str | Path, n: int, *, seed: int = 0, split: Split = "train"
+) -> list[Question]:
+    """About so many questions of all kinds, in random order.
+
+    Args:
+        snapshot_path: See `generate`.
+        n: How many.
+        seed: Draws other questions.
+        split: "train" or "dev".
+
+    Raises:
+        ValueError: The snapshot does not hold so many.
+    """
+    shares = {kind: _WEIGHTS.get(kind, 1) for kind in KINDS}
+    each = n / (sum(shares.values()) + len(_EXTRA))
+    found: list[Question] = []
+    for kind, share in shares.items():
+        many = max(1, round(each * share))
+        found += generate(snapshot_path, many, seed=seed, split=split, kinds=[kind], words=TRAINING)
+    data = QuestionData(snapshot_path, split, TRAINING)
+    for name, (kind, make) in _EXTRA.items():
+        found += of_kind(data, kind, make, max(1, round(each)), rng=f"{seed} {name}")
+    random.Random(seed).shuffle(found)
+    return found
+
+
+def in_tables(data: QuestionData, rng: random.Random) -> Draft | None:
+    """A property that materials of other formulas have, and this one in a table only."""
+    name = rng.choice(list(MORE_TABLES))
+    wording = MORE_TABLES[name]
+    keys = data.table_pool.get(name)
+    if not keys:
+        return None
+    key = rng.choice(keys)
+    values = data.of_formula[key, name]
+    if key in data.ids or any(value.material_id for value in values):
+        return None
+    formula = re.sub(r"(?<=[A-Za-z])1(?![0-9])", "", values[0].formula)  # the tables write Sc1N1
+    if len(formula) > 30:  # an alloy's composition
+        return None
+    phrase = rng.choice(wording.phrases)
+    text = pick(data, rng, "lookup", name=phrase, subject=formula)
+    requests = {wording.tool: text, "formula_tables": f"{text} Look in the tables."}
+    calls = [
+        search(place, request, formula=formula, fields=name) for place, request in requests.items()
+    ]
+    facts = tuple(dict.fromkeys(value.fact for value in values))
+    return Draft(text, Truth((facts,)), Plan(tuple(calls), (row(1, name),)), frozenset({key}))
+
+
+def two_properties(data: QuestionData, rng: random.Random) -> Draft | None:
+    """Two properties of one material that one tool has."""
+    first, wording, phrase = choose_property(data, rng, list(data.words.properties))
+    others = [
+        name for name, each in data.words.properties.items()
+        if each.tool == wording.tool and name != first
+    ]  # fmt: skip
+    keys = data.material_pool.get(first)
+    if not others or not keys:
+        return None
+    second, key = rng.choice(others), rng.choice(keys)
+    held = [
+        tuple(dict.fromkeys(value.fact for value in data.of_formula.get((key, name), ())))
+        for name in (first, second)
+    ]
+    formula = data.formula_of(key)
+    other = rng.choice(data.words.properties[second].phrases)
+    text = pick(data, rng, "lookup", name=f"{phrase} and the {other}", subject=formula)
+    call = search(wording.tool, text, formula=formula, fields=f"{first},{second}")
+    if not all(held) or len(data.ids[key]) > 1:
+        return None
+    plan = Plan((call,), (row(0, first), row(0, second)))
+    return Draft(text, Truth(tuple(held)), plan, frozenset({key}))
+
+
+def unknown_property(data: QuestionData, rng: random.Random) -> Draft | None:
+    """A property that no tool has."""
+    key = rng.choice(data.pool)
+    formula = data.formula_of(key)
+    text = pick(data, rng, "missing", name=rng.choice(UNKNOWN), subject=formula)
+    return Draft(text, Truth(refusal="not_held"), Plan(refusal="not_held"), frozenset({key}))
+
+
+_EXTRA: dict[str, tuple[Kind, Maker]] = {
+    "in tables": ("lookup", in_tables),
+    "two properties": ("lookup", two_properties),
+    "unknown property": ("missing", unknown_property),
+}

@@ -1,0 +1,329 @@
+"""Demonstrations are right runs, learned as they are written; an adapter knows its prompts."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from tiny_models import torch, transformers
+
+from ragkit import losses
+from ragkit.agents.definition import AgentOptions, load_agent, load_definition
+from ragkit.agents.demonstrations import Recorder, in_order, read_actions
+from ragkit.agents.materials.perfect import PerfectPlanner
+from ragkit.agents.materials.question_data import QuestionData
+from ragkit.agents.materials.question_kinds import pick
+from ragkit.agents.materials.question_types import KINDS
+from ragkit.agents.materials.question_words import BENCHMARK
+from ragkit.agents.materials.questions import generate
+from ragkit.agents.materials.scoring import judge
+from ragkit.agents.materials.snapshot import default_path
+from ragkit.agents.materials.training_kinds import training_questions
+from ragkit.agents.materials.training_words import TRAINING, UNKNOWN
+from ragkit.agents.planner import LLMPlanner, action_schema, name_tools, system_prompt
+from ragkit.agents.steps import Action
+from ragkit.agents.trained import trained_planner, why_not_trained
+from ragkit.agents.training import AgentTraining, Lessons, demonstrations, train_agent
+from ragkit.digests import text_digest
+from ragkit.errors import ModelError, RagkitError
+from ragkit.evaluation.splits import split_of
+from ragkit.finetune import LoraOptions, TrainOptions
+from ragkit.finetune.synth import Dialogue, DialogueTargets, dialogue_tokens
+from ragkit.llms.constrain import JsonConstraint, vocabulary
+from ragkit.llms.local import LocalLLM
+from ragkit.types import Message
+
+MATERIALS = load_definition("materials")
+ROLE = MATERIALS.prompts["short"]
+TINY = Lessons(n_questions=20, seed=3)
+
+
+@pytest.fixture(scope="module")
+def questions():
+    return training_questions(default_path(), 60, seed=1)
+
+
+@pytest.fixture(scope="module")
+def recorded(questions):
+    """The dialogues of all questions, alone and as a team."""
+    found = {}
+    for team in (False, True):
+        recorder = Recorder(PerfectPlanner(questions), ROLE)
+        agent = load_agent("materials", AgentOptions(llm=recorder, team=team))
+        verdicts = [judge(question, agent.run(question.text)) for question in questions]
+        assert [v.why for v in verdicts] == [""] * len(questions)
+        found[team] = recorder.dialogues
+    return found
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A tiny model with SmolLM2's tokenizer and chat template."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = LocalLLM("smollm2").tokenizer
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=2048,
+        eos_token_id=tokenizer.eos_token_id, bos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+# --- the questions
+
+
+def test_training_questions_are_of_all_kinds_and_of_their_split(questions):
+    kinds = Counter(question.kind for question in questions)
+    assert set(kinds) == set(KINDS)
+    assert len(questions) == pytest.approx(60, abs=15)
+    for question in questions:
+        assert all(split_of(key) == "train" for key in question.materials), question.text
+        assert not question.materials & TRAINING.held_out
+
+
+def test_training_and_benchmark_share_no_phrasing():
+    for kind, phrasings in BENCHMARK.phrasings.items():
+        assert not set(phrasings) & set(TRAINING.phrasings[kind]), kind
+    assert not set(BENCHMARK.classes) & set(TRAINING.classes)
+    for sign, conditions in BENCHMARK.conditions.items():
+        assert not set(conditions) & set(TRAINING.conditions[sign])
+
+
+def test_training_wordings_fill_every_slot_that_the_benchmark_fills():
+    data = QuestionData(default_path(), "train", replace(TRAINING, noise=0.0))
+
+    def slots(phrasing):
+        return {part.split("}")[0] for part in phrasing.split("{")[1:]}
+
+    for kind, phrasings in BENCHMARK.phrasings.items():
+        if kind in ("ambiguous", "irrelevant"):
+            continue
+        for wanted in map(slots, phrasings):
+            values = {name: f"<{name}>" for name in wanted}
+            text = pick(data, random.Random(0), kind, **values)
+            assert all(value in text for value in values.values()), (kind, wanted)
+
+
+def test_unknown_properties_are_none_that_a_tool_has():
+    known = {phrase for each in TRAINING.properties.values() for phrase in each.phrases}
+    known |= {phrase for each in TRAINING.measured.values() for phrase in each.phrases}
+    assert not known & set(UNKNOWN)
+
+
+def test_the_benchmarks_questions_are_those_that_were_measured():
+    texts = [question.text for question in generate(default_path(), 10)]
+    assert len(texts) == 120
+    assert text_digest("\n".join(texts)) == "14ead1258a24c879333a41b869dea295"
+
+
+# --- the dialogues
+
+
+def test_a_dialogue_shows_what_a_model_would_be_shown_and_ends_with_an_action(recorded):
+    for team, dialogues in recorded.items():
+        assert (len({each.system for each in dialogues}) > 1) == team
+        for each in dialogues:
+            roles = [message.role for message in each.messages]
+            assert roles[:2] == ["system", "user"]
+            assert roles[-1] == "assistant"
+            assert read_actions(each)[-1]["name"] in ("answer", "refuse")
+
+
+def test_actions_are_written_in_the_order_that_the_grammar_has(recorded):
+    tools = {tool.name: tool for tool in load_agent("materials").offered}
+    for each in recorded[False]:
+        for action in read_actions(each):
+            if action["name"] in tools:
+                named = list(tools[action["name"]].parameters()["properties"])
+                places = [named.index(name) for name in action["arguments"]]
+                assert places == sorted(places)
+
+
+@pytest.mark.parametrize("team", [False, True])
+def test_what_is_learned_is_what_decoding_would_write(recorded, tiny, team):
+    """The tokens under the grammar, forced ones too, are those of the training example."""
+    llm = LocalLLM(str(tiny))
+    known = vocabulary(llm.tokenizer, llm.vocab_size)
+    options = AgentOptions(llm=Recorder(PerfectPlanner([]), ROLE), team=team)
+    agent = load_agent("materials", options)
+    by_prompt = {system_prompt(ROLE, agent.offered, "short"): agent.offered}
+    checked = 0
+    for dialogue in recorded[team][:40]:
+        if dialogue.system not in by_prompt:
+            continue
+        first = next(m.content for m in dialogue.messages if m.role == "assistant")
+        state = _first_state(agent)
+        schema = action_schema(state.live, state.ledger, thought=False)
+        constraint = JsonConstraint(known, schema, llm.vocab_size)
+        expected = llm.tokenizer.encode(first, add_special_tokens=False)
+        written = []
+        while not constraint.finished:
+            forced = constraint.forced()
+            if forced:
+                written += forced
+                continue
+            token = expected[len(written)]
+            assert constraint.allowed()[token], (first, llm.tokenizer.decode(written))
+            constraint.accept([token])
+            written.append(token)
+        assert written == expected
+        checked += 1
+    assert checked > 10
+
+
+def _first_state(agent):
+    seen = []
+
+    class Spy:
+        name = "spy"
+
+        def begin(self):
+            return self
+
+        def next(self, state):
+            seen.append(state)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replace(agent, planner=Spy()).run("?")
+    return seen[0]
+
+
+def test_in_order_keeps_arguments_that_the_schema_does_not_know(recorded):
+    agent = load_agent("materials")
+    state = _first_state(agent)
+    action = Action("search_summary", {"limit": 1, "odd": 2, "formula": "GaAs"})
+    assert list(in_order(action, state).arguments) == ["formula", "limit", "odd"]
+
+
+def test_dialogue_tokens_learn_the_assistants_turns_and_nothing_else(recorded, tiny):
+    llm = LocalLLM(str(tiny))
+    for each in recorded[False][:10]:
+        system, tokens, learned = dialogue_tokens(llm, each)
+        whole = llm.tokens(each.messages, reply=False)
+        assert whole[: len(system) + len(tokens)] == system + tokens
+        said = [token for token, flag in zip(tokens, learned, strict=True) if flag]
+        written = "".join(m.content + "<|im_end|>" for m in each.messages if m.role == "assistant")
+        assert llm.tokenizer.decode(said) == written
+        assert learned[-1]
+
+
+def test_targets_hold_every_dialogue_once_an_epoch_and_share_prompts(recorded, tiny):
+    llm = LocalLLM(str(tiny))
+    with losses.collect():
+        targets = DialogueTargets(llm, recorded[False], seed=2)
+    epochs = [targets.epoch(n) for n in (0, 0, 1)]
+    assert epochs[0] == epochs[1]
+    assert epochs[0] != epochs[2]
+    for epoch in epochs:
+        assert sum(len(each.targets) for each in epoch) == len(targets)
+        assert all(each.n_tokens <= 1024 for each in epoch)
+    parts = [dialogue_tokens(llm, each) for each in recorded[False]]
+    assert targets.n_tokens < 0.8 * sum(len(system) + len(tokens) for system, tokens, _ in parts)
+
+
+def test_targets_when_all_dialogues_are_too_long_say_so(recorded, tiny):
+    with losses.collect() as lost, pytest.raises(ValueError, match="none of 60 dialogues is left"):
+        DialogueTargets(LocalLLM(str(tiny)), recorded[False][:60], max_tokens=50)
+    assert lost[0].lost == "60"
+
+
+@pytest.mark.parametrize("roles", [[], ["user", "assistant"], ["system", "user"]])
+def test_a_dialogue_of_other_roles_is_refused(roles):
+    with pytest.raises(ValueError, match="expected a system message first"):
+        Dialogue(tuple(Message(role, "x") for role in roles))
+
+
+# --- prompts and training
+
+
+def test_name_tools_groups_those_with_the_same_arguments():
+    text = name_tools(load_agent("materials").offered)
+    assert "search_summary, search_thermo" in text
+    assert "compare, average: rows" in text
+    assert len(text.splitlines()) < 20
+
+
+def test_demonstrations_are_kept_and_made_anew_for_other_lessons(tmp_path):
+    file = tmp_path / "train.jsonl"
+    made = demonstrations(MATERIALS, TINY, file, "train")
+    before = file.read_bytes()
+    assert demonstrations(MATERIALS, TINY, file, "train") == made
+    assert file.read_bytes() == before
+    other = demonstrations(MATERIALS, replace(TINY, seed=4), file, "train")
+    assert other != made
+    assert json.loads(file.read_text().splitlines()[0]) != json.loads(before.splitlines()[0])
+
+
+def test_first_share_cuts_dialogues_after_their_first_action(tmp_path):
+    whole = demonstrations(MATERIALS, replace(TINY, first_share=0.0), tmp_path / "a", "train")
+    first = demonstrations(MATERIALS, replace(TINY, first_share=1.0), tmp_path / "b", "train")
+    assert [each.messages[:3] for each in whole] == [each.messages for each in first]
+
+
+@pytest.mark.parametrize("wrong", [{"n_questions": 3}, {"first_share": 1.5}, {"team_share": -1}])
+def test_lessons_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match="expected at least 20"):
+        Lessons(**wrong)
+
+
+def test_an_agent_without_materials_cannot_be_trained(tmp_path):
+    other = MATERIALS.model_copy(update={"toolkits": ["calculator"]})
+    with pytest.raises(RagkitError, match="questions are known for the materials tools only"):
+        demonstrations(other, TINY, tmp_path / "x", "train")
+
+
+def test_training_when_stopped_goes_on_and_its_adapter_plans(tmp_path, tiny):
+    how = AgentTraining(
+        TrainOptions(max_tokens=6_000, batch_tokens=2048, learning_rate=1e-2, warmup_tokens=0,
+                     checkpoint_seconds=0),
+        LoraOptions(rank=4), TINY, n_dev=20, base=str(tiny),
+    )  # fmt: skip
+
+    def stop(now):
+        if now.tokens > 2_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_agent("materials", tmp_path, how, on_progress=stop)
+    seen = []
+    report = train_agent(
+        "materials", tmp_path, how, on_progress=lambda now: seen.append(now.tokens)
+    )
+    assert seen[0] > 2_000
+    assert report.stopped == "budget"
+    adapter = tmp_path / "adapter"
+    about = json.loads((adapter / "ragkit.json").read_text())
+    assert (about["task"], about["agent"]) == ("agent", "materials")
+    agent = load_agent("materials")
+    assert text_digest(system_prompt(ROLE, agent.offered, "short")) in about["prompts"]
+    planner = trained_planner(MATERIALS, adapter)
+    run = replace(agent, planner=planner, limits=replace(agent.limits, max_steps=2)).run("Hi?")
+    assert run.usage.completion_tokens > 0
+    changed = replace(agent, planner=planner, permissions={"element": "deny"})
+    with pytest.raises(ModelError, match="trained with other tools"):
+        changed.run("Hi?")
+    other = MATERIALS.model_copy(update={"name": "sales"})
+    with pytest.raises(ModelError, match="trained for the agent 'materials', not for 'sales'"):
+        trained_planner(other, adapter)
+
+
+def test_a_short_planner_without_known_prompts_takes_any(tiny):
+    agent = load_agent("materials")
+    planner = LLMPlanner(LocalLLM(str(tiny)), ROLE, "short")
+    limits = replace(agent.limits, max_steps=1)
+    run = replace(agent, planner=planner, limits=limits).run("Which is it?")
+    assert run.final.exit_reason in ("max_steps", "refused", "answered")
+
+
+def test_why_not_trained_says_what_is_missing(tmp_path):
+    bare = MATERIALS.model_copy(update={"folder": tmp_path})
+    assert why_not_trained(bare, load_agent("materials").offered) == "it has no adapter"
+    (tmp_path / "materials" / "adapter").mkdir(parents=True)
+    assert "holds no adapter of ragkit's" in why_not_trained(bare, load_agent("materials").offered)
