@@ -17,15 +17,18 @@ from ragkit.agents.react import Approve, ReAct
 from ragkit.agents.steps import Limits
 from ragkit.agents.team import Assistant, team_tools
 from ragkit.agents.tools import Permission, Tool
+from ragkit.agents.trained import trained_planner, why_not_trained
 from ragkit.digests import text_digest
-from ragkit.errors import RagkitError
+from ragkit.errors import ModelError, RagkitError
+from ragkit.losses import report
 from ragkit.recipes import roots
+from ragkit.types import Loss
 
 if TYPE_CHECKING:
     from ragkit.collection import Collection
     from ragkit.types import LLM
 
-RULES = "rules"
+RULES, TRAINED = "rules", "trained"
 
 
 class AssistantDefinition(BaseModel):
@@ -44,7 +47,8 @@ class AgentDefinition(BaseModel):
         name: What it is called.
         about: One sentence.
         toolkits: Where its tools come from: "materials", "calculator", "library", "sql".
-        llm: The default planner: "rules" (no language model) or a model's name.
+        llm: The default planner: "rules" (no language model), "trained" (the agent's adapter where
+            it can be used, and else the rules) or a model's name.
         backend: Of the materials toolkit: "snapshot" or "live".
         limits: See `ragkit.agents.steps.Limits`.
         permissions: By tool name: "allow", "ask" or "deny".
@@ -74,7 +78,7 @@ class AgentOptions:
     """What may be said otherwise when an agent is loaded; None takes the definition's word.
 
     Attributes:
-        llm: "rules", a model's name, or a model or planner itself.
+        llm: "rules", "trained", a model's name, or a model or planner itself.
         backend: Of the materials toolkit.
         collection: Of the library toolkit.
         team: A supervisor with assistants instead of one agent with all tools.
@@ -147,7 +151,7 @@ def load_agent(name: str | Path, options: AgentOptions | None = None) -> ReAct:
     options = options or AgentOptions()
     definition = load_definition(name)
     tools, related = _toolkits(definition, options)
-    planner = _planner(definition, options)
+    planner = _planner(definition, options, tools)
     agent = ReAct(
         planner,
         tools,
@@ -186,10 +190,20 @@ def _limits(definition: AgentDefinition, options: AgentOptions) -> Limits:
     return Limits(**given)  # type: ignore[arg-type]
 
 
-def _planner(definition: AgentDefinition, options: AgentOptions) -> LLM | Planner:
+def _planner(
+    definition: AgentDefinition, options: AgentOptions, tools: Sequence[Tool]
+) -> LLM | Planner:
     named = options.llm if options.llm is not None else definition.llm
     if not isinstance(named, str):
         return named
+    if named == TRAINED:
+        reason = why_not_trained(definition, tools)
+        if not reason:
+            return trained_planner(definition)
+        if options.llm is not None:
+            raise ModelError(f"the agent {definition.name!r} has no trained planner here: {reason}")
+        report(Loss("agent", "the trained planner", "its answers", "the rules plan", reason))
+        named = RULES
     if named != RULES:
         from ragkit.llms import load_llm
 

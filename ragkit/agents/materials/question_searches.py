@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 
+from ragkit.agents.materials.names import ELEMENTS
 from ragkit.agents.materials.question_data import QuestionData, Value, reduced_or_none
 from ragkit.agents.materials.question_kinds import (
     NUMERIC,
@@ -67,6 +68,10 @@ def _group(
         mixed = elements[0] != "O" and any("O" in value.elements for value in values)
         if not mixed:
             return f"{FAMILIES[elements[0]]}s"
+    if data.words.spoken and rng.random() < data.words.spoken:
+        names = [ELEMENTS[each] for each in elements]
+        one = f"{names[0]} compounds"
+        return one if len(names) == 1 else f"compounds of {' and '.join(names)}"
     return rng.choice(data.words.classes).format(elements=" and ".join(elements))
 
 

@@ -218,6 +218,7 @@ class Words:
         fillers: What questions that have nothing to do with materials are about.
         counting: What shows that a phrasing about polymorphs asks for their number.
         held_out: Reduced formulas that are not asked about.
+        spoken: The share of groups that are called by their element's name: "tin compounds".
         noise: The share of phrasings that are written carelessly; see `careless`.
     """
 
@@ -229,6 +230,7 @@ class Words:
     fillers: Mapping[str, str]
     counting: tuple[str, ...] = ("How many",)
     held_out: frozenset[str] = frozenset()
+    spoken: float = 0.0
     noise: float = 0.0
 
 

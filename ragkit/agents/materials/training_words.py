@@ -286,6 +286,7 @@ TRAINING = Words(
     fillers=_FILLERS,
     counting=("How many", "how many", "ount the", "number of different"),
     held_out=frozenset(reduced(formula) for formula in _FIGURE_3.split()),
+    spoken=0.25,
     noise=0.25,
 )  # fmt: skip
 """For training and its development split."""
