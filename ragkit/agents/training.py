@@ -25,6 +25,7 @@ from ragkit.digests import file_digest, text_digest
 from ragkit.durable import replace_text
 from ragkit.errors import RagkitError
 from ragkit.evaluation.splits import Split
+from ragkit.finetune.general import replayed
 from ragkit.finetune.loop import TrainOptions, TrainProgress, TrainReport
 from ragkit.finetune.lora import LoraOptions
 from ragkit.finetune.supervised import AdapterOptions, train_adapter
@@ -35,6 +36,7 @@ from ragkit.types import Loss, Message
 if TYPE_CHECKING:
     pass
 
+_REPLAYS = 3  # how often each plain answer of its own is learned in an epoch
 OnDemonstration = Callable[[int, int], None]
 """(questions done, questions in all)."""
 
@@ -115,7 +117,8 @@ def train_agent(
     learned = demonstrations(definition, lessons, folder / "train.jsonl", "train", on_demonstration)
     held = demonstrations(definition, dev_lessons, folder / "dev.jsonl", "dev", on_demonstration)
     llm = LocalLLM(options.base)
-    targets = DialogueTargets(llm, learned, seed=options.train.seed)
+    plain = _kept(folder / "replay.jsonl", options.base, lambda: replayed(llm)) * _REPLAYS
+    targets = DialogueTargets(llm, [*learned, *plain], seed=options.train.seed)
     dev = DialogueTargets(llm, held).epoch(0)
     about = {
         "task": TASK,
@@ -146,9 +149,12 @@ def demonstrations(
         RagkitError: No questions are known for the agent, or it has no short prompt.
     """
     key = text_digest(repr((lessons, split, definition.model_dump(), file_digest(default_path()))))
-    kept = _read(file, key)
-    if kept is not None:
-        return kept
+    return _kept(file, key, lambda: _demonstrated(definition, lessons, split, on_demonstration))
+
+
+def _demonstrated(
+    definition: AgentDefinition, lessons: Lessons, split: Split, on_demonstration: OnDemonstration
+) -> list[Dialogue]:
     if "materials" not in definition.toolkits or SECTION not in definition.prompts:
         raise RagkitError(
             f"the agent {definition.name!r} cannot be trained: questions are known for the "
@@ -168,9 +174,7 @@ def demonstrations(
         what = f"{n_wrong} demonstrations that do not end right"
         report(Loss("training", what, str(n_wrong), str(len(questions) - n_wrong), "left out"))
     draws = random.Random(lessons.seed)
-    cut = [_first_action(each) if draws.random() < lessons.first_share else each for each in found]
-    _write(file, key, cut)
-    return cut
+    return [_first_action(each) if draws.random() < lessons.first_share else each for each in found]
 
 
 def _runs(
@@ -192,6 +196,15 @@ def _runs(
 def _first_action(dialogue: Dialogue) -> Dialogue:
     roles = [message.role for message in dialogue.messages]
     return Dialogue(dialogue.messages[: roles.index("assistant") + 1], dialogue.task)
+
+
+def _kept(file: Path, key: str, make: Callable[[], list[Dialogue]]) -> list[Dialogue]:
+    """The file's dialogues if they were made for this key; else they are made and written."""
+    found = _read(file, key)
+    if found is None:
+        found = make()
+        _write(file, key, found)
+    return found
 
 
 def _write(file: Path, key: str, dialogues: Iterable[Dialogue]) -> None:

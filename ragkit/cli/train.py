@@ -116,6 +116,59 @@ def generative(
         note(f"search with it: ragkit search … --retriever ngram --adapter {adapter}")
 
 
+@app.command()
+def agent(
+    name: Annotated[str, typer.Argument(help="The agent: materials.")],
+    to: Annotated[
+        Path, typer.Option(help="Folder for demonstrations, checkpoints and adapter.")
+    ] = Path("training"),
+    tokens: Annotated[float, typer.Option(min=1, help="The budget, in tokens read.")] = 1e6,
+    questions: Annotated[int, typer.Option(min=20, help="To demonstrate.")] = 6000,
+    held_out: Annotated[int, typer.Option(min=2, help="To test on, each kind alike.")] = 120,
+    rank: Annotated[int, typer.Option(min=1, max=256, help="Of the adapter (LoRA).")] = 16,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Teach SmolLM2 to plan an agent's runs, and test whether it gained.
+
+    Demonstrations are made from the agent's own data and tools. The adapter that comes of it is
+    promoted only with a significant gain on questions that training never saw and no loss on a
+    general set; then it lies in FOLDER/adapter with its card. Interrupted or killed, the same
+    command goes on.
+    """
+    from ragkit.agents.promotion import promote
+    from ragkit.agents.training import AgentTraining, Lessons, train_agent
+    from ragkit.finetune import LoraOptions, TrainOptions
+
+    if not math.isfinite(tokens):
+        raise typer.BadParameter(f"--tokens is {tokens}; expected a number of tokens")
+    budget = int(tokens)
+    how = TrainOptions(
+        max_tokens=budget,
+        batch_tokens=2048,
+        learning_rate=1e-3,
+        warmup_tokens=min(20_000, budget // 10),
+        evaluate_tokens=max(1, budget // _EVALUATIONS),
+        seed=seed,
+    )
+    options = AgentTraining(how, LoraOptions(rank=rank), Lessons(questions, seed=seed))
+    with collect() as losses, resumable(to):
+        with _counter("demonstrations", quiet=quiet) as count, _progress(quiet=quiet) as show:
+            report = train_agent(name, to, options, on_demonstration=count, on_progress=show)
+        with _counter("questions", quiet=quiet) as count:
+            gate = promote(name, to, n_questions=held_out, on_question=count)
+    print_losses(losses)
+    if as_json:
+        print_json({**asdict(report), "gate": gate, "losses": losses})
+        raise typer.Exit(0 if gate.promoted else 1)
+    out(f"{report.tokens:,} tokens in {report.steps} steps, {report.seconds:.0f} s")
+    out(f"{'promoted' if gate.promoted else 'not promoted'}: {gate.why}")
+    if not gate.promoted:
+        raise typer.Exit(1)
+    out(f"adapter: {to / 'adapter'}; put it into agents/{name}/adapter to make it the default")
+
+
 def _own_folder(collection: Path) -> Path:
     """The folder for training inside a collection.
 
@@ -157,6 +210,20 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[TrainProgress], None]]:
         yield lambda now: bar.update(
             task, description=_said(now), completed=now.tokens, total=now.max_tokens
         )
+
+
+@contextmanager
+def _counter(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A line now and then: how many of how many."""
+    shown = time.monotonic()
+
+    def count(done: int, total: int) -> None:
+        nonlocal shown
+        if not quiet and time.monotonic() - shown > 10:
+            shown = time.monotonic()
+            note(f"{done:,} of {total:,} {what}")
+
+    yield count
 
 
 def _said(now: TrainProgress) -> str:

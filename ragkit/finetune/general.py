@@ -1,0 +1,172 @@
+"""Plain questions and requests, to see whether training for one task cost a model anything else.
+
+Small models get a part of them right: what counts is the difference that training makes. A model's
+own answers to `REPLAY` can be mixed into what it learns, so that it keeps them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ragkit.finetune.synth import Dialogue
+from ragkit.types import ChatOptions, Message
+
+if TYPE_CHECKING:
+    from ragkit.types import LLM
+
+SYSTEM = "You are a helpful assistant."
+_REPLY = ChatOptions(max_tokens=40)
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A request whose reply can be checked.
+
+    Attributes:
+        text: What is asked.
+        pattern: What a right reply holds, a regular expression in any case.
+    """
+
+    text: str
+    pattern: str
+
+
+def _pairs(lines: str) -> tuple[Plain, ...]:
+    parts = [line.strip().rsplit(" => ", 1) for line in lines.strip().splitlines()]
+    return tuple(Plain(text, pattern) for text, pattern in parts)
+
+
+GENERAL = _pairs(r"""
+    What is the capital of France? => paris
+    What is the capital of Japan? => tokyo
+    What is the capital of Germany? => berlin
+    What is the capital of Spain? => madrid
+    What is the largest planet in our solar system? => jupiter
+    Which planet is closest to the sun? => mercury
+    How many days are in a week? => seven|7
+    How many months are in a year? => twelve|12
+    What colour do you get from blue and yellow? => green
+    What is the opposite of hot? => cold
+    What is the opposite of up? => down
+    What do bees make? => honey
+    What is frozen water called? => ice
+    Which animal barks? => dog
+    How many legs does a spider have? => eight|8
+    What is 2 + 3? => five|5
+    What is 10 - 4? => six|6
+    What is 3 times 3? => nine|9
+    Who wrote Romeo and Juliet? => shakespeare
+    In which country are the pyramids of Giza? => egypt
+    What gas do plants take in from the air? => carbon dioxide|co2
+    What is the largest ocean on Earth? => pacific
+    On which continent is Brazil? => south america
+    What is the first letter of the alphabet? => \ba\b
+    What is the plural of "mouse"? => mice
+    Is fire hot or cold? => hot
+    Which season comes after winter? => spring
+    What is the past tense of "go"? => went
+    How many sides does a triangle have? => three|3
+    Which metal is liquid at room temperature? => mercury
+    Answer with yes or no: is the sun a star? => ^\W*yes\b
+    Answer with yes or no: can a fish drive a car? => ^\W*no\b
+    Write the word "hello" three times. => hello\W+hello\W+hello
+    Name three fruits, separated by commas. => \w+, \w+,
+    Write a sentence that ends with a question mark. => \?
+    Write the numbers from one to five. => 1\D+2\D+3\D+4\D+5|one\W+two\W+three\W+four\W+five
+    Give a list of two colours, each on a line of its own that begins with a dash. => -.*\n+-
+    Reply with a single word: the colour of grass. => ^\W*green\W*$
+    Put the word apple in quotation marks. => ["'\u201c]apple
+    Write today's greeting in capital letters: good morning. => GOOD MORNING
+""")
+
+REPLAY = tuple(
+    line.strip()
+    for line in """
+    What is the capital of Italy?
+    What is the capital of Poland?
+    What is the capital of Canada?
+    What is the capital of Egypt?
+    What is the smallest planet?
+    How many hours are in a day?
+    How many minutes are in an hour?
+    What colour is the sky on a clear day?
+    What is the opposite of big?
+    What is the opposite of fast?
+    What do cows give?
+    What is a baby cat called?
+    Which animal says meow?
+    How many legs does a horse have?
+    What is 1 + 1?
+    What is 7 - 2?
+    What is 4 times 2?
+    Who painted the Mona Lisa?
+    In which country is the Eiffel Tower?
+    What do humans breathe in?
+    What is the longest river in the world?
+    On which continent is Kenya?
+    What is the last letter of the alphabet?
+    What is the plural of "child"?
+    Is ice hot or cold?
+    Which month comes after June?
+    What is the past tense of "see"?
+    How many wheels does a bicycle have?
+    Which bird cannot fly?
+    Answer with yes or no: is water wet?
+    Answer with yes or no: can a stone swim?
+    Write the word "tree" twice.
+    Name three animals, separated by commas.
+    Write a short sentence about the sea.
+    Count from one to three.
+    Give a list of two vegetables, each on a line of its own that begins with a dash.
+    Reply with a single word: the colour of snow.
+    Write a polite greeting.
+    Tell me a short joke.
+    Explain what a book is in one sentence.
+    What is a friend?
+    Why do we sleep?
+    How do birds fly?
+    What is music?
+    Give me one tip for learning a language.
+    Write a two-line poem about rain.
+    What is the meaning of the word "brave"?
+    Thank you for your help.
+    Hello!
+    Describe a cat in one sentence.
+    """.strip().splitlines()
+)  # fmt: skip
+
+
+def general_scores(
+    llm: LLM, questions: Sequence[Plain] = GENERAL, on_question: Callable[[], None] = lambda: None
+) -> list[float]:
+    """1 for each question whose reply (greedy, 40 tokens) holds what is right, else 0."""
+    found = []
+    for each in questions:
+        reply = llm.chat([_asked(each.text)], _REPLY)[0].text
+        found.append(
+            float(re.search(each.pattern, reply, re.IGNORECASE | re.MULTILINE) is not None)
+        )
+        on_question()
+    return found
+
+
+def replayed(llm: LLM, questions: Sequence[str] = REPLAY) -> list[Dialogue]:
+    """The model's own replies to plain questions, as dialogues to learn again.
+
+    After SELF-GUIDE (SYSTEMS B4), where the student writes its own training data.
+    """
+    found = []
+    for text in questions:
+        reply = llm.chat([_asked(text)], _REPLY)[0]
+        if (
+            reply.text.strip() and reply.finish_reason == "stop"
+        ):  # one that was cut off teaches that
+            found.append(Dialogue((*_asked(text), Message("assistant", reply.text)), "general"))
+    return found
+
+
+def _asked(text: str) -> list[Message]:
+    return [Message("system", SYSTEM), Message("user", text)]
