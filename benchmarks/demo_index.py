@@ -5,7 +5,8 @@
 Builds `indexes/demo` in a temporary folder and asks what `indexes/demo/questions.jsonl` asks.
 Success@k: a chunk of the right article is among the first k hits. An answer counts if the answer
 string stands in its text after SQuAD's normalisation. The reader gets five hits. Questions without
-an answer should be refused.
+an answer should be refused. p: success@1 of a trained model against the untrained one, paired
+permutation test.
 
 The questions were written together with the articles, some in the articles' words: the table shows
 that the index works, it does not compare methods.
@@ -25,6 +26,7 @@ from common import ROOT, holds, machine
 
 from ragkit import Collection, ExtractiveReader, load_embedder, load_recipe
 from ragkit.collection import RetrieverName
+from ragkit.evaluation.statistics import paired_permutation_test
 from ragkit.llms.beams import load_beam_model
 from ragkit.types import Retriever
 
@@ -66,8 +68,9 @@ def print_table(notes: Collection, questions: list[dict[str, Any]], adapter: Pat
     reader = ExtractiveReader(notes.embedder)
     print(
         f"\n| retriever | success@1 | success@{K} | answered right | refused without need "
-        f"| refused rightly | s a question |\n|---|---|---|---|---|---|---|"
+        f"| refused rightly | s a question | p |\n|---|---|---|---|---|---|---|---|"
     )
+    first: dict[str, list[float]] = {}
     for name, retriever in retrievers(notes, adapter):
         texts = [q["question"] for q in questions]
         retriever.retrieve(texts[:1], K)
@@ -91,6 +94,10 @@ def print_table(notes: Collection, questions: list[dict[str, Any]], adapter: Pat
             f"{rightly} of {n_hopeless}",
             f"{seconds:.3f}",
         ]
+        first[name] = [float(rank < 1) for rank in ranks]
+        base = first.get(name.replace(", trained", ", untrained"))
+        is_trained = name.endswith(", trained") and base is not None
+        cells.append(f"{paired_permutation_test(base, first[name]):.4f}" if is_trained else "")
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 

@@ -294,14 +294,20 @@ class _TorchBeams:
                 "shorten the prompt, or search for fewer tokens"
             )
         if list(parents) != list(range(len(self._last))):
-            rows = torch.tensor(list(parents), device=self._model.device)
-            self._cache.batch_select_indices(rows)
-            self.by_row = {name: _selected(value, rows) for name, value in self.by_row.items()}
-            self.mask = None if self.mask is None else self.mask[rows]
+            self._select(parents)
         if self.mask is not None:
             self.mask = torch.nn.functional.pad(self.mask, (0, 1), value=1)
         batch = torch.tensor([[token] for token in tokens], device=self._model.device)
         self._forward({self._name: batch})
+
+    def _select(self, parents: Sequence[int]) -> None:
+        """Every beam goes on from its parent's keys and values."""
+        import torch
+
+        rows = torch.tensor(list(parents), device=self._model.device)
+        self._cache.batch_select_indices(rows)
+        self.by_row = {name: _selected(value, rows) for name, value in self.by_row.items()}
+        self.mask = None if self.mask is None else self.mask[rows]
 
     def _forward(self, inputs: Mapping[str, Any]) -> None:
         import torch
