@@ -6,7 +6,8 @@
 The corpus is all 2,600 passages of litm_oracle_kv. Questions are split by their gold passage's id:
 70 % train the adapter, 10 % choose (early stopping, fusion weights), 20 % test. Fusion weights are
 fitted on the questions that choose, not on those that trained: an adapter knows its own questions.
-Every run is kept in the folder --to, so that the same command goes on after a stop. p is a paired
+Every run is kept in the folder --to, so that the same command goes on after a stop, and --only
+lets two processes share the work. p is a paired
 permutation test, Holm's correction, against the two-way hybrid.
 """
 
@@ -57,6 +58,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=float, default=1.2e6, help="the training budget")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--adapter", type=Path, help="default: the trained one in --to")
+    parser.add_argument(
+        "--only", help="make the runs of systems with this in their names, no table"
+    )
     parser.add_argument("--max-queries", type=int, help="of each split")
     parser.add_argument("--out", type=Path, help="default: results/<date>-generative.json")
     options = parser.parse_args()
@@ -101,7 +105,8 @@ def train(data: QASet, options: argparse.Namespace) -> None:
 def measure(data: QASet, options: argparse.Namespace) -> None:
     result = heading()
     collection = Collection(options.to / "litm.rag")
-    collection.add(list(data.passages))
+    if not (options.to / "litm.rag").exists():
+        collection.add(list(data.passages))
     adapter = options.adapter or options.to / "litm" / "adapter"
     questions = {"dev": {}, "test": {}}  # type: dict[str, dict[str, str]]
     for question in data.questions:
@@ -113,11 +118,15 @@ def measure(data: QASet, options: argparse.Namespace) -> None:
     qrels = {q.id: dict.fromkeys(q.gold, 1) for q in data.questions}
     runs: dict[str, dict[str, SystemRun]] = {"dev": {}, "test": {}}
     for name, retriever in systems(collection, adapter):
+        if options.only and options.only not in name:
+            continue
         for split in ("test", "dev") if name in PARTS else ("test",):
             file = options.to / "runs" / f"{split}-{name.replace(' ', '-').replace(',', '')}.jsonl"
             runs[split][name] = make_run(
                 name, retriever, questions[split], K, file=file, on_query=_shown(f"{name}, {split}")
             )
+    if options.only:
+        return
     test = {query: qrels[query] for query in questions["test"]}
     dev = {query: qrels[query] for query in questions["dev"]}
     fits = {

@@ -125,6 +125,10 @@ def replace_dtype(model):
 def test_adapter_changes_every_linear_layer_but_the_output(folders, name):
     base, adapter = folders[name]
     model, config = loaded(name, base), json.loads((adapter / "adapter_config.json").read_text())
+    assert (
+        config["base_model_name_or_path"]
+        == json.loads((adapter / "ragkit.json").read_text())["base"]
+    )
     before = numbers(model)
     adapters.merge(model, adapter)
     linear = {n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)} - {"lm_head"}

@@ -95,5 +95,8 @@ class Lora:
             save_tensors(small, temporary / "adapter_model.safetensors")
             if vectors is not None:
                 save_vectors(temporary, vectors)
-            self.model.peft_config["default"].save_pretrained(str(temporary))
+            config = self.model.peft_config["default"]
+            # The model's name: a path on this machine would say nothing elsewhere.
+            config.base_model_name_or_path = about.get("base", "")
+            config.save_pretrained(str(temporary))
             write_about(temporary, about)
