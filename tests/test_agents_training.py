@@ -11,6 +11,7 @@ import pytest
 from tiny_models import torch, transformers
 
 from ragkit import losses
+from ragkit.agents.corrections import Corrector
 from ragkit.agents.definition import AgentOptions, load_agent, load_definition
 from ragkit.agents.demonstrations import Recorder, in_order, read_actions
 from ragkit.agents.materials.perfect import PerfectPlanner
@@ -327,3 +328,40 @@ def test_why_not_trained_says_what_is_missing(tmp_path):
     assert why_not_trained(bare, load_agent("materials").offered) == "it has no adapter"
     (tmp_path / "materials" / "adapter").mkdir(parents=True)
     assert "holds no adapter of ragkit's" in why_not_trained(bare, load_agent("materials").offered)
+
+
+# --- corrections
+
+
+def test_corrections_are_a_students_wrong_samples_beside_the_right_action(tiny):
+    asked = training_questions(default_path(), 20, seed=5)[:3]
+    llm = LocalLLM(str(tiny))
+    corrector = Corrector(PerfectPlanner(asked), LLMPlanner(llm, ROLE, "short"), n_samples=2)
+    agent = load_agent("materials", AgentOptions(llm=corrector))
+    for question in asked:
+        assert judge(question, agent.run(question.text)).correct
+    assert corrector.n_steps >= len(asked)
+    assert corrector.n_steps < corrector.n_wrong <= 2 * corrector.n_steps  # random weights
+    assert len(corrector.pairs) <= corrector.n_wrong
+    for pair in corrector.pairs:
+        assert llm.tokenizer.decode(list(pair.prompt)).endswith("<|im_start|>assistant\n")
+        right, wrong = (json.loads(llm.tokenizer.decode(list(each)))["action"]
+                        for each in (pair.chosen, pair.rejected))  # fmt: skip
+        assert right != wrong
+
+
+def test_corrections_do_not_take_another_order_of_arguments_for_an_error(tiny, monkeypatch):
+    [question] = generate(default_path(), 1, kinds=["lookup"], split="train")
+
+    corrector = Corrector(
+        PerfectPlanner([question]), LLMPlanner(LocalLLM(str(tiny)), ROLE, "short")
+    )
+    agent = load_agent("materials", AgentOptions(llm=corrector))
+    state = _first_state(agent)
+    call = question.plan.calls[0]
+    given = dict(reversed(list(call.arguments.items())))
+    written = json.dumps({"action": {"name": call.tool, "arguments": given}})
+    right = json.dumps({"action": {"name": call.tool, "arguments": dict(call.arguments)}})
+    monkeypatch.setattr(Corrector, "_samples", lambda *_: [written])
+    corrector.correct(state, right)
+    assert (corrector.n_steps, corrector.n_wrong, corrector.pairs) == (1, 0, [])

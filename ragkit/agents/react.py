@@ -397,6 +397,11 @@ def _is_among(quantity: Quantity, rows: Sequence[object]) -> bool:
     return any(isinstance(row, Quantity) and bare(row) == bare(quantity) for row in rows)
 
 
+def same_call(one: Action, other: Action) -> bool:
+    """Whether two actions ask for the same, however their arguments are ordered."""
+    return _canonical(one) == _canonical(other)
+
+
 def _canonical(action: Action) -> str:
     given = {name: value for name, value in action.arguments.items() if value is not None}
     return json.dumps([action.tool, given], sort_keys=True, ensure_ascii=False, default=str)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragkit.durable import replaced
-from ragkit.errors import require
+from ragkit.errors import ModelError, require
 from ragkit.finetune.checkpoints import save_tensors
 from ragkit.finetune.soft_prompts import save_vectors
 from ragkit.llms.adapters import MAX_RANK, write_about
@@ -75,6 +75,26 @@ class Lora:
     def parameters(self) -> dict[str, torch.Tensor]:
         """What is trained, by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def load(self, folder: Path) -> None:
+        """Begin with an adapter's values, of the same size.
+
+        Raises:
+            ModelError: They are of another size or model, or cannot be read.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            given = load_file(folder / "adapter_model.safetensors")
+            own = self._peft.get_peft_model_state_dict(self.model, save_embedding_layers=False)
+            if {n: t.shape for n, t in given.items()} != {n: t.shape for n, t in own.items()}:
+                raise ValueError("its parts are others than this adapter's")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise ModelError(f"cannot go on with the adapter {str(folder)!r}: {error}") from error
+        self._peft.set_peft_model_state_dict(
+            self.model, {name: tensor.float() for name, tensor in given.items()}
+        )
 
     def save(
         self, folder: Path, about: Mapping[str, Any], vectors: torch.Tensor | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -137,21 +138,30 @@ def causal_loss(
         smoothing: See `TrainOptions.label_smoothing`.
         vectors: Gives the trained prompts' vectors, see `causal_logits`.
     """
-    import torch
-
-    # On the CPU the fused attention is half as fast as plain products where a mask is given.
-    module.set_attn_implementation("eager" if module.device.type == "cpu" else "sdpa")
+    autocast = prepare(module)
 
     def loss(batch: Batch) -> torch.Tensor:
         packs = batch.packs
         labels = np.concatenate([pack.labels for pack in packs])
-        # In bf16 the adapter's own products, too: its numbers stay float32.
-        half = module.dtype == torch.bfloat16
-        with torch.autocast(module.device.type, dtype=torch.bfloat16, enabled=half):
+        with autocast():
             logits = causal_logits(module, packs, vectors())
         return cross_entropy(logits, labels, smoothing)
 
     return loss
+
+
+def prepare(module: Any) -> Callable[[], AbstractContextManager[Any]]:
+    """Set a model's attention for packs; what is returned makes the context its passes run in.
+
+    On the CPU the fused attention is half as fast as plain products where a mask is given. Where a
+    model is in bf16 the adapter's products are, too; its numbers stay float32.
+    """
+    import torch
+
+    kind = module.device.type
+    module.set_attn_implementation("eager" if kind == "cpu" else "sdpa")
+    half = module.dtype == torch.bfloat16
+    return lambda: torch.autocast(kind, dtype=torch.bfloat16, enabled=half)
 
 
 def cross_entropy(logits: torch.Tensor, labels: Rows, smoothing: float = 0.0) -> torch.Tensor:

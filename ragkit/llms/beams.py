@@ -122,7 +122,7 @@ class CausalBeams(_Asked):
 
     def encode(self, text: str) -> list[int]:
         """See `BeamModel`."""
-        return self._llm._encode(text)
+        return self._llm.encode(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """See `BeamModel`."""

@@ -148,7 +148,8 @@ class LocalLLM:
                 f"the chat template of {self.name!r} refuses turns of the roles {roles}: {error}"
             ) from error
 
-    def _encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
+        """A text's tokens, without those that begin every text."""
         with self._tokenizing:
             return list(self.tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
@@ -312,7 +313,7 @@ class LocalLLM:
                 f"{len(prompts)} prompts and {len(continuations)} continuations; expected pairs"
             )
         pairs = [
-            (self._with_beginning(prompt), self._encode(continuation))
+            (self._with_beginning(prompt), self.encode(continuation))
             for prompt, continuation in zip(prompts, continuations, strict=True)
         ]
         for at, (prompt, continuation) in enumerate(pairs):
@@ -330,7 +331,7 @@ class LocalLLM:
         with self._tokenizing:
             beginning = list(self.tokenizer.encode(""))
         beginning = [token for token in beginning if token not in self.end_tokens]
-        tokens = self._encode(prompt)
+        tokens = self.encode(prompt)
         return tokens if tokens[: len(beginning)] == beginning else beginning + tokens
 
     def _score(self, prompt: list[int], continuation: list[int]) -> NDArray[np.float32]:
