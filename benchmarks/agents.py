@@ -1,7 +1,7 @@
 """How well does a planner answer questions about materials? Flat, and as a team.
 
     python benchmarks/agents.py --planner perfect faulty faulty-no-retry rules memory [--team]
-    python benchmarks/agents.py --planner smollm2 --team [--n-per-kind N] [--max-questions N]
+    python benchmarks/agents.py --planner smollm2 trained --team [--n-per-kind N] [--written]
 
 Twelve kinds of questions with truths from the shipped database: three of them must be refused.
 The tools read the same database, so this measures the agent and not the data. Right is the value
@@ -12,8 +12,9 @@ permutation test against the first system, Holm's correction.
 
 "perfect" carries out the right actions, "faulty" spoils 30 % of them and says them again after the
 error, "faulty-no-retry" gives up then; "rules" is the planner without a model; "memory" has no
-tools. Anything else is a language model's name. Each verdict is kept in the folder --to, so that
-the command goes on after a stop (Ctrl-C too).
+tools; "trained" is SmolLM2 with the agent's adapter (--adapter: another one). Anything else is a
+language model's name. --written asks the questions that were written by hand instead. Each verdict
+is kept in the folder --to, so that the command goes on after a stop (Ctrl-C too).
 """
 
 from __future__ import annotations
@@ -29,21 +30,24 @@ from typing import Any
 
 import numpy as np
 from common import BENCHMARKS, heading
+from written import written_questions
 
 from ragkit import __version__, agents
-from ragkit.agents.definition import RULES, AgentOptions, load_agent, load_definition
+from ragkit.agents.definition import RULES, TRAINED, AgentOptions, load_agent, load_definition
 from ragkit.agents.materials.memory import asked_number, remember
 from ragkit.agents.materials.perfect import FaultyPlanner, PerfectPlanner, assistants_of
 from ragkit.agents.materials.questions import Question, generate
 from ragkit.agents.materials.scoring import Verdict, judge, summary
 from ragkit.agents.materials.snapshot import default_path
-from ragkit.agents.planner import Planner, system_prompt
+from ragkit.agents.planner import LLMPlanner, Planner, system_prompt
 from ragkit.agents.steps import Run
 from ragkit.agents.tools import Tool
+from ragkit.agents.trained import trained_planner
 from ragkit.digests import file_digest, text_digest
 from ragkit.evaluation.measures import scor
 from ragkit.evaluation.statistics import holm, paired_permutation_test
 from ragkit.llms import load_llm
+from ragkit.llms.local import LocalLLM
 from ragkit.types import LLM
 
 TRIALS = 10
@@ -57,6 +61,8 @@ def main() -> None:
     parser.add_argument("--planner", nargs="+", default=["perfect", "faulty", "faulty-no-retry"])
     parser.add_argument("--team", action="store_true", help="also as supervisor and assistants")
     parser.add_argument("--n-per-kind", type=int, default=10, help="questions of each kind")
+    parser.add_argument("--written", action="store_true", help="questions written by hand")
+    parser.add_argument("--adapter", type=Path, help='of the planner "trained"')
     parser.add_argument("--max-questions", type=int, help="at most this many, all kinds in turn")
     parser.add_argument(
         "--max-seconds", type=float, help="of a run; default: the agent's own limit"
@@ -70,7 +76,9 @@ def main() -> None:
     print("truths and tools share one database: this measures the agent, not the data")
     questions = {seed: chosen(options, seed) for seed in options.seeds}
     result |= {"n_questions": sum(map(len, questions.values())), "split": options.split}
-    result["prompt_characters"] = prompt_lengths([q for each in questions.values() for q in each])
+    if not options.written:
+        asked = [question for each in questions.values() for question in each]
+        result["prompt_characters"] = prompt_lengths(asked)
     result["systems"] = {}
     found: dict[str, list[Verdict]] = {}
     try:
@@ -89,6 +97,8 @@ def main() -> None:
 
 def chosen(options: argparse.Namespace, seed: int) -> list[Question]:
     """The questions of a seed, one of each kind after the other."""
+    if options.written:
+        return written_questions()[: options.max_questions]
     made = generate(default_path(), options.n_per_kind, seed=seed, split=options.split)
     n = options.n_per_kind
     return [made[i] for start in range(n) for i in range(start, len(made), n)][
@@ -103,7 +113,7 @@ def measure(
     options.to.mkdir(parents=True, exist_ok=True)
     file = options.to / f"{text_digest(name)[:8]}{'-team' if team else ''}.jsonl"
     kept = dict(_kept(file))
-    llm = load_llm(name) if name not in SCRIPTED else None
+    llm = _model(name, options.adapter)
     limits = {"max_seconds": options.max_seconds} if options.max_seconds else {}
     verdicts: list[Verdict] = []
     with file.open("a") as stream:
@@ -122,6 +132,15 @@ def measure(
                     _progress(f"{name}{', team' if team else ''}", n, len(asked), kept[key])
                 verdicts.append(kept[key])
     return verdicts
+
+
+def _model(name: str, adapter: Path | None) -> LLM | Planner | None:
+    """The model or the planner of that name; None for those that need the questions."""
+    if name in SCRIPTED:
+        return None
+    if name == TRAINED:
+        return trained_planner(load_definition("materials"), adapter)
+    return load_llm(name)
 
 
 def _kept(file: Path) -> Iterator[tuple[str, Verdict]]:
@@ -153,7 +172,7 @@ SCRIPTED: dict[str, Callable[[Sequence[Question], int], Planner | str]] = {
 
 
 def runner(
-    name: str, questions: Sequence[Question], llm: LLM | None, options: AgentOptions
+    name: str, questions: Sequence[Question], llm: LLM | Planner | None, options: AgentOptions
 ) -> tuple[Callable[[Question], Run], str]:
     """What answers a question, and a digest of everything that its answer may depend on."""
     planner = llm if llm is not None else SCRIPTED[name](questions, options.seed)
@@ -165,11 +184,20 @@ def runner(
         definition.prompts, definition.assistants,
         system_prompt(agent.role, agent.offered), [tool.parameters() for tool in flat.offered],
         file_digest(default_path()), sources() if llm is None else "",
+        _weights(llm),
     ]  # fmt: skip
     digest = text_digest(repr(parts))
     if name == "memory":
         return lambda question: remember(question, seed=options.seed), digest
     return lambda question: agent.run(question.text), digest
+
+
+def _weights(llm: LLM | Planner | None) -> str:
+    """A digest of a trained planner's weights; another model's are told apart by its name."""
+    if not isinstance(llm, LLMPlanner) or not isinstance(llm.llm, LocalLLM):
+        return ""
+    weights = [parameter.float().sum().item() for parameter in llm.llm.model.parameters()]
+    return text_digest(repr(weights))
 
 
 def sources() -> str:

@@ -67,6 +67,7 @@ class Draft:
     key: str = ""
 
 
+_ASIDE_SHARE = 0.15
 Maker = Callable[[QuestionData, random.Random], Draft | None]
 
 
@@ -81,6 +82,8 @@ def pick(data: QuestionData, rng: random.Random, kind: Kind, **values: str) -> s
     if data.words.noise and rng.random() < data.words.noise:
         chosen = careless(chosen, rng)
     text = chosen.format(**values)
+    if data.words.asides and rng.random() < _ASIDE_SHARE:
+        text = f"{text} {rng.choice(data.words.asides)}"
     return text[0].upper() + text[1:] if text.startswith("what") and kind != "misspelt" else text
 
 

@@ -217,6 +217,7 @@ class Words:
         conditions: Above and below a value.
         fillers: What questions that have nothing to do with materials are about.
         counting: What shows that a phrasing about polymorphs asks for their number.
+        asides: What may be said after a question and changes nothing.
         held_out: Reduced formulas that are not asked about.
         spoken: The share of groups that are called by their element's name: "tin compounds".
         noise: The share of phrasings that are written carelessly; see `careless`.
@@ -229,6 +230,7 @@ class Words:
     conditions: Mapping[str, tuple[str, ...]]
     fillers: Mapping[str, str]
     counting: tuple[str, ...] = ("How many",)
+    asides: tuple[str, ...] = ()
     held_out: frozenset[str] = frozenset()
     spoken: float = 0.0
     noise: float = 0.0
