@@ -6,7 +6,8 @@ fig3: four properties of ten materials each, one question a material, five trial
 0.7; MAE over the answers with a number, how many have one, and SCoR (std in the property's unit, as
 published). The published trials are scored by the same code, so "llamp" is that paper's agent with
 GPT-4. magnetism: the orderings of materials that no model was trained on, one greedy answer each; a
-published answer without an ordering counts as wrong. p is a paired permutation test against LLaMP's column.
+published answer without an ordering counts as wrong. p is a paired permutation test against LLaMP's
+column.
 
 The references are the Materials Project's of 2024; ours come from the shipped snapshot, which holds
 what LLaMP's notebooks printed, so on fig3 the agent is measured and not the data. Answers are kept
@@ -194,7 +195,7 @@ def magnetism(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _asked(n: int) -> list[dict[str, str]]:
-    """The first rows with a truth, both files' columns: of the test split, then of the dev split."""
+    """The first rows with a truth, both files' columns; the test split, then the dev split."""
     folder = data_root() / "llamp_eval"
     with (folder / "6_eval_dataset_gpt4.csv").open(newline="") as stream:
         gpt4 = {row["material_id"]: row["gpt_magnetic_ordering"] for row in csv.DictReader(stream)}

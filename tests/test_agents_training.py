@@ -14,6 +14,7 @@ from ragkit import losses
 from ragkit.agents.corrections import Corrector
 from ragkit.agents.definition import AgentOptions, load_agent, load_definition
 from ragkit.agents.demonstrations import Recorder, in_order, read_actions
+from ragkit.agents.lessons import Lessons, demonstrations, in_other_words
 from ragkit.agents.materials.perfect import PerfectPlanner
 from ragkit.agents.materials.question_data import QuestionData
 from ragkit.agents.materials.question_kinds import pick
@@ -27,7 +28,7 @@ from ragkit.agents.materials.training_words import TRAINING, UNKNOWN
 from ragkit.agents.planner import LLMPlanner, action_schema, name_tools, system_prompt
 from ragkit.agents.steps import Action
 from ragkit.agents.trained import trained_planner, why_not_trained
-from ragkit.agents.training import AgentTraining, Lessons, demonstrations, train_agent
+from ragkit.agents.training import AgentTraining, train_agent
 from ragkit.digests import text_digest
 from ragkit.errors import ModelError, RagkitError
 from ragkit.evaluation.splits import split_of
@@ -35,11 +36,12 @@ from ragkit.finetune import LoraOptions, TrainOptions
 from ragkit.finetune.synth import Dialogue, DialogueTargets, dialogue_tokens
 from ragkit.llms.constrain import JsonConstraint, vocabulary
 from ragkit.llms.local import LocalLLM
+from ragkit.testing import ScriptedLLM
 from ragkit.types import Message
 
 MATERIALS = load_definition("materials")
 ROLE = MATERIALS.prompts["short"]
-TINY = Lessons(n_questions=20, seed=3)
+TINY = Lessons(n_questions=20, n_paraphrased=2, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -253,31 +255,49 @@ def test_name_tools_groups_those_with_the_same_arguments():
 
 def test_demonstrations_are_kept_and_made_anew_for_other_lessons(tmp_path):
     file = tmp_path / "train.jsonl"
-    made = demonstrations(MATERIALS, TINY, file, "train")
+    made = demonstrations(MATERIALS, TINY, tmp_path, "train")
     before = file.read_bytes()
-    assert demonstrations(MATERIALS, TINY, file, "train") == made
+    assert demonstrations(MATERIALS, TINY, tmp_path, "train") == made
     assert file.read_bytes() == before
-    other = demonstrations(MATERIALS, replace(TINY, seed=4), file, "train")
+    other = demonstrations(MATERIALS, replace(TINY, seed=4), tmp_path, "train")
     assert other != made
     assert json.loads(file.read_text().splitlines()[0]) != json.loads(before.splitlines()[0])
 
 
 def test_first_share_cuts_dialogues_after_their_first_action(tmp_path):
-    whole = demonstrations(MATERIALS, replace(TINY, first_share=0.0), tmp_path / "a", "train")
-    first = demonstrations(MATERIALS, replace(TINY, first_share=1.0), tmp_path / "b", "train")
+    whole = demonstrations(MATERIALS, replace(TINY, first_share=0.0), tmp_path, "train")
+    first = demonstrations(MATERIALS, replace(TINY, first_share=1.0), tmp_path, "train")
     assert [each.messages[:3] for each in whole] == [each.messages for each in first]
 
 
-@pytest.mark.parametrize("wrong", [{"n_questions": 3}, {"first_share": 1.5}, {"team_share": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"n_questions": 3}, {"first_share": 1.5}, {"team_share": -1}, {"n_paraphrased": -1}],
+)
 def test_lessons_that_make_no_sense_are_refused(wrong):
-    with pytest.raises(ValueError, match="expected at least 20"):
+    with pytest.raises(ValueError, match="expected at least"):
         Lessons(**wrong)
+
+
+def test_paraphrases_are_learned_only_if_they_ask_for_the_same():
+    [drawn] = generate(default_path(), 1, kinds=["lookup"], split="train", seed=8)
+    call = drawn.plan.calls[0].arguments
+    subject = call.get("formula") or call["material_ids"]
+    phrase = TRAINING.properties[call["fields"]].phrases[0]
+    asked = [replace(drawn, text=f"Tell me the {phrase} of {subject}, please.")]
+    right, wrong = f"What is the {phrase} of {subject}?", f"What is the {phrase} of {subject}9?"
+    kept = {}
+    for text in (right, wrong):
+        with losses.collect():
+            kept[text] = in_other_words(ScriptedLLM([text]), asked)
+    assert [each.text for each in kept[right]] == [right]
+    assert kept[wrong] == []
 
 
 def test_an_agent_without_materials_cannot_be_trained(tmp_path):
     other = MATERIALS.model_copy(update={"toolkits": ["calculator"]})
     with pytest.raises(RagkitError, match="questions are known for the materials tools only"):
-        demonstrations(other, TINY, tmp_path / "x", "train")
+        demonstrations(other, TINY, tmp_path, "train")
 
 
 def test_training_when_stopped_goes_on_and_its_adapter_plans(tmp_path, tiny):

@@ -137,8 +137,9 @@ def agent(
     general set; then it lies in FOLDER/adapter with its card. Interrupted or killed, the same
     command goes on.
     """
+    from ragkit.agents.lessons import Lessons
     from ragkit.agents.promotion import promote
-    from ragkit.agents.training import AgentTraining, Lessons, train_agent
+    from ragkit.agents.training import AgentTraining, train_agent
     from ragkit.finetune import LoraOptions, TrainOptions
 
     if not math.isfinite(tokens):

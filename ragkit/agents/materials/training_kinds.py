@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ragkit.agents.materials.question_data import QuestionData
 from ragkit.agents.materials.question_kinds import Draft, Maker, choose_property, pick, search
+from ragkit.agents.materials.question_searches import MAKERS
 from ragkit.agents.materials.question_types import KINDS, Kind, Plan, Question, Truth, row
-from ragkit.agents.materials.questions import generate, of_kind
+from ragkit.agents.materials.questions import of_kind
 from ragkit.agents.materials.training_words import MORE_TABLES, TRAINING, UNKNOWN
 from ragkit.evaluation.splits import Split
 
@@ -30,15 +31,14 @@ def training_questions(
     Raises:
         ValueError: The snapshot does not hold so many.
     """
-    shares = {kind: _WEIGHTS.get(kind, 1) for kind in KINDS}
-    each = n / (sum(shares.values()) + len(_EXTRA))
-    found: list[Question] = []
-    for kind, share in shares.items():
-        many = max(1, round(each * share))
-        found += generate(snapshot_path, many, seed=seed, split=split, kinds=[kind], words=TRAINING)
     data = QuestionData(snapshot_path, split, TRAINING)
-    for name, (kind, make) in _EXTRA.items():
-        found += of_kind(data, kind, make, max(1, round(each)), rng=f"{seed} {name}")
+    makers: dict[str, tuple[Kind, Maker]] = {kind: (kind, MAKERS[kind]) for kind in KINDS}
+    makers |= _EXTRA
+    each = n / sum(_WEIGHTS.get(name, 1) for name in makers)
+    found: list[Question] = []
+    for name, (kind, make) in makers.items():
+        many = max(1, round(each * _WEIGHTS.get(name, 1)))
+        found += of_kind(data, kind, make, many, rng=f"{seed} {name}")
     random.Random(seed).shuffle(found)
     return found
 

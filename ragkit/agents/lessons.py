@@ -1,0 +1,209 @@
+"""What an agent's planner learns from: right runs, made from the agent's own data and tools."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ragkit.agents.definition import RULES, AgentDefinition, AgentOptions, load_agent
+from ragkit.agents.demonstrations import Recorder
+from ragkit.agents.materials.perfect import PerfectPlanner
+from ragkit.agents.materials.question_types import Question
+from ragkit.agents.materials.scoring import judge
+from ragkit.agents.materials.snapshot import default_path
+from ragkit.agents.materials.training_kinds import training_questions
+from ragkit.agents.trained import SECTION
+from ragkit.digests import file_digest, text_digest
+from ragkit.durable import replace_text
+from ragkit.errors import RagkitError
+from ragkit.evaluation.splits import Split
+from ragkit.finetune.paraphrase import ParaphraseOptions, paraphrases
+from ragkit.finetune.synth import Dialogue
+from ragkit.losses import report
+from ragkit.types import Loss, Message
+
+if TYPE_CHECKING:
+    from ragkit.types import LLM
+
+OnQuestion = Callable[[int, int], None]
+"""(questions done, questions in all)."""
+
+# Formulas, ids and numbers: what a paraphrase must keep.
+_NAMES = re.compile(r"[A-Za-z-]*\d[\w().]*|\b[A-Z][a-z]?(?:[A-Z][a-z]?)+\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What demonstrations are made.
+
+    Attributes:
+        n_questions: Of which each kind has its share.
+        first_share: Of so many only the first action is learned: it is where questions are read,
+            and costs a third of a whole run.
+        team_share: So many are answered by a supervisor and assistants.
+        n_paraphrased: So many questions are also asked in the model's own words, if it finds some.
+        seed: Draws other questions.
+    """
+
+    n_questions: int = 6000
+    first_share: float = 0.5
+    team_share: float = 0.25
+    n_paraphrased: int = 300
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        shares = self.first_share, self.team_share
+        if (
+            self.n_questions < 20
+            or self.n_paraphrased < 0
+            or not all(0 <= each <= 1 for each in shares)
+        ):
+            raise ValueError(
+                f"n_questions is {self.n_questions}, the shares are {shares}; expected at least 20 "
+                "and numbers from 0 to 1"
+            )
+
+
+def demonstrations(
+    definition: AgentDefinition,
+    lessons: Lessons,
+    folder: Path,
+    split: Split,
+    llm: LLM | None = None,
+    on_question: OnQuestion = lambda done, total: None,
+) -> list[Dialogue]:
+    """Right runs as dialogues, from `folder/<split>.jsonl` if it holds those of the same lessons.
+
+    A run that does not end right is left out, with a `Loss`.
+
+    Args:
+        definition: The agent's.
+        lessons: What is made.
+        folder: Where they are kept.
+        split: Whose materials are asked about.
+        llm: Paraphrases questions; None leaves that out.
+        on_question: (questions done, questions in all), after each.
+
+    Raises:
+        RagkitError: No questions are known for the agent, or it has no short prompt.
+    """
+    if "materials" not in definition.toolkits or SECTION not in definition.prompts:
+        raise RagkitError(
+            f"the agent {definition.name!r} cannot be trained: questions are known for the "
+            f"materials tools only, and its Markdown file needs a section '## {SECTION}'"
+        )
+    writer = "" if llm is None else llm.name
+    parts = (lessons, split, writer, definition.model_dump(), file_digest(default_path()))
+    file = folder / f"{split}.jsonl"
+    return kept(
+        file,
+        text_digest(repr(parts)),
+        lambda: _demonstrated(definition, lessons, split, llm, on_question),
+    )
+
+
+def _demonstrated(
+    definition: AgentDefinition, lessons: Lessons, split: Split, llm: LLM | None,
+    on_question: OnQuestion,
+) -> list[Dialogue]:  # fmt: skip
+    questions = training_questions(
+        default_path(), lessons.n_questions, seed=lessons.seed, split=split
+    )
+    n_team = round(lessons.team_share * len(questions))
+    if llm is not None:
+        # the first ones, since questions come in random order
+        questions += in_other_words(llm, questions[: lessons.n_paraphrased], seed=lessons.seed)
+    found: list[Dialogue] = []
+    n_wrong = 0
+    for n, dialogues, right in _runs(definition, questions, n_team):
+        n_wrong += not right
+        found += dialogues if right else []
+        on_question(n, len(questions))
+    if n_wrong:
+        what = f"{n_wrong} demonstrations that do not end right"
+        report(Loss("training", what, str(n_wrong), str(len(questions) - n_wrong), "left out"))
+    draws = random.Random(lessons.seed)
+    return [_first_action(each) if draws.random() < lessons.first_share else each for each in found]
+
+
+def in_other_words(llm: LLM, questions: Sequence[Question], *, seed: int = 0) -> list[Question]:
+    """Questions as the model says them, where the planner without a model still gets them right.
+
+    What becomes of the others is reported as a `Loss`.
+    """
+    rules = load_agent("materials", AgentOptions(llm=RULES))
+
+    def is_consistent(place: int, text: str) -> bool:
+        question = questions[place]
+        same = Counter(_NAMES.findall(text)) == Counter(_NAMES.findall(question.text))
+        return same and judge(question, rules.run(text)).correct
+
+    texts = [question.text for question in questions]
+    found, tally = paraphrases(llm, texts, is_consistent, ParaphraseOptions(seed=seed))
+    if tally.kept < tally.asked:
+        lost = tally.asked - tally.kept
+        why = (
+            f"{tally.noise} were noise, {tally.length} of another length, {tally.same} the same, "
+            f"{tally.inconsistent} asked for something else"
+        )
+        report(Loss("training", "paraphrases", str(lost), str(tally.kept), why))
+    return [replace(questions[i], text=text) for i, text in found.items()]
+
+
+def _runs(
+    definition: AgentDefinition, questions: Sequence[Question], n_team: int
+) -> Iterator[tuple[int, list[Dialogue], bool]]:
+    """(number, dialogues, whether it ended right) of each question; the first ones as a team."""
+    recorder = Recorder(PerfectPlanner(questions), definition.prompts[SECTION])
+    agents = {
+        team: load_agent(definition.name, AgentOptions(llm=recorder, team=team))
+        for team in (True, False)
+    }
+    for n, question in enumerate(questions):
+        recorder.dialogues.clear()
+        run = agents[n < n_team].run(question.text)
+        tasks = [Dialogue(each.messages, question.kind) for each in recorder.dialogues]
+        yield n + 1, tasks, judge(question, run).correct
+
+
+def _first_action(dialogue: Dialogue) -> Dialogue:
+    roles = [message.role for message in dialogue.messages]
+    return Dialogue(dialogue.messages[: roles.index("assistant") + 1], dialogue.task)
+
+
+def kept(file: Path, key: str, make: Callable[[], list[Dialogue]]) -> list[Dialogue]:
+    """The file's dialogues if they were made for this key; else they are made and written."""
+    found = _read(file, key)
+    if found is None:
+        found = make()
+        _write(file, key, found)
+    return found
+
+
+def _write(file: Path, key: str, dialogues: Iterable[Dialogue]) -> None:
+    lines = [json.dumps({"key": key})]
+    for each in dialogues:
+        said = [[message.role, message.content] for message in each.messages]
+        lines.append(json.dumps({"task": each.task, "messages": said}, ensure_ascii=False))
+    replace_text(file, "\n".join(lines) + "\n")
+
+
+def _read(file: Path, key: str) -> list[Dialogue] | None:
+    """The dialogues of a file; None if it is of other lessons, or none."""
+    if not file.is_file():
+        return None
+    first, *rest = file.read_text("utf-8").splitlines()
+    if json.loads(first) != {"key": key}:
+        return None
+    return [_dialogue(json.loads(line)) for line in rest]
+
+
+def _dialogue(plain: Mapping[str, Any]) -> Dialogue:
+    messages = tuple(Message(role, content) for role, content in plain["messages"])
+    return Dialogue(messages, plain["task"])
