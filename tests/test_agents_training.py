@@ -11,6 +11,7 @@ import pytest
 from tiny_models import torch, transformers
 
 from ragkit import losses
+from ragkit.agents import promotion
 from ragkit.agents.corrections import Corrector
 from ragkit.agents.definition import AgentOptions, load_agent, load_definition
 from ragkit.agents.demonstrations import Recorder, in_order, read_actions
@@ -33,6 +34,7 @@ from ragkit.digests import text_digest
 from ragkit.errors import ModelError, RagkitError
 from ragkit.evaluation.splits import split_of
 from ragkit.finetune import LoraOptions, TrainOptions
+from ragkit.finetune.general import GENERAL
 from ragkit.finetune.synth import Dialogue, DialogueTargets, dialogue_tokens
 from ragkit.llms.constrain import JsonConstraint, vocabulary
 from ragkit.llms.local import LocalLLM
@@ -300,7 +302,7 @@ def test_an_agent_without_materials_cannot_be_trained(tmp_path):
         demonstrations(other, TINY, tmp_path, "train")
 
 
-def test_training_when_stopped_goes_on_and_its_adapter_plans(tmp_path, tiny):
+def test_training_when_stopped_goes_on_and_its_adapter_plans(tmp_path, tiny, monkeypatch):
     how = AgentTraining(
         TrainOptions(max_tokens=6_000, batch_tokens=2048, learning_rate=1e-2, warmup_tokens=0,
                      checkpoint_seconds=0),
@@ -333,6 +335,32 @@ def test_training_when_stopped_goes_on_and_its_adapter_plans(tmp_path, tiny):
     other = MATERIALS.model_copy(update={"name": "sales"})
     with pytest.raises(ModelError, match="trained for the agent 'materials', not for 'sales'"):
         trained_planner(other, adapter)
+    _check_promotion(tmp_path, monkeypatch)
+
+
+def _check_promotion(folder, monkeypatch):
+    """A model that learned nothing is tested once, and not promoted; its card says so."""
+    monkeypatch.setattr(promotion, "GENERAL", GENERAL[:2])
+    seen = []
+
+    def count(done, total):
+        seen.append((done, total))
+
+    report = promotion.promote(
+        "materials", folder, n_questions=12, on_question=lambda *n: seen.append(n)
+    )
+    assert seen[-1] == (28, 28)
+    assert not report.promoted
+    card = (folder / "adapter" / "README.md").read_text()
+    assert "Not promoted: no significant gain on held-out questions" in card
+    assert "| held-out questions | 12 |" in card
+    kept = (folder / "gate.jsonl").read_text()
+    assert len(kept.splitlines()) == 28
+    cut = kept[: len(kept) - 20]  # a process that was killed while it wrote
+    (folder / "gate.jsonl").write_text(cut)
+    again = promotion.promote("materials", folder, n_questions=12)
+    assert again == report
+    assert sorted((folder / "gate.jsonl").read_text().splitlines()) == sorted(kept.splitlines())
 
 
 def test_a_short_planner_without_known_prompts_takes_any(tiny):

@@ -32,6 +32,7 @@ COMMANDS = {
     "agent chat": ["materials"],
     "agent list": [],
     "agent show": ["materials"],
+    "train agent": ["materials", "--to", "training", "--questions", "20", "--tokens", "1e5"],
     "train generative": ["--in", "notes.rag", "--tokens", "1e5", "--to", "training"],
     "trace list": [],
     "trace show": [],

@@ -122,6 +122,7 @@ def agent(
     to: Annotated[
         Path, typer.Option(help="Folder for demonstrations, checkpoints and adapter.")
     ] = Path("training"),
+    model: Annotated[str, typer.Option(help="smollm2, a folder, or hf:ORG/NAME.")] = "smollm2",
     tokens: Annotated[float, typer.Option(min=1, help="The budget, in tokens read.")] = 1e6,
     questions: Annotated[int, typer.Option(min=20, help="To demonstrate.")] = 6000,
     held_out: Annotated[int, typer.Option(min=2, help="To test on, each kind alike.")] = 120,
@@ -130,7 +131,7 @@ def agent(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Teach SmolLM2 to plan an agent's runs, and test whether it gained.
+    """Teach a model to plan an agent's runs, and test whether it gained.
 
     Demonstrations are made from the agent's own data and tools. The adapter that comes of it is
     promoted only with a significant gain on questions that training never saw and no loss on a
@@ -153,7 +154,8 @@ def agent(
         evaluate_tokens=max(1, budget // _EVALUATIONS),
         seed=seed,
     )
-    options = AgentTraining(how, LoraOptions(rank=rank), Lessons(questions, seed=seed))
+    lessons = Lessons(questions, seed=seed)
+    options = AgentTraining(how, LoraOptions(rank=rank), lessons, base=model)
     with collect() as losses, resumable(to):
         with _counter("demonstrations", quiet=quiet) as count, _progress(quiet=quiet) as show:
             report = train_agent(name, to, options, on_demonstration=count, on_progress=show)
