@@ -12,6 +12,7 @@ from tiny_models import torch, transformers
 
 from ragkit import losses
 from ragkit.agents import promotion
+from ragkit.agents.correcting import Correcting, correct_agent
 from ragkit.agents.corrections import Corrector
 from ragkit.agents.definition import AgentOptions, load_agent, load_definition
 from ragkit.agents.demonstrations import Recorder, in_order, read_actions
@@ -302,6 +303,7 @@ def test_an_agent_without_materials_cannot_be_trained(tmp_path):
         demonstrations(other, TINY, tmp_path, "train")
 
 
+@pytest.mark.slow
 def test_training_when_stopped_goes_on_and_its_adapter_plans(tmp_path, tiny, monkeypatch):
     how = AgentTraining(
         TrainOptions(max_tokens=6_000, batch_tokens=2048, learning_rate=1e-2, warmup_tokens=0,
@@ -336,6 +338,7 @@ def test_training_when_stopped_goes_on_and_its_adapter_plans(tmp_path, tiny, mon
     with pytest.raises(ModelError, match="trained for the agent 'materials', not for 'sales'"):
         trained_planner(other, adapter)
     _check_promotion(tmp_path, monkeypatch)
+    _check_correction(tmp_path)
 
 
 def _check_promotion(folder, monkeypatch):
@@ -376,6 +379,24 @@ def test_why_not_trained_says_what_is_missing(tmp_path):
     assert why_not_trained(bare, load_agent("materials").offered) == "it has no adapter"
     (tmp_path / "materials" / "adapter").mkdir(parents=True)
     assert "holds no adapter of ragkit's" in why_not_trained(bare, load_agent("materials").offered)
+
+
+def _check_correction(folder):
+    """Its pairs are sampled once; an adapter that does not get better stays as it is."""
+    before = (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+    how = Correcting(
+        n_questions=20, n_samples=1, n_dev=20, lora=LoraOptions(rank=4),
+        train=TrainOptions(max_tokens=8_000, batch_tokens=4096, warmup_tokens=0, patience=1),
+    )  # fmt: skip
+    made = correct_agent("materials", folder, how)
+    assert made.n_steps >= 20
+    assert made.n_pairs == made.n_wrong > 0
+    assert made.after is not None
+    kept = (folder / "pairs.json").read_bytes()
+    if not made.taken:
+        assert (folder / "adapter" / "adapter_model.safetensors").read_bytes() == before
+        assert correct_agent("materials", folder, how) == made
+        assert (folder / "pairs.json").read_bytes() == kept
 
 
 # --- corrections

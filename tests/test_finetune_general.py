@@ -15,7 +15,7 @@ RIGHT = {
     "Answer with yes or no: is the sun a star?": "Yes, it is.",
     "Name three fruits, separated by commas.": "apple, pear, plum",
     "Write the numbers from one to five.": "1, 2, 3, 4, 5",
-    "Give a list of two colours, each on a line of its own that begins with a dash.": "- red\n- tan",
+    "Give a list of two colours, each on a line of its own that begins with a dash.": "- a\n- b",
     "Reply with a single word: the colour of grass.": "Green.",
 }
 WRONG = {

@@ -126,6 +126,9 @@ def agent(
     tokens: Annotated[float, typer.Option(min=1, help="The budget, in tokens read.")] = 1e6,
     questions: Annotated[int, typer.Option(min=20, help="To demonstrate.")] = 6000,
     held_out: Annotated[int, typer.Option(min=2, help="To test on, each kind alike.")] = 120,
+    corrections: Annotated[
+        int, typer.Option(min=0, help="Questions at which it also learns from its own mistakes.")
+    ] = 0,
     rank: Annotated[int, typer.Option(min=1, max=256, help="Of the adapter (LoRA).")] = 16,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
     quiet: QuietOption = False,
@@ -138,10 +141,12 @@ def agent(
     general set; then it lies in FOLDER/adapter with its card. Interrupted or killed, the same
     command goes on.
     """
+    from ragkit.agents.correcting import Correcting, correct_agent
     from ragkit.agents.lessons import Lessons
     from ragkit.agents.promotion import promote
     from ragkit.agents.training import AgentTraining, train_agent
     from ragkit.finetune import LoraOptions, TrainOptions
+    from ragkit.llms.adapters import read_about
 
     if not math.isfinite(tokens):
         raise typer.BadParameter(f"--tokens is {tokens}; expected a number of tokens")
@@ -159,6 +164,12 @@ def agent(
     with collect() as losses, resumable(to):
         with _counter("demonstrations", quiet=quiet) as count, _progress(quiet=quiet) as show:
             report = train_agent(name, to, options, on_demonstration=count, on_progress=show)
+        if corrections and not read_about(to / "adapter").get("corrections"):
+            how_much = Correcting(corrections, lora=LoraOptions(rank=rank), seed=seed)
+            with _counter("questions", quiet=quiet) as count, _progress(quiet=quiet) as show:
+                made = correct_agent(name, to, how_much, on_question=count, on_progress=show)
+            note(f"corrections: {made.n_wrong} wrong samples at {made.n_steps} steps; development "
+                 f"questions right {made.before:.3f}, then {made.after}")  # fmt: skip
         with _counter("questions", quiet=quiet) as count:
             gate = promote(name, to, n_questions=held_out, on_question=count)
     print_losses(losses)
