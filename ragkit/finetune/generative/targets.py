@@ -50,7 +50,8 @@ class TargetOptions:
         n_tokens: Of a span; as many as are decoded.
         passage_share: Share of all passages that are taught without a query in an epoch.
         n_passage_spans: Their spans.
-        temperature: Of drawing spans; see `span_starts` and `attention_spans`.
+        temperature: Of drawing spans; see `span_starts` and `attention_spans`. Attention is small
+            numbers: at 1 they are drawn nearly uniformly, at 0.001 to 0.01 attention decides.
         choice: How spans are chosen.
         encoder: What pays attention, for `ragkit.models.resolve`.
         unit: What the passages are, for the prompt: "passage", "document", "sentence", "entity".
