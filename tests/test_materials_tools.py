@@ -182,6 +182,15 @@ def test_thermo_says_where_the_functional_mixes_of_its_values_are_not_recorded(s
     assert search("summary", formula="TiO2").text == ""
 
 
+def test_a_modulus_below_0_comes_last_and_is_told(search):
+    result = search("elasticity", formula="Co", fields="k_vrh")
+    assert [each.value for each in result.evidence[:2]] == [200.587, -1127.579]
+    assert result.text == "mp-54: no modulus is below 0."
+    ordered = search("elasticity", formula="Co", fields="k_vrh", sort_fields="k_vrh")
+    assert ordered.evidence[0].value == -1127.579
+    assert search("elasticity", formula="Ni", fields="k_vrh").text == ""
+
+
 def test_one_system_may_be_written_in_two_ways(search):
     same = [search("summary", chemsys=each).total for each in ("Fe-O", "Fe, O", ["Fe", "O"])]
     assert same[0] > 0

@@ -57,6 +57,7 @@ _ARGUMENTS = {
 # Rule 4. Materials whose distance to the hull is not held follow by formation energy.
 _GROUND_STATE_FIRST = ("energy_above_hull", "formation_energy_per_atom")
 _COUNTED = "count over all matching rows"
+_MODULI = ("k_vrh", "k_voigt", "k_reuss", "g_vrh", "g_voigt", "g_reuss")
 _TWO_MIXES = (
     "values of two functional mixes, which are not recorded: the ground state is not decided by "
     "these"
@@ -169,10 +170,10 @@ def _search(backend: Backend, endpoint: Endpoint, given: Given) -> ToolResult:
         _refuse_misspelt(snapshot, query)
     page = backend.search(endpoint, query)
     only_ids = not query.fields and any(each in IDENTITY for each in given.fields.split(","))
+    odd = [row for row in page.rows if _cannot_be(row)]
+    rows = page.rows if query.sort_fields else [*(r for r in page.rows if r not in odd), *odd]
     evidence = [
-        quantity
-        for row in page.rows
-        for quantity in _shown(row, endpoint, query, only_ids=only_ids)
+        quantity for row in rows for quantity in _shown(row, endpoint, query, only_ids=only_ids)
     ]
     evidence.append(_count(page.total, "n_materials", backend, endpoint, given))
     text = "" if page.total else _why_nothing(snapshot, endpoint, query)
@@ -182,7 +183,14 @@ def _search(backend: Backend, endpoint: Endpoint, given: Given) -> ToolResult:
         )
     if endpoint == "thermo" and _has_two_mixes(evidence):
         text = f"{_TWO_MIXES}. {text}"
+    if odd:
+        text = f"{', '.join(row.material_id for row in odd)}: no modulus is below 0. {text}"
     return ToolResult(evidence, text=text.strip(), total=page.total, unit="materials")
+
+
+def _cannot_be(row: Material) -> bool:
+    """Whether the database holds a modulus below 0, the sign of a calculation that went wrong."""
+    return any(each.property in _MODULI and float(each.value) < 0 for each in row.quantities)
 
 
 def _has_two_mixes(evidence: Iterable[Quantity]) -> bool:
