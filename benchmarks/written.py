@@ -1,7 +1,8 @@
 """The questions in `data/written_questions.jsonl`, written by hand, with truths from the database.
 
-Each line says what is asked and what the truth is computed from; none of its wording was seen by
-training, and the materials it names are of the test split.
+Each line says what is asked and what the truth is computed from. None of these sentences was seen
+by training, and the materials they name are of the test split; what answers a question about a
+group may be of any.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ def written_questions() -> list[Question]:
             raise ValueError(f"line {n + 1} ({spec['ask']!r}) has no truth in the database")
         named = [spec[key] for key in ("formula", "first", "second") if key in spec]
         keys = frozenset(map(reduced, named))
+        if "id" in spec:
+            value = data.of_material[spec["id"], "nelements"][0]
+            keys |= {value.reduced}
         if not all(map(data.in_split, keys)):
             raise ValueError(f"line {n + 1} ({spec['ask']!r}) is not of the test split")
         found.append(Question(f"written-{n}", spec["kind"], spec["ask"], truth, Plan(), keys))

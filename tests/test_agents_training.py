@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from ragkit.agents.definition import AgentOptions, load_agent, load_definition
 from ragkit.agents.demonstrations import Recorder, in_order, read_actions
 from ragkit.agents.lessons import Lessons, demonstrations, in_other_words
 from ragkit.agents.materials.perfect import PerfectPlanner
+from ragkit.agents.materials.properties import PROPERTIES
 from ragkit.agents.materials.question_data import QuestionData
 from ragkit.agents.materials.question_kinds import pick
 from ragkit.agents.materials.question_types import KINDS
@@ -27,7 +29,7 @@ from ragkit.agents.materials.scoring import judge
 from ragkit.agents.materials.snapshot import default_path
 from ragkit.agents.materials.training_kinds import training_questions
 from ragkit.agents.materials.training_words import TRAINING, UNKNOWN
-from ragkit.agents.planner import LLMPlanner, action_schema, name_tools, system_prompt
+from ragkit.agents.planner import LLMPlanner, action_schema, name_tools, system_prompt, tools_digest
 from ragkit.agents.steps import Action
 from ragkit.agents.trained import trained_planner, why_not_trained
 from ragkit.agents.training import AgentTraining, train_agent
@@ -44,7 +46,7 @@ from ragkit.types import Message
 
 MATERIALS = load_definition("materials")
 ROLE = MATERIALS.prompts["short"]
-TINY = Lessons(n_questions=20, n_paraphrased=2, seed=3)
+TINY = Lessons(n_questions=20, n_follow_ups=3, n_paraphrased=2, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +95,16 @@ def test_training_questions_are_of_all_kinds_and_of_their_split(questions):
         assert not question.materials & TRAINING.held_out
 
 
+def bare(phrasings):
+    return {re.sub(r"\W+", " ", each).strip().lower() for each in phrasings}
+
+
 def test_training_and_benchmark_share_no_phrasing():
-    for kind, phrasings in BENCHMARK.phrasings.items():
-        assert not set(phrasings) & set(TRAINING.phrasings[kind]), kind
+    benchmark, training = (
+        bare(each for some in words.phrasings.values() for each in some)
+        for words in (BENCHMARK, TRAINING)
+    )
+    assert not benchmark & training
     assert not set(BENCHMARK.classes) & set(TRAINING.classes)
     for sign, conditions in BENCHMARK.conditions.items():
         assert not set(conditions) & set(TRAINING.conditions[sign])
@@ -117,7 +126,8 @@ def test_training_wordings_fill_every_slot_that_the_benchmark_fills():
 
 
 def test_unknown_properties_are_none_that_a_tool_has():
-    known = {phrase for each in TRAINING.properties.values() for phrase in each.phrases}
+    known = {name.lower() for each in PROPERTIES for name in (each.name, *each.aliases)}
+    known |= {phrase for each in TRAINING.properties.values() for phrase in each.phrases}
     known |= {phrase for each in TRAINING.measured.values() for phrase in each.phrases}
     assert not known & set(UNKNOWN)
 
@@ -263,14 +273,31 @@ def test_demonstrations_are_kept_and_made_anew_for_other_lessons(tmp_path):
     assert demonstrations(MATERIALS, TINY, tmp_path, "train") == made
     assert file.read_bytes() == before
     other = demonstrations(MATERIALS, replace(TINY, seed=4), tmp_path, "train")
-    assert other != made
+    assert other.dialogues != made.dialogues
+    assert other.tools & made.tools
     assert json.loads(file.read_text().splitlines()[0]) != json.loads(before.splitlines()[0])
+
+
+def test_a_follow_up_is_shown_what_was_said_before(tmp_path):
+    lessons = replace(TINY, n_follow_ups=5, first_share=0.0)
+    made = demonstrations(MATERIALS, lessons, tmp_path, "train").dialogues
+    chats = [each for each in made if each.task == "follow-up"]
+    assert chats
+    for each in chats:
+        roles = [message.role for message in each.messages]
+        assert roles[:4] == ["system", "user", "assistant", "user"]
+        asked, answer = each.messages[1].content, each.messages[2].content
+        [call] = [a for a in read_actions(each, first=3) if a["name"] not in ("answer", "refuse")]
+        assert call["arguments"]["formula"] in asked
+        assert call["arguments"]["formula"] in answer
 
 
 def test_first_share_cuts_dialogues_after_their_first_action(tmp_path):
     whole = demonstrations(MATERIALS, replace(TINY, first_share=0.0), tmp_path, "train")
     first = demonstrations(MATERIALS, replace(TINY, first_share=1.0), tmp_path, "train")
-    assert [each.messages[:3] for each in whole] == [each.messages for each in first]
+    asked = [each for each in whole.dialogues if each.task != "follow-up"]
+    cut = [each for each in first.dialogues if each.task != "follow-up"]
+    assert [each.messages[:3] for each in asked] == [each.messages for each in cut]
 
 
 @pytest.mark.parametrize(
@@ -282,19 +309,21 @@ def test_lessons_that_make_no_sense_are_refused(wrong):
         Lessons(**wrong)
 
 
-def test_paraphrases_are_learned_only_if_they_ask_for_the_same():
+def test_paraphrases_are_learned_only_if_they_ask_for_the_same(tmp_path):
     [drawn] = generate(default_path(), 1, kinds=["lookup"], split="train", seed=8)
     call = drawn.plan.calls[0].arguments
     subject = call.get("formula") or call["material_ids"]
     phrase = TRAINING.properties[call["fields"]].phrases[0]
     asked = [replace(drawn, text=f"Tell me the {phrase} of {subject}, please.")]
-    right, wrong = f"What is the {phrase} of {subject}?", f"What is the {phrase} of {subject}9?"
+    right, wrong = (f"Please show the {phrase} of {subject}{end}." for end in ("", "9"))
+    ours = f"What is the {phrase} of {subject}?"  # as the benchmark says it
     kept = {}
-    for text in (right, wrong):
+    for text in (right, wrong, ours):
+        (tmp_path / f"{len(kept)}").mkdir()
         with losses.collect():
-            kept[text] = in_other_words(ScriptedLLM([text]), asked)
+            kept[text] = in_other_words(ScriptedLLM([text]), asked, tmp_path / f"{len(kept)}")
     assert [each.text for each in kept[right]] == [right]
-    assert kept[wrong] == []
+    assert kept[wrong] == kept[ours] == []
 
 
 def test_an_agent_without_materials_cannot_be_trained(tmp_path):
@@ -327,7 +356,11 @@ def test_training_when_stopped_goes_on_and_its_adapter_plans(tmp_path, tiny, mon
     about = json.loads((adapter / "ragkit.json").read_text())
     assert (about["task"], about["agent"]) == ("agent", "materials")
     agent = load_agent("materials")
-    assert text_digest(system_prompt(ROLE, agent.offered, "short")) in about["prompts"]
+    assert (
+        tools_digest(system_prompt(ROLE, agent.offered, "short"), agent.offered) in about["tools"]
+    )
+    told = why_not_trained(MATERIALS.model_copy(update={"folder": tmp_path / "x"}), agent.offered)
+    assert told == "it has no adapter"
     planner = trained_planner(MATERIALS, adapter)
     run = replace(agent, planner=planner, limits=replace(agent.limits, max_steps=2)).run("Hi?")
     assert run.usage.completion_tokens > 0
@@ -358,12 +391,23 @@ def _check_promotion(folder, monkeypatch):
     assert "Not promoted: no significant gain on held-out questions" in card
     assert "| held-out questions | 12 |" in card
     kept = (folder / "gate.jsonl").read_text()
-    assert len(kept.splitlines()) == 28
-    cut = kept[: len(kept) - 20]  # a process that was killed while it wrote
-    (folder / "gate.jsonl").write_text(cut)
-    again = promotion.promote("materials", folder, n_questions=12)
-    assert again == report
-    assert sorted((folder / "gate.jsonl").read_text().splitlines()) == sorted(kept.splitlines())
+    assert len(kept.splitlines()) == 29
+    (folder / "gate.jsonl").write_text(kept[:-20])  # a process that was killed while it wrote
+    assert promotion.promote("materials", folder, n_questions=12) == report
+    assert (folder / "gate.jsonl").read_text() == kept
+    shipped = folder / "shipped" / "materials"
+    shipped.mkdir(parents=True)
+    (folder / "adapter").rename(shipped / "adapter")
+    there = MATERIALS.model_copy(update={"folder": folder / "shipped"})
+    offered = load_agent("materials").offered
+    assert why_not_trained(there, offered) == "its adapter did not pass the gate"
+    with pytest.raises(ModelError, match="did not pass the gate"):
+        trained_planner(there)
+    about = json.loads((shipped / "adapter" / "ragkit.json").read_text())
+    (shipped / "adapter" / "ragkit.json").write_text(json.dumps(about | {"promoted": True}))
+    assert why_not_trained(there, offered) == ""
+    assert why_not_trained(there, offered[1:]) == "its adapter was trained with other tools"
+    (shipped / "adapter").rename(folder / "adapter")
 
 
 def test_a_short_planner_without_known_prompts_takes_any(tiny):
@@ -390,13 +434,13 @@ def _check_correction(folder):
     )  # fmt: skip
     made = correct_agent("materials", folder, how)
     assert made.n_steps >= 20
-    assert made.n_pairs == made.n_wrong > 0
+    assert 0 < made.n_pairs <= made.n_wrong
     assert made.after is not None
-    kept = (folder / "pairs.json").read_bytes()
+    kept = (folder / "pairs.jsonl").read_bytes()
     if not made.taken:
         assert (folder / "adapter" / "adapter_model.safetensors").read_bytes() == before
         assert correct_agent("materials", folder, how) == made
-        assert (folder / "pairs.json").read_bytes() == kept
+        assert (folder / "pairs.jsonl").read_bytes() == kept
 
 
 # --- corrections

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ragkit.finetune.kept import KeptLines
 from ragkit.finetune.paraphrase import ParaphraseOptions, Tally, paraphrases, usual_ratios
 from ragkit.testing import ScriptedLLM
 
@@ -33,15 +34,16 @@ def test_each_reply_is_counted_by_what_it_fails(reply, field):
     assert found == ({0: reply} if field == "kept" else {})
 
 
-def test_texts_are_told_apart_by_their_place_and_each_has_its_seed():
+def test_texts_are_told_apart_by_their_place_and_kept(tmp_path):
     replies = [f"Tell me how large the band gap of {name} may be." for name in ("GaAs", "InAs")]
     llm = ScriptedLLM(replies)
     texts = [f"What is the band gap of {name}, which I need?" for name in ("GaAs", "InAs")]
-    seen = []
-    found, tally = paraphrases(
-        llm, texts, lambda i, text: texts[i].split(",")[0][-4:] in text,
-        ParaphraseOptions(seed=7), on_text=lambda done, total: seen.append((done, total)),
-    )  # fmt: skip
-    assert found == dict(enumerate(replies))
-    assert tally.kept == 2
-    assert seen == [(1, 2), (2, 2)]
+
+    def same(i, text):
+        return texts[i].split(",")[0][-4:] in text
+
+    for model in (llm, ScriptedLLM(["never asked"])):
+        kept = KeptLines(tmp_path / "kept.jsonl", "job")
+        found, tally = paraphrases(model, texts, same, ParaphraseOptions(seed=7), kept=kept)
+        assert found == dict(enumerate(replies))
+        assert tally.kept == 2

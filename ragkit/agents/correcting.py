@@ -5,30 +5,31 @@ Source: iTool (SYSTEMS B3), its step-level preferences; see `ragkit.agents.corre
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ragkit.agents.corrections import Corrector
 from ragkit.agents.definition import AgentOptions, load_agent, load_definition
-from ragkit.agents.lessons import OnQuestion
+from ragkit.agents.lessons import OnQuestion, sources
 from ragkit.agents.materials.perfect import PerfectPlanner
 from ragkit.agents.materials.question_types import Question
 from ragkit.agents.materials.scoring import judge
 from ragkit.agents.materials.snapshot import default_path
 from ragkit.agents.materials.training_kinds import training_questions
-from ragkit.agents.planner import Planner
 from ragkit.agents.trained import trained_planner
 from ragkit.digests import file_digest, text_digest
-from ragkit.durable import replace_text
+from ragkit.finetune.kept import KeptLines
 from ragkit.finetune.loop import TrainOptions, TrainProgress
 from ragkit.finetune.lora import LoraOptions
 from ragkit.finetune.preferences import Preference, PreferenceOptions, train_preferences
 from ragkit.finetune.supervised import AdapterOptions
 from ragkit.llms.adapters import install, read_about
 
-_LIMITS = {"max_steps": 6, "max_seconds": 60}
+_LIMITS = {"max_steps": 6, "max_tokens": 1500, "max_seconds": 600}
+_LEAST_GAIN = 0.02  # of the share of right answers
 _KEPT_OUT = ("format", "base", "base_fingerprint")  # of `ragkit.json`: written anew
 
 
@@ -87,7 +88,7 @@ def correct_agent(
 ) -> Corrected:
     """Sample `folder/adapter`, learn from its mistakes, and take what comes of it if it is better.
 
-    Pairs are kept in `folder/pairs.json` and the training in `folder/corrected`, so that the same
+    What is sampled is kept in `folder`, and the training in `folder/corrected`, so that the same
     call goes on after a stop.
 
     Raises:
@@ -95,11 +96,10 @@ def correct_agent(
     """
     from ragkit.llms.local import LocalLLM
 
-    definition = load_definition(name)
     adapter = folder / "adapter"
     about = read_about(adapter)
     found = _pairs(name, folder, options, on_question)
-    before = _share_right(name, trained_planner(definition, adapter), options)
+    before = _share_right(name, adapter, folder / "before.jsonl", options)
     if not found.pairs:
         return Corrected(found.n_steps, found.n_wrong, 0, before, None, False)
     told = {key: value for key, value in about.items() if key not in _KEPT_OUT}
@@ -108,11 +108,11 @@ def correct_agent(
     llm = LocalLLM(str(about["base"]))
     to = folder / "corrected"
     train_preferences(llm, found.pairs, to, how, start=adapter, on_progress=on_progress)
-    after = _share_right(name, trained_planner(definition, to / "adapter"), options)
-    if after > before:
+    after = _share_right(name, to / "adapter", folder / "after.jsonl", options)
+    taken = after >= before + _LEAST_GAIN
+    if taken:
         install(to / "adapter", adapter)
-    n_pairs = len(found.pairs)
-    return Corrected(found.n_steps, found.n_wrong, n_pairs, before, after, after > before)
+    return Corrected(found.n_steps, found.n_wrong, len(found.pairs), before, after, taken)
 
 
 @dataclass(slots=True)
@@ -123,35 +123,45 @@ class _Found:
 
 
 def _pairs(name: str, folder: Path, options: Correcting, on_question: OnQuestion) -> _Found:
-    weights = file_digest(folder / "adapter" / "adapter_model.safetensors")
-    parts = (options.n_questions, options.n_samples, options.seed, weights)
-    key, file = text_digest(repr(parts)), folder / "pairs.json"
-    if file.is_file() and json.loads(file.read_text("utf-8"))["key"] == key:
-        kept = json.loads(file.read_text("utf-8"))
-        pairs = [Preference(*(tuple(part) for part in pair)) for pair in kept["pairs"]]
-        return _Found(kept["n_steps"], kept["n_wrong"], pairs)
+    """Each question's pairs, kept in `folder/pairs.jsonl`."""
     definition = load_definition(name)
     # Other questions than the first stage learned from.
     asked = training_questions(default_path(), options.n_questions, seed=options.seed + 10_000)
     student = trained_planner(definition, folder / "adapter")
-    corrector = Corrector(
-        PerfectPlanner(asked), student, n_samples=options.n_samples, seed=options.seed
-    )
-    agent = load_agent(name, AgentOptions(llm=corrector))
+    parts = (options.n_samples, options.seed, [each.text for each in asked], sources())
+    kept = KeptLines(folder / "pairs.jsonl", _job(folder, parts))
+    teacher = PerfectPlanner(asked)
+
+    def sample(question: Question) -> list[Any]:
+        corrector = Corrector(teacher, student, n_samples=options.n_samples, seed=options.seed)
+        load_agent(name, AgentOptions(llm=corrector)).run(question.text)
+        pairs = [[pair.prompt, pair.chosen, pair.rejected] for pair in corrector.pairs]
+        return [corrector.n_steps, corrector.n_wrong, pairs]
+
+    found = _Found(0, 0, [])
     for n, question in enumerate(asked, start=1):
-        agent.run(question.text)
+        n_steps, n_wrong, pairs = kept.get(question.text, partial(sample, question))
+        found.n_steps += n_steps
+        found.n_wrong += n_wrong
+        found.pairs += [Preference(*map(tuple, pair)) for pair in pairs]
         on_question(n, len(asked))
-    found = _Found(corrector.n_steps, corrector.n_wrong, corrector.pairs)
-    plain = {"key": key, **asdict(found)}
-    plain["pairs"] = [[pair.prompt, pair.chosen, pair.rejected] for pair in found.pairs]
-    replace_text(file, json.dumps(plain))
     return found
 
 
-def _share_right(name: str, planner: Planner, options: Correcting) -> float:
-    asked: Sequence[Question] = training_questions(
-        default_path(), options.n_dev, seed=options.seed, split="dev"
-    )
+def _job(folder: Path, parts: tuple[Any, ...]) -> str:
+    weights = file_digest(folder / "adapter" / "adapter_model.safetensors")
+    return text_digest(repr((weights, file_digest(default_path()), parts)))
+
+
+def _share_right(name: str, adapter: Path, file: Path, options: Correcting) -> float:
+    asked = training_questions(default_path(), options.n_dev, seed=options.seed, split="dev")
+    parts = ([each.text for each in asked], sources())
+    kept = KeptLines(file, _job(adapter.parent, parts))
+    planner = trained_planner(load_definition(name), adapter)
     agent = load_agent(name, AgentOptions(llm=planner, limits=_LIMITS))
-    right = [judge(question, agent.run(question.text)).correct for question in asked]
-    return sum(right) / len(right)
+
+    def score(question: Question) -> float:
+        return float(judge(question, agent.run(question.text)).correct)
+
+    scores = [float(kept.get(each.text, partial(score, each))) for each in asked]
+    return sum(scores) / len(scores)

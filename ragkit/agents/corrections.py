@@ -1,16 +1,21 @@
 """Where a trained planner still errs: its own samples, against the right action at every step.
 
 Source: iTool (SYSTEMS B3) looks for the steps at which a policy's samples are wrong, and learns
-from pairs of a right and a wrong action there. Deviation: samples in place of a tree search.
+from pairs of a right and a wrong action there. Deviation: samples in place of a tree search. An
+action that brings what the right one brings is no error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ragkit.agents.demonstrations import in_order
+from ragkit.agents.ledger import Ledger, Quantity
 from ragkit.agents.planner import (
+    ANSWER,
+    REFUSE,
     LLMPlanner,
     Planner,
     Proposal,
@@ -22,6 +27,8 @@ from ragkit.agents.planner import (
     parse_action,
 )
 from ragkit.agents.react import same_call
+from ragkit.agents.steps import Action
+from ragkit.agents.tools import Tool, ToolError, run_tool
 from ragkit.finetune.preferences import Preference
 from ragkit.llms.local import LocalLLM
 from ragkit.llms.memory import open_session
@@ -78,7 +85,7 @@ class Corrector:
         wrong: dict[str, None] = {}
         for text in self._samples(conversation, options):
             _, action, _ = parse_action(text)
-            if action is None or expected is None or not same_call(action, expected):
+            if action is None or expected is None or not _does_the_same(state, action, expected):
                 wrong[text] = None
                 self.n_wrong += 1
         self.n_steps += 1
@@ -94,6 +101,34 @@ class Corrector:
             session.chat(conversation, replace(options, seed=first + n)).text
             for n in range(self.n_samples)
         ]
+
+
+def _does_the_same(state: State, action: Action, expected: Action) -> bool:
+    """Whether an action is as good: the same call, or one that brings all that is wanted."""
+    if same_call(action, expected):
+        return True
+    if action.tool == expected.tool and action.tool in (ANSWER, REFUSE):
+        name = "rows" if action.tool == ANSWER else "reason"
+        return bool(action.arguments.get(name) == expected.arguments.get(name))
+    tools = {tool.name: tool for tool in state.live}
+    if action.tool not in tools or expected.tool not in tools:
+        return False
+    made, wanted = (_evidence(tools[each.tool], each, state) for each in (action, expected))
+    return bool(wanted) and wanted <= made
+
+
+def _evidence(tool: Tool, action: Action, state: State) -> set[tuple[Any, ...]]:
+    """The values that a call brings, without what was searched for them."""
+    try:
+        tool.check(action.arguments)
+    except ToolError:
+        return set()
+    result = run_tool(tool, action.arguments, Ledger(state.ledger)).result
+    rows = [] if result is None else result.evidence
+    return {
+        (each.property, each.value, each.unit, each.material_id)
+        for each in rows if isinstance(each, Quantity) and each.material_id
+    }  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from ragkit.agents.planner import (
     conversation_of,
     final_tools,
     system_prompt,
+    tools_digest,
 )
 from ragkit.agents.steps import Action
 from ragkit.finetune.synth import Dialogue
@@ -34,12 +35,14 @@ class Recorder:
 
     Attributes:
         dialogues: One for each run that began, a team's supervisor and assistants each.
+        tools: Digests of the tools that were seen, see `tools_digest`.
     """
 
     planner: Planner
     role: str
     style: PromptStyle = "short"
     dialogues: list[Dialogue] = field(default_factory=list)
+    tools: set[str] = field(default_factory=set)
 
     @property
     def name(self) -> str:
@@ -64,6 +67,7 @@ class _Recording:
         action = in_order(proposal.action, state)
         recorder = self.recorder
         system = system_prompt(recorder.role, state.tools, recorder.style)
+        recorder.tools.add(tools_digest(system, state.tools))
         asked = conversation_of(state, system, recorder.style)
         said = Message("assistant", action_text(action, recorder.style, proposal.thought))
         dialogue = Dialogue((*asked, said))
@@ -83,7 +87,7 @@ def in_order(action: Action, state: State) -> Action:
     return Action(action.tool, {name: action.arguments[name] for name in order})
 
 
-def read_actions(dialogue: Dialogue) -> list[Mapping[str, Any]]:
-    """What the assistant wrote, in order: {"name": …, "arguments": …}."""
-    written = [each.content for each in dialogue.messages if each.role == "assistant"]
+def read_actions(dialogue: Dialogue, first: int = 0) -> list[Mapping[str, Any]]:
+    """What the assistant wrote, from a message on: {"name": …, "arguments": …}."""
+    written = [each.content for each in dialogue.messages[first:] if each.role == "assistant"]
     return [json.loads(text)["action"] for text in written]

@@ -195,10 +195,10 @@ class LLMPlanner:
         role: Who the agent is and what it must do; the tools and the format are added.
         style: "full" explains tools and format and asks for thoughts; "short" names them only, for
             a model that was trained on these tools, and asks for actions.
-        known: Digests of the system messages the model was trained on; empty: any will do.
+        known: What `tools_digest` gave for the tools the model was trained on; empty: any will do.
 
     Raises:
-        ModelError: When a run begins whose system message is not among the known ones.
+        ModelError: When a run begins with other tools.
     """
 
     llm: LLM
@@ -229,6 +229,12 @@ def system_prompt(role: str, tools: Sequence[Tool], style: PromptStyle = "full")
     return load_prompt("agent").fill(role=role.strip(), tools=describe_tools(tools))
 
 
+def tools_digest(system: str, tools: Sequence[Tool]) -> str:
+    """What a trained model's tools are known by: the system message, and every tool's schema."""
+    schemas = [[tool.name, tool.parameters()] for tool in tools]
+    return text_digest(json.dumps([system, schemas], sort_keys=True))
+
+
 class _LLMTurns:
     def __init__(self, planner: LLMPlanner) -> None:
         self._planner, self._llm = planner, planner.llm
@@ -238,11 +244,11 @@ class _LLMTurns:
     def next(self, state: State) -> Proposal:
         if self._system is None:
             self._system = self._planner.prompt(state.tools)
-            known = self._planner.known
-            if known and text_digest(self._system) not in known:
+            known, own = self._planner.known, tools_digest(self._system, state.tools)
+            if known and own not in known:
                 raise ModelError(
-                    f"{self._llm.name} was trained with other tools than these: the system message "
-                    f"has the digest {text_digest(self._system)[:12]}, known are "
+                    f"{self._llm.name} was trained with other tools than these, or they changed "
+                    f"since: their digest is {own[:12]}, known are "
                     f"{', '.join(sorted(each[:12] for each in known))}. Train it again "
                     "(`ragkit train agent`), or take another planner (`--llm rules`)"
                 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ragkit import __version__
 from ragkit.agents.definition import AgentOptions, load_agent, load_definition
+from ragkit.agents.lessons import sources
 from ragkit.agents.materials.questions import KINDS, Question, generate
 from ragkit.agents.materials.scoring import judge
 from ragkit.agents.materials.snapshot import default_path
@@ -19,7 +21,8 @@ from ragkit.digests import file_digest, text_digest
 from ragkit.durable import replace_text
 from ragkit.finetune.gate import GateReport, Scores, judge_adapter
 from ragkit.finetune.general import GENERAL, Plain, general_scores
-from ragkit.llms.adapters import read_about
+from ragkit.finetune.kept import KeptLines
+from ragkit.llms.adapters import about_text, base_fingerprint, read_about
 
 if TYPE_CHECKING:
     from ragkit.types import LLM
@@ -27,7 +30,11 @@ if TYPE_CHECKING:
 OnQuestion = Callable[[int, int], None]
 """(questions done, questions in all)."""
 
-_LIMITS = {"max_steps": 6, "max_seconds": 60}
+# Steps and tokens, since a limit on seconds would make right and wrong depend on the machine.
+_LIMITS = {"max_steps": 6, "max_tokens": 1500, "max_seconds": 3600}
+SEED = 1000
+"""Of the gate's questions: others than the benchmark's, so that it is not what an adapter is
+chosen on."""
 
 
 def promote(
@@ -35,19 +42,18 @@ def promote(
     folder: Path,
     *,
     n_questions: int = 120,
-    seed: int = 0,
     on_question: OnQuestion = lambda done, total: None,
 ) -> GateReport:
     """Test `folder/adapter` and write its card, `README.md`; the same call goes on after a stop.
 
-    Questions are of the test split: materials and wordings that training never saw. The untrained
-    model is asked with the short prompt, too.
+    Questions are of the test split: materials and phrasings that training never saw. The model
+    without the adapter is asked with the same short prompt, so that the adapter alone is tested.
+    The decision is written into `ragkit.json`: only a promoted adapter plans by default.
 
     Args:
         name: Of the agent.
         folder: Where it was trained; gets `gate.jsonl` with each question's score.
         n_questions: Rounded up to as many of each kind.
-        seed: Draws other questions.
         on_question: Called after each.
 
     Raises:
@@ -57,69 +63,62 @@ def promote(
 
     definition = load_definition(name)
     adapter = folder / "adapter"
-    base = str(read_about(adapter)["base"])
-    each = -(-n_questions // len(KINDS))
-    questions = generate(default_path(), each, seed=seed)
-    total = 2 * (len(questions) + len(GENERAL))
+    about = read_about(adapter)
+    base = str(about["base"])
+    questions = held_out_questions(n_questions)
     weights = file_digest(adapter / "adapter_model.safetensors")
-    kept = _Kept(folder / "gate.jsonl", on_question, total)
+    job = text_digest(
+        repr((base_fingerprint(base), weights, about["tools"], file_digest(default_path()),
+              [each.text for each in questions], GENERAL, sources(), _LIMITS, __version__))
+    )  # fmt: skip
+    kept = KeptLines(folder / "gate.jsonl", job)
     untrained = LLMPlanner(LocalLLM(base), definition.prompts[SECTION], "short")
-    planners = {
-        "before": (base, untrained),
-        "after": (weights, trained_planner(definition, adapter)),
-    }
+    planners = {"before": untrained, "after": trained_planner(definition, adapter)}
     task: dict[str, list[float]] = {}
     general: dict[str, list[float]] = {}
-    for label, (who, planner) in planners.items():
+    n_done, total = 0, 2 * (len(questions) + len(GENERAL))
+
+    def told(score: Any) -> float:
+        nonlocal n_done
+        n_done += 1
+        on_question(n_done, total)
+        return float(score)
+
+    for label, planner in planners.items():
         agent = load_agent(name, AgentOptions(llm=planner, limits=_LIMITS))
-        task[label] = _answered(agent, questions, kept, who)
-        general[label] = _plain(planner.llm, kept, who)
+        task[label] = [
+            told(kept.get(f"{label} {each.text}", partial(_answered, agent, each)))
+            for each in questions
+        ]
+        general[label] = [
+            told(kept.get(f"{label}, general: {each.text}", partial(_plain, planner.llm, each)))
+            for each in GENERAL
+        ]
     report = judge_adapter(
         Scores("held-out questions", task["before"], task["after"]),
         Scores("the general set", general["before"], general["after"]),
     )
-    replace_text(adapter / "README.md", card(read_about(adapter), report))
+    about = about | {"promoted": report.promoted, "gate": report.why}
+    replace_text(adapter / "ragkit.json", about_text(about))
+    replace_text(adapter / "README.md", card(about, report))
     return report
 
 
-class _Kept:
-    """Scores by key, in a file that grows."""
+def held_out_questions(n: int) -> list[Question]:
+    """The gate's questions, as many of each kind.
 
-    def __init__(self, file: Path, on_question: OnQuestion, total: int) -> None:
-        self._file, self._on_question, self._total = file, on_question, total
-        self._scores: dict[str, float] = {}
-        self._done = 0
-        lines = file.read_text("utf-8").splitlines(keepends=True) if file.is_file() else []
-        for line in lines:
-            if line.endswith("\n"):  # the last one may have been cut off
-                key, score = json.loads(line)
-                self._scores[key] = score
-        replace_text(file, "".join(json.dumps(each) + "\n" for each in self._scores.items()))
-
-    def get(self, parts: Sequence[str], make: Callable[[], float]) -> float:
-        """A score, made now if it is not there."""
-        key = text_digest(json.dumps(list(parts)))
-        if key not in self._scores:
-            self._scores[key] = make()
-            with self._file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps([key, self._scores[key]]) + "\n")
-        self._done += 1
-        self._on_question(self._done, self._total)
-        return self._scores[key]
+    Raises:
+        ValueError: There are not so many.
+    """
+    return generate(default_path(), -(-n // len(KINDS)), seed=SEED)
 
 
-def _answered(agent: ReAct, questions: Sequence[Question], kept: _Kept, who: str) -> list[float]:
-    def score(question: Question) -> float:
-        return float(judge(question, agent.run(question.text)).correct)
-
-    return [kept.get([who, each.id, each.text], partial(score, each)) for each in questions]
+def _answered(agent: ReAct, question: Question) -> float:
+    return float(judge(question, agent.run(question.text)).correct)
 
 
-def _plain(llm: LLM, kept: _Kept, who: str) -> list[float]:
-    def score(question: Plain) -> float:
-        return general_scores(llm, [question])[0]
-
-    return [kept.get([who, "general", each.text], partial(score, each)) for each in GENERAL]
+def _plain(llm: LLM, question: Plain) -> float:
+    return general_scores(llm, [question])[0]
 
 
 def card(about: dict[str, Any], report: GateReport) -> str:
@@ -133,9 +132,10 @@ def card(about: dict[str, Any], report: GateReport) -> str:
     return f"""# Adapter of the agent {about["agent"]}
 
 LoRA for `{about["base"]}` (fingerprint `{about["base_fingerprint"][:12]}`), trained by
-`ragkit train agent {about["agent"]}` on {about["data"]}. Licence: Apache-2.0; the base's is
-Apache-2.0. Recipe: loss on actions, {about["tokens"]:,} tokens, seed {about["seed"]},
-lessons {json.dumps(about["lessons"])}.
+`ragkit train agent {about["agent"]}` on {about["data"]}, whose values are attributed in the agent's
+ATTRIBUTION.md. The base's licence is in its own card. Recipe: loss on actions, a budget of
+{about["max_tokens"]:,} tokens, seed {about["seed"]}, lessons {json.dumps(about["lessons"])},
+corrections {json.dumps(about.get("corrections"))}.
 
 {"Promoted" if report.promoted else "Not promoted"}: {report.why}.
 
@@ -143,6 +143,6 @@ lessons {json.dumps(about["lessons"])}.
 |---|---|---|---|---|
 {rows}
 
-Means with 95 % bootstrap intervals; paired permutation test. `ragkit.json` holds digests of the
-prompts it was trained on: with other tools it is refused.
+Means with 95 % bootstrap intervals; paired permutation test; both with the short prompt.
+`ragkit.json` holds digests of the tools it was trained with: with others it is refused.
 """

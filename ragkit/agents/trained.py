@@ -1,7 +1,7 @@
 """Planners that were trained for an agent: its adapter, its short prompt, and whether both fit.
 
-An adapter knows the tools it was trained with: a digest of every system message it saw stands in
-its `ragkit.json`, and a run with another one is refused before the model is asked.
+An adapter knows the tools it was trained with: digests of their prompts and schemas stand in its
+`ragkit.json`, and a run with others is refused before the model is asked.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragkit import models
-from ragkit.agents.planner import LLMPlanner, system_prompt
-from ragkit.digests import text_digest
+from ragkit.agents.planner import LLMPlanner, system_prompt, tools_digest
 from ragkit.errors import MissingExtra, ModelError, require
 from ragkit.llms import adapters
 
@@ -74,6 +73,8 @@ def why_not_trained(definition: AgentDefinition, tools: Sequence[Tool]) -> str:
     except (ModelError, MissingExtra) as error:
         return str(error)
     prompt = system_prompt(definition.prompts.get(SECTION, ""), tools, "short")
-    if text_digest(prompt) not in about.get("prompts", ()):
+    if not about.get("promoted"):
+        return "its adapter did not pass the gate"
+    if tools_digest(prompt, tools) not in about.get("tools", ()):
         return "its adapter was trained with other tools"
     return ""

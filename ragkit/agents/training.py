@@ -8,18 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ragkit.agents.definition import load_definition
-from ragkit.agents.lessons import Lessons, OnQuestion, demonstrations, kept
+from ragkit.agents.lessons import Lessons, OnQuestion, demonstrations, dialogue_of, dialogue_text
 from ragkit.agents.materials.snapshot import default_path
 from ragkit.agents.trained import TASK
 from ragkit.digests import file_digest, text_digest
-from ragkit.finetune.general import replayed
+from ragkit.finetune.general import REPLAY, replayed
+from ragkit.finetune.kept import KeptLines
 from ragkit.finetune.loop import TrainOptions, TrainProgress, TrainReport
 from ragkit.finetune.lora import LoraOptions
 from ragkit.finetune.supervised import AdapterOptions, train_adapter
-from ragkit.finetune.synth import DialogueTargets
+from ragkit.finetune.synth import Dialogue, DialogueTargets
+from ragkit.llms.adapters import base_fingerprint
+
+if TYPE_CHECKING:
+    from ragkit.llms.local import LocalLLM
 
 _REPLAYS = 3  # how often each plain answer of its own is learned in an epoch
 
@@ -74,18 +81,30 @@ def train_agent(
     llm = LocalLLM(options.base)
     learned = demonstrations(definition, lessons, folder, "train", llm, on_demonstration)
     held = demonstrations(definition, held_lessons, folder, "dev", None, on_demonstration)
-    plain = kept(folder / "replay.jsonl", options.base, lambda: replayed(llm)) * _REPLAYS
-    targets = DialogueTargets(llm, [*learned, *plain], seed=options.train.seed)
-    dev = DialogueTargets(llm, held).epoch(0)
+    plain = _replays(llm, folder) * _REPLAYS
+    targets = DialogueTargets(llm, [*learned.dialogues, *plain], seed=options.train.seed)
+    dev = DialogueTargets(llm, held.dialogues).epoch(0)
     about = {
         "task": TASK,
         "agent": definition.name,
-        "prompts": sorted({text_digest(each.system) for each in learned}),
-        "data": f"{len(learned)} dialogues over the materials snapshot (CC BY 4.0)",
+        "tools": sorted(learned.tools | held.tools),
+        "data": f"{len(learned.dialogues)} dialogues over the materials snapshot",
         "snapshot": file_digest(default_path()),
         "lessons": asdict(lessons),
-        "tokens": options.train.max_tokens,
+        "max_tokens": options.train.max_tokens,
         "seed": options.train.seed,
     }
     how = AdapterOptions(options.train, options.lora, about)
     return train_adapter(llm, targets, folder, how, dev=dev, on_progress=on_progress)
+
+
+def _replays(llm: LocalLLM, folder: Path) -> list[Dialogue]:
+    """The model's own answers to plain questions, kept in `folder/replay.jsonl`."""
+    job = text_digest(repr((base_fingerprint(llm.name), REPLAY)))
+    kept = KeptLines(folder / "replay.jsonl", job)
+
+    def say(question: str) -> list[str]:
+        return [dialogue_text(each) for each in replayed(llm, [question])]
+
+    texts = [kept.get(question, partial(say, question)) for question in REPLAY]
+    return [dialogue_of(text) for each in texts for text in each]

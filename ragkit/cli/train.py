@@ -125,7 +125,9 @@ def agent(
     model: Annotated[str, typer.Option(help="smollm2, a folder, or hf:ORG/NAME.")] = "smollm2",
     tokens: Annotated[float, typer.Option(min=1, help="The budget, in tokens read.")] = 1e6,
     questions: Annotated[int, typer.Option(min=20, help="To demonstrate.")] = 6000,
-    held_out: Annotated[int, typer.Option(min=2, help="To test on, each kind alike.")] = 120,
+    held_out: Annotated[
+        int, typer.Option(min=12, max=900, help="To test on, each kind alike.")
+    ] = 120,
     corrections: Annotated[
         int, typer.Option(min=0, help="Questions at which it also learns from its own mistakes.")
     ] = 0,
@@ -180,7 +182,7 @@ def agent(
     out(f"{'promoted' if gate.promoted else 'not promoted'}: {gate.why}")
     if not gate.promoted:
         raise typer.Exit(1)
-    out(f"adapter: {to / 'adapter'}; put it into agents/{name}/adapter to make it the default")
+    out(f"adapter: {to / 'adapter'}; in agents/{name}/adapter it is the planner `--llm trained`")
 
 
 def _own_folder(collection: Path) -> Path:

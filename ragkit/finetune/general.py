@@ -49,10 +49,10 @@ GENERAL = _pairs(r"""
     How many days are in a week? => seven|7
     How many months are in a year? => twelve|12
     What colour do you get from blue and yellow? => green
-    What is the opposite of hot? => cold
+    What is the opposite of hot? => \bcold\b
     What is the opposite of up? => down
     What do bees make? => honey
-    What is frozen water called? => ice
+    What is frozen water called? => \bice\b
     Which animal barks? => dog
     How many legs does a spider have? => eight|8
     What is 2 + 3? => five|5
@@ -63,9 +63,9 @@ GENERAL = _pairs(r"""
     What gas do plants take in from the air? => carbon dioxide|co2
     What is the largest ocean on Earth? => pacific
     On which continent is Brazil? => south america
-    What is the first letter of the alphabet? => \ba\b
+    What is the first letter of the alphabet? => letter .*\ba\b|^\W*a\W*$
     What is the plural of "mouse"? => mice
-    Is fire hot or cold? => hot
+    Is fire hot or cold? => ^(?!.*hot or cold).*\bhot\b
     Which season comes after winter? => spring
     What is the past tense of "go"? => went
     How many sides does a triangle have? => three|3
@@ -79,51 +79,12 @@ GENERAL = _pairs(r"""
     Give a list of two colours, each on a line of its own that begins with a dash. => -.*\n+-
     Reply with a single word: the colour of grass. => ^\W*green\W*$
     Put the word apple in quotation marks. => ["'\u201c]apple
-    Write today's greeting in capital letters: good morning. => GOOD MORNING
+    Write today's greeting in capital letters: good morning. => (?-i:GOOD MORNING)
 """)
 
 REPLAY = tuple(
     line.strip()
     for line in """
-    What is the capital of Italy?
-    What is the capital of Poland?
-    What is the capital of Canada?
-    What is the capital of Egypt?
-    What is the smallest planet?
-    How many hours are in a day?
-    How many minutes are in an hour?
-    What colour is the sky on a clear day?
-    What is the opposite of big?
-    What is the opposite of fast?
-    What do cows give?
-    What is a baby cat called?
-    Which animal says meow?
-    How many legs does a horse have?
-    What is 1 + 1?
-    What is 7 - 2?
-    What is 4 times 2?
-    Who painted the Mona Lisa?
-    In which country is the Eiffel Tower?
-    What do humans breathe in?
-    What is the longest river in the world?
-    On which continent is Kenya?
-    What is the last letter of the alphabet?
-    What is the plural of "child"?
-    Is ice hot or cold?
-    Which month comes after June?
-    What is the past tense of "see"?
-    How many wheels does a bicycle have?
-    Which bird cannot fly?
-    Answer with yes or no: is water wet?
-    Answer with yes or no: can a stone swim?
-    Write the word "tree" twice.
-    Name three animals, separated by commas.
-    Write a short sentence about the sea.
-    Count from one to three.
-    Give a list of two vegetables, each on a line of its own that begins with a dash.
-    Reply with a single word: the colour of snow.
-    Write a polite greeting.
-    Tell me a short joke.
     Explain what a book is in one sentence.
     What is a friend?
     Why do we sleep?
@@ -135,6 +96,25 @@ REPLAY = tuple(
     Thank you for your help.
     Hello!
     Describe a cat in one sentence.
+    Why is the sky blue?
+    What does a doctor do?
+    How can I sleep better?
+    Tell me something about horses.
+    What should I pack for a day at the beach?
+    Write a short message to a friend who is ill.
+    What makes a good teacher?
+    Why do leaves fall from trees?
+    Say something nice.
+    How do I boil an egg?
+    What is the difference between a lake and a river?
+    Describe the taste of a lemon.
+    Why do people travel?
+    Suggest a name for a puppy.
+    What is a museum?
+    How does a bicycle stay upright?
+    Write one sentence about the moon.
+    What would you do on a rainy day?
+    Good night!
     """.strip().splitlines()
 )  # fmt: skip
 

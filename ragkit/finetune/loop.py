@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -289,10 +290,11 @@ class _Run(Generic[B]):
         for group in self._optimizer.param_groups:
             group["lr"] = options.rate(state.tokens)
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self._task.loss(batch) / max(1, batch.n_targets)
-        value = loss.item()
-        self._check("loss", value)
-        loss.backward()
+        with self._enough_memory():
+            loss = self._task.loss(batch) / max(1, batch.n_targets)
+            value = loss.item()
+            self._check("loss", value)
+            loss.backward()
         parameters = list(self._parameters.values())
         norm = self._torch.nn.utils.clip_grad_norm_(parameters, options.clip).item()
         self._check("norm of the gradient", norm)
@@ -302,6 +304,20 @@ class _Run(Generic[B]):
         state.loss = value if math.isnan(state.loss) else 0.98 * state.loss + 0.02 * value
         if state.tokens >= options.max_tokens:
             state.stopped = "budget"
+
+    @contextmanager
+    def _enough_memory(self) -> Iterator[None]:
+        """Say what to do where torch finds none."""
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and "memory" not in str(error):
+                raise
+            raise ModelError(
+                f"the memory is full at step {self.state.step}, with {self.options.batch_tokens} "
+                "tokens a step; begin another run with a smaller batch_tokens or rank, or free "
+                "some: the last checkpoint is whole, and the same command goes on from it"
+            ) from error
 
     def _check(self, what: str, value: float) -> None:
         if not math.isfinite(value):

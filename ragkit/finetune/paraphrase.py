@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING
 from ragkit.types import ChatOptions, Message
 
 if TYPE_CHECKING:
+    from ragkit.finetune.kept import KeptLines
     from ragkit.types import LLM
 
 _EXAMPLES = (
-    ("What is the band gap of MgO?", "How large is the band gap of MgO?"),
-    ("Tell me the space group of mp-149.", "Which space group does mp-149 have?"),
-    ("How many oxides have a refractive index above 2?",
-     "What is the number of oxides whose refractive index is more than 2?"),
-    ("Which of the nitrides has the highest bulk modulus?",
-     "Find the nitride with the largest bulk modulus."),
-    ("Compare the volume of NaCl and KCl.",
-     "What is the difference in volume between NaCl and KCl?"),
+    ("I would like to know the gap of MgO.", "How wide might the gap of MgO be?"),
+    ("mp-149: in which group is it?", "In what group can mp-149 be found?"),
+    ("Give me the total of oxides whose index exceeds 2.",
+     "Of the oxides, how many are there with an index over 2?"),
+    ("Name the stiffest of all nitrides.", "Which one among the nitrides is the stiffest?"),
+    ("Do NaCl and KCl differ in volume?", "Is there a difference in volume from NaCl to KCl?"),
 )  # fmt: skip
 _ASK = "Say this in other words, in one sentence. Keep all names and numbers.\n{}"
 _NOISE = re.compile(
@@ -67,7 +66,7 @@ def paraphrases(
     is_consistent: Callable[[int, str], bool],
     options: ParaphraseOptions = ParaphraseOptions(),
     *,
-    on_text: Callable[[int, int], None] = lambda done, total: None,
+    kept: KeptLines | None = None,
 ) -> tuple[dict[int, str], Tally]:
     """One paraphrase for some of the texts, by their place, and what became of all.
 
@@ -76,7 +75,7 @@ def paraphrases(
         texts: What is asked.
         is_consistent: (place, paraphrase) to whether it asks for the same as the text there.
         options: See `ParaphraseOptions`.
-        on_text: (texts done, texts in all), after each.
+        kept: What the model wrote is kept there, text by text.
     """
     shots = [
         message
@@ -90,7 +89,12 @@ def paraphrases(
         how = ChatOptions(
             max_tokens=60, temperature=options.temperature, seed=options.seed + i, stop=("\n",)
         )
-        reply = llm.chat([[*shots, Message("user", _ASK.format(text))]], how)[0].text
+        asked = [*shots, Message("user", _ASK.format(text))]
+
+        def say(asked: list[Message] = asked, how: ChatOptions = how) -> str:
+            return llm.chat([asked], how)[0].text
+
+        reply = say() if kept is None else kept.get(str(i), say)
         written = " ".join(reply.split()).strip("\"'")
         tally.asked += 1
         if not written or _NOISE.search(written):
@@ -104,7 +108,6 @@ def paraphrases(
         else:
             tally.kept += 1
             found[i] = written
-        on_text(i + 1, len(texts))
     return found, tally
 
 

@@ -138,8 +138,12 @@ def check_place(folder: Path) -> None:
 
 def write_about(folder: Path, about: Mapping[str, Any]) -> None:
     """Write `ragkit.json`."""
-    text = json.dumps({**about, "format": FORMAT}, indent=1, sort_keys=True)
-    (folder / "ragkit.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "ragkit.json").write_text(about_text(about), encoding="utf-8")
+
+
+def about_text(about: Mapping[str, Any]) -> str:
+    """`ragkit.json`'s text."""
+    return json.dumps({**about, "format": FORMAT}, indent=1, sort_keys=True) + "\n"
 
 
 def merge(model: Any, folder: Path) -> None:

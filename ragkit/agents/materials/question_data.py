@@ -108,6 +108,10 @@ class QuestionData:
             for name, found in self.of_property.items()
         }
 
+    def may_combine(self, *parts: str) -> bool:
+        """Whether questions may be about these together; see `Words.holds_out`."""
+        return not self.words.holds_out or split_of(" ".join(parts)) != "test"
+
     def formula_of(self, key: str) -> str:
         """How a material with this reduced formula is written."""
         return next(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ragkit.agents.materials.names import composition_of
@@ -73,18 +73,40 @@ Maker = Callable[[QuestionData, random.Random], Draft | None]
 
 def pick(data: QuestionData, rng: random.Random, kind: Kind, **values: str) -> str:
     """A phrasing of the kind that uses just these values, filled."""
+    return drawn(data, rng, kind, **values)[1]
+
+
+def drawn(data: QuestionData, rng: random.Random, kind: Kind, **values: str) -> tuple[str, str]:
+    """(the phrasing as the words have it, the text): what is asked is read off the first."""
     fitting = [
         phrasing
         for phrasing in data.words.phrasings[kind]
         if {name for name in _SLOTS if f"{{{name}}}" in phrasing} == set(values)
     ]
     chosen = rng.choice(fitting)
+    text = finished(data, rng, chosen, values)
+    if text.startswith("what") and kind != "misspelt" and not data.words.noise:
+        text = text[0].upper() + text[1:]
+    return chosen, text
+
+
+def finished(
+    data: QuestionData, rng: random.Random, phrasing: str, values: Mapping[str, str]
+) -> str:
+    """The phrasing filled; now and then careless, or with an aside."""
     if data.words.noise and rng.random() < data.words.noise:
-        chosen = careless(chosen, rng)
-    text = chosen.format(**values)
+        phrasing = careless(phrasing, rng)
+    text = phrasing.format(**values)
     if data.words.asides and rng.random() < _ASIDE_SHARE:
         text = f"{text} {rng.choice(data.words.asides)}"
-    return text[0].upper() + text[1:] if text.startswith("what") and kind != "misspelt" else text
+    return text
+
+
+def requested(data: QuestionData, rng: random.Random, phrase: str, subject: str) -> str:
+    """What a supervisor asks an assistant: a property of one material."""
+    if data.words.own_requests:
+        return pick(data, rng, "lookup", name=phrase, subject=subject)
+    return f"What is the {phrase} of {subject}?"
 
 
 _SLOTS = (
@@ -221,7 +243,7 @@ def comparison(data: QuestionData, rng: random.Random) -> Draft | None:
     formulas = [value.formula for value in values]
     text = pick(data, rng, "comparison", name=phrase, first=formulas[0], second=formulas[1])
     calls = [
-        search(wording.tool, f"What is the {phrase} of {formula}?", formula=formula, fields=name)
+        search(wording.tool, requested(data, rng, phrase, formula), formula=formula, fields=name)
         for formula in formulas
     ]
     ids = [value.material_id for value in values]
@@ -254,22 +276,22 @@ def polymorph(data: QuestionData, rng: random.Random) -> Draft | None:
 
 def _how_many(data: QuestionData, rng: random.Random, key: str) -> Draft | None:
     formula = data.formula_of(key)
-    text = pick(data, rng, "polymorph", subject=formula)
-    if not _counts(data, text):
+    phrasing, text = drawn(data, rng, "polymorph", subject=formula)
+    if not _counts(data, phrasing):
         return None
     call = search("summary", text, formula=formula, limit=1, thought="Searches count all rows.")
     truth = Truth(((Fact("count", len(data.ids[key])),),))
     return Draft(text, truth, Plan((call,), (row(0, "n_materials"),)), frozenset({key}))
 
 
-def _counts(data: QuestionData, text: str) -> bool:
-    return any(each in text for each in data.words.counting)
+def _counts(data: QuestionData, phrasing: str) -> bool:
+    return any(each in phrasing for each in data.words.counting)
 
 
 def _which_ids(data: QuestionData, rng: random.Random, key: str) -> Draft | None:
     formula, ids = data.formula_of(key), data.ids[key]
-    text = pick(data, rng, "polymorph", subject=formula)
-    if _counts(data, text) or len(ids) > 8:
+    phrasing, text = drawn(data, rng, "polymorph", subject=formula)
+    if _counts(data, phrasing) or len(ids) > 8:
         return None
     call = search("summary", text, formula=formula, fields="material_id", limit=20)
     rows = tuple(row(0, "material_id", each) for each in ids)
@@ -335,7 +357,10 @@ def misspelt(data: QuestionData, rng: random.Random) -> Draft | None:
     formula = data.formula_of(key)
     truth = Truth((_facts(data.of_formula[key, name]),))
     if rng.random() < 0.3:
-        text = pick(data, rng, "misspelt", name=_transposed(phrase, rng), subject=formula)
+        slip = _transposed(phrase, rng)
+        if not slip:
+            return None
+        text = pick(data, rng, "misspelt", name=slip, subject=formula)
         call = search(wording.tool, text, formula=formula, fields=name)
         return Draft(text, truth, Plan((call,), (row(0, name),)), frozenset({key}))
     wrong = _miswritten(formula, rng)
@@ -376,8 +401,10 @@ def _means_only(data: QuestionData, wrong: str, key: str) -> bool:
 
 
 def _transposed(phrase: str, rng: random.Random) -> str:
-    """The phrase with two neighbouring letters of its longest word exchanged."""
+    """The phrase with two neighbouring letters of its longest word exchanged; "" if none can be."""
     word = max(phrase.split(), key=len)
     places = [at for at in range(1, len(word) - 2) if word[at] != word[at + 1]]
+    if not places:
+        return ""
     at = rng.choice(places)
     return phrase.replace(word, f"{word[:at]}{word[at + 1]}{word[at]}{word[at + 2 :]}")

@@ -16,10 +16,12 @@ from ragkit.agents.materials.question_kinds import (
     comparison,
     conversion,
     extreme_of,
+    finished,
     lookup,
     misspelt,
     pick,
     polymorph,
+    requested,
     search,
 )
 from ragkit.agents.materials.question_types import Call, Fact, Kind, Plan, Truth, row
@@ -47,7 +49,8 @@ _SWAPS = {
 def _searched(data: QuestionData, rng: random.Random) -> tuple[str, str, str]:
     """A numeric property, its tool and a phrase that means the materials' values only."""
     name, wording, phrase = choose_property(data, rng, _SEARCHED)
-    return name, wording.tool, phrase if wording.material_only else f"calculated {phrase}"
+    says_so = wording.material_only or phrase.startswith(("calculated", "DFT"))
+    return name, wording.tool, phrase if says_so else f"calculated {phrase}"
 
 
 def _elements(data: QuestionData, rng: random.Random, name: str) -> list[str] | None:
@@ -57,7 +60,8 @@ def _elements(data: QuestionData, rng: random.Random, name: str) -> list[str] | 
         return None
     key = rng.choice(keys)
     held = sorted(data.of_formula[key, name][0].elements)
-    return sorted(rng.sample(held, min(len(held), rng.choice((1, 1, 2)))))
+    chosen = sorted(rng.sample(held, min(len(held), rng.choice((1, 1, 2)))))
+    return chosen if data.may_combine("group", name, *chosen) else None
 
 
 def _group(
@@ -124,13 +128,13 @@ def multi_hop(data: QuestionData, rng: random.Random) -> Draft | None:
     top, name, place, values = found
     other, wording, phrase = choose_property(data, rng, list(WORDINGS))
     held = data.of_material.get((top.material_id or "", other))
-    if other == name or not held:
+    if other == name or not held or not data.may_combine("pair", name, other):
         return None
     text = pick(data, rng, "multi_hop", second=phrase, **values["words"])
     first = pick(data, rng, "extremum", **values["words"])
     calls = (
         search(place, first, fields=name, limit=1, **values["arguments"]),
-        search(wording.tool, f"What is the {phrase} of {top.material_id}?",
+        search(wording.tool, requested(data, rng, phrase, str(top.material_id)),
                material_ids=str(top.material_id), fields=other),
     )  # fmt: skip
     rows = (row(1, other, top.material_id), row(0, name, top.material_id))
@@ -334,7 +338,7 @@ def ambiguous(data: QuestionData, rng: random.Random) -> Draft | None:
     phrasing = rng.choice(data.words.phrasings["ambiguous"])
     key = rng.choice(data.pool)
     _, _, phrase = choose_property(data, rng, NUMERIC)
-    text = phrasing.format(name=phrase, subject=data.formula_of(key))
+    text = finished(data, rng, phrasing, {"name": phrase, "subject": data.formula_of(key)})
     keys = frozenset({key}) if "{subject}" in phrasing else frozenset()
     return Draft(text, Truth(refusal="unclear"), Plan(refusal="unclear"), keys, key=text)
 
@@ -345,7 +349,7 @@ def irrelevant(data: QuestionData, rng: random.Random) -> Draft | None:
         name: rng.choice(words.split()).replace("_", " ")
         for name, words in data.words.fillers.items()
     }
-    text = rng.choice(data.words.phrasings["irrelevant"]).format(**values)
+    text = finished(data, rng, rng.choice(data.words.phrasings["irrelevant"]), values)
     return Draft(text, Truth(refusal="off_topic"), Plan(refusal="off_topic"), key=text)
 
 

@@ -219,6 +219,9 @@ class Words:
         counting: What shows that a phrasing about polymorphs asks for their number.
         asides: What may be said after a question and changes nothing.
         held_out: Reduced formulas that are not asked about.
+        own_requests: Whether a supervisor's requests are worded like lookups, too.
+        holds_out: Whether a fifth of all combinations (of a property with elements, or with a
+            second property) is not asked about.
         spoken: The share of groups that are called by their element's name: "tin compounds".
         noise: The share of phrasings that are written carelessly; see `careless`.
     """
@@ -232,6 +235,8 @@ class Words:
     counting: tuple[str, ...] = ("How many",)
     asides: tuple[str, ...] = ()
     held_out: frozenset[str] = frozenset()
+    own_requests: bool = False
+    holds_out: bool = False
     spoken: float = 0.0
     noise: float = 0.0
 

@@ -14,6 +14,21 @@ from ragkit.agents.materials.questions import of_kind
 from ragkit.agents.materials.training_words import MORE_TABLES, TRAINING, UNKNOWN
 from ragkit.evaluation.splits import Split
 
+_FOLLOWING = (
+    "And its {name}?",
+    "And the {name}?",
+    "What about its {name}?",
+    "What is its {name}?",
+    "Now the {name}, please.",
+    "How large is its {name}?",
+    "Which {name} does it have?",
+)
+_MORE = (
+    "Also give me its {second}.",
+    "I need the {second}, too.",
+    "Please add the {second}.",
+    "With its {second}, please.",
+)
 _WEIGHTS = {"lookup": 3, "misspelt": 2, "missing": 2, "ambiguous": 2}  # of the others one each
 
 
@@ -84,12 +99,51 @@ def two_properties(data: QuestionData, rng: random.Random) -> Draft | None:
     ]
     formula = data.formula_of(key)
     other = rng.choice(data.words.properties[second].phrases)
-    text = pick(data, rng, "lookup", name=f"{phrase} and the {other}", subject=formula)
+    if rng.random() < 0.5:
+        text = pick(data, rng, "lookup", name=f"{phrase} and the {other}", subject=formula)
+    else:
+        more = rng.choice(_MORE).format(second=other)
+        text = f"{pick(data, rng, 'lookup', name=phrase, subject=formula)} {more}"
     call = search(wording.tool, text, formula=formula, fields=f"{first},{second}")
     if not all(held) or len(data.ids[key]) > 1:
         return None
     plan = Plan((call,), (row(0, first), row(0, second)))
     return Draft(text, Truth(tuple(held)), plan, frozenset({key}))
+
+
+def follow_ups(
+    snapshot_path: str | Path, n: int, seed: int = 0, split: Split = "train"
+) -> list[tuple[Question, Question]]:
+    """Pairs: a question about one material, and one that means the same material without naming it.
+
+    Args:
+        snapshot_path: See `generate`.
+        n: How many, or fewer if there are not so many.
+        seed: Draws other pairs.
+        split: "train" or "dev".
+    """
+    data = QuestionData(snapshot_path, split, TRAINING)
+    rng = random.Random(f"{seed} follow-ups")
+    firsts = (
+        of_kind(data, "lookup", two_properties, n, rng=f"{seed} before follow-ups") if n else []
+    )
+    found: list[tuple[Question, Question]] = []
+    for first in firsts:
+        key = next(iter(first.materials))
+        name, wording, phrase = choose_property(data, rng, list(data.words.properties))
+        values = data.of_formula.get((key, name))
+        if not values:
+            continue
+        text = rng.choice(_FOLLOWING).format(name=phrase)
+        formula = data.formula_of(key)
+        call = search(wording.tool, text, formula=formula, fields=name)
+        facts = tuple(dict.fromkeys(value.fact for value in values))
+        plan = Plan((call,), (row(0, name),))
+        second = Question(
+            f"follow-{len(found)}", "lookup", text, Truth((facts,)), plan, first.materials
+        )
+        found.append((first, second))
+    return found
 
 
 def unknown_property(data: QuestionData, rng: random.Random) -> Draft | None:

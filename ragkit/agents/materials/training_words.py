@@ -1,7 +1,8 @@
-"""How the questions are worded that a model is trained on: none of it is the benchmark's wording.
+"""How the questions are worded that a model is trained on: in other phrasings than the benchmark.
 
-More phrasings of each kind, more names of each property, and some carelessness. The materials of
-the LLaMP paper's figure 3 are held out, as it is a benchmark of its own.
+More phrasings of each kind, more names of each property, and some carelessness. The names that the
+benchmark has for properties are learned, too; its phrasings are not. The materials of the LLaMP
+paper's figure 3 are held out, as it is a benchmark of its own.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from ragkit.agents.materials.question_words import MEASURED, WORDINGS, Wording, 
 _MORE_NAMES: dict[str, tuple[str, ...]] = {
     "band_gap": ("calculated band gap", "electronic band gap", "gap", "Eg", "DFT band gap",
                  "size of the band gap", "bandgap energy"),
-    "formation_energy_per_atom": ("energy of formation", "enthalpy of formation",
-                                  "formation enthalpy", "calculated formation energy",
-                                  "heat of formation"),
+    "formation_energy_per_atom": ("energy of formation", "calculated formation energy",
+                                  "formation energy of one atom"),
     "k_vrh": ("bulk modulus K", "K_VRH", "bulk moduli", "VRH bulk modulus", "elastic bulk modulus",
               "incompressibility", "resistance to compression"),
     "homogeneous_poisson": ("Poisson number", "poisson ratio", "homogeneous Poisson ratio",
@@ -34,13 +34,12 @@ _MORE_NAMES: dict[str, tuple[str, ...]] = {
     "e_ionic": ("ionic contribution to the dielectric constant", "ionic permittivity",
                 "lattice dielectric constant", "ionic part of the dielectric constant"),
     "n": ("refraction index", "optical refractive index", "index of refraction n"),
-    "e_ij_max": ("maximum piezoelectric modulus", "piezoelectric coefficient",
-                 "strongest piezoelectric response", "maximum piezoelectric constant"),
+    "e_ij_max": ("piezoelectric e modulus", "piezoelectric constant", "e_ij modulus"),
     "volume": ("volume of the unit cell", "volume of the cell", "unit-cell volume"),
     "nsites": ("number of atoms per unit cell", "number of sites", "atom count of the cell",
                "number of atoms in the unit cell"),
-    "space_group": ("spacegroup", "space-group symbol", "symmetry group", "Hermann-Mauguin symbol"),
-    "crystal_system": ("lattice system", "crystal family", "kind of crystal system"),
+    "space_group": ("spacegroup", "space-group symbol", "SG symbol"),
+    "crystal_system": ("crystal's system", "kind of crystal system"),
     "point_group": ("crystal class", "point symmetry group", "point-group symbol"),
 }  # fmt: skip
 _MORE_MEASURED: dict[str, tuple[str, ...]] = {
@@ -54,16 +53,22 @@ _MORE_MEASURED: dict[str, tuple[str, ...]] = {
 
 def _named(wordings: dict[str, Wording], more: dict[str, tuple[str, ...]]) -> dict[str, Wording]:
     return {
-        name: Wording(each.tool, (*each.phrases, *more[name]), each.units, each.material_only)
+        name: Wording(each.tool, (*_plain(each.phrases), *more[name]), each.units,
+                      each.material_only)
         for name, each in wordings.items()
-    }
+    }  # fmt: skip
+
+
+def _plain(phrases: tuple[str, ...]) -> list[str]:
+    """Without superlatives: "the lowest largest modulus" asks for nothing."""
+    return [phrase for phrase in phrases if not phrase.startswith("largest")]
 
 
 _PHRASINGS: dict[Kind, tuple[str, ...]] = {
     "lookup": (
         "What {name} does {subject} have?",
-        "{name} of {subject}",
-        "How large is the {name} of {subject}?",
+        "{name} for {subject}",
+        "How big is the {name} of {subject}?",
         "Could you give me the {name} of {subject}?",
         "I'd like to know the {name} of {subject}.",
         "Find the {name} for {subject}.",
@@ -151,7 +156,7 @@ _PHRASINGS: dict[Kind, tuple[str, ...]] = {
     ),
     "missing": (
         "What {name} does {subject} have?",
-        "{name} of {subject}",
+        "{name} for {subject}",
         "Could you give me the {name} of {subject}?",
         "I'd like to know the {name} of {subject}.",
         "Find the {name} for {subject}.",
@@ -171,7 +176,6 @@ _PHRASINGS: dict[Kind, tuple[str, ...]] = {
         "Is the {name} large?",
         "Compare the {name} of them.",
         "Please report the {name} of the sample.",
-        "And the {name}?",
         "Tell me about {subject}.",
         "Is {subject} any good?",
         "What do you think of {subject}?",
@@ -188,7 +192,7 @@ _PHRASINGS: dict[Kind, tuple[str, ...]] = {
     ),
     "misspelt": (
         "What {name} does {subject} have?",
-        "{name} of {subject}",
+        "{name} for {subject}",
         "could you give me the {name} of {subject}?",
         "Find the {name} for {subject}.",
         "what's the {name} of {subject}",
@@ -229,8 +233,10 @@ _PHRASINGS: dict[Kind, tuple[str, ...]] = {
         "What is your name?",
         "Who made you?",
         "Thanks, that was helpful!",
-        "What is {digit} plus {digit}?",
-        "Solve x + {digit} = {digit}9 for x.",
+        "Name {digit} songs about {topic}.",
+        "I have {digit} cats. What shall I call them?",
+        "Plan a trip of {digit} days to {city}.",
+        "Give me {digit} reasons to visit {country}.",
         "Write a program that sorts numbers.",
         "How do I learn {topic}?",
         "What should I wear in {city}?",
@@ -244,16 +250,16 @@ _PHRASINGS: dict[Kind, tuple[str, ...]] = {
 }
 _FILLERS = {
     "country": "France Brazil Egypt Canada Thailand Poland Mexico Iran Cuba Spain Sweden Morocco "
-               "Laos Ireland Peru",
+               "Laos Ireland Belgium",
     "dish": "pizza soup bread rice noodles salad omelette stew pasta cake pudding tacos sushi "
             "waffles porridge",
     "city": "Paris Madrid Tokyo Boston Delhi Berlin Rome Sydney Moscow Athens Prague Lagos Vienna "
             "Glasgow Manila",
     "topic": "love winter dogs money school flowers dancing pirates dinner parties travel horses "
              "baseball mountains the_stars my_boss history programming painting",
-    "language": "French German Spanish Russian Latin Hebrew Urdu Czech Tamil Irish Norwegian "
+    "language": "French German Spanish Russian Latin Hebrew Urdu Serbian Tamil Irish Norwegian "
                 "Bengali Zulu Malay Chinese",
-    "sport": "football tennis golf boxing surfing skiing karate polo darts swimming running chess "
+    "sport": "football lacrosse golf boxing surfing skiing karate polo darts swimming diving "
              "squash sailing",
     "digit": "2 3 4 5 6 7 8 9 12 17",
 }  # fmt: skip
@@ -289,16 +295,14 @@ TRAINING = Words(
         "Please be brief.",
         "I need it for a report.",
         "Thanks!",
-        "Please tell me where the value comes from.",
-        "If there are several, tell me about all of them.",
-        "If several values are held, the most stable one is meant.",
-        "Include the material id, please.",
-        "Give me the id and the space group, too.",
-        "Answer in JSON.",
         "It is for my thesis.",
         "Take your time.",
+        "Cheers.",
+        "Thank you in advance.",
     ),
     held_out=frozenset(reduced(formula) for formula in _FIGURE_3.split()),
+    own_requests=True,
+    holds_out=True,
     spoken=0.25,
     noise=0.25,
 )  # fmt: skip
@@ -315,12 +319,12 @@ MORE_TABLES = {
 """Properties that many formulas have in a table and not as materials."""
 
 UNKNOWN = (
-    "melting point", "boiling point", "price", "thermal conductivity", "hardness", "colour",
+    "melting point", "boiling point", "price", "hardness", "colour",
     "electrical resistivity", "Debye temperature", "toxicity", "solubility in water", "viscosity",
     "critical temperature", "Curie temperature", "superconducting transition temperature",
     "heat capacity", "thermal expansion", "electron mobility", "hole mobility", "work function",
     "fracture toughness", "ionic conductivity", "Seebeck coefficient", "vapour pressure",
     "diffusion coefficient", "surface energy", "abundance", "half-life", "CAS number",
-    "exciton binding energy", "effective mass", "speed of sound", "lattice thermal conductivity",
+    "exciton binding energy", "effective mass", "speed of sound",
 )  # fmt: skip
 """Properties that no tool has."""
