@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 OnQuestion = Callable[[int, int], None]
 """(questions done, questions in all)."""
 
-# Formulas, ids and numbers: what a paraphrase must keep.
-_NAMES = re.compile(r"[A-Za-z-]*\d[\w().]*|\b[A-Z][a-z]?(?:[A-Z][a-z]?)+\b")
-
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
@@ -182,7 +179,7 @@ def in_other_words(
 
     def is_consistent(place: int, text: str) -> bool:
         question = questions[place]
-        same = Counter(_NAMES.findall(text)) == Counter(_NAMES.findall(question.text))
+        same = _names(text) == _names(question.text)
         ours = not any(each.fullmatch(text) for each in _benchmark_wordings())
         return same and ours and judge(question, rules.run(text)).correct
 
@@ -200,6 +197,14 @@ def in_other_words(
         )
         report(Loss("training", "paraphrases", str(lost), str(tally.kept), why))
     return [replace(questions[i], text=text) for i, text in found.items()]
+
+
+def _names(text: str) -> Counter[str]:
+    """Formulas, ids and numbers: what a paraphrase must keep."""
+    words = [word.strip(".,;:?!\"'") for word in text.split()]
+    return Counter(
+        word for word in words if any(map(str.isdigit, word)) or sum(map(str.isupper, word)) > 1
+    )
 
 
 def _identity(llm: LLM) -> str:
