@@ -51,10 +51,13 @@ def trained_planner(definition: AgentDefinition, adapter: Path | None = None) ->
             f"the adapter {str(folder)!r} was trained for the agent {about.get('agent')!r:.60}, "
             f"not for {definition.name!r}"
         )
-    known = frozenset(str(each) for each in about.get("prompts", ()))
+    known = frozenset(str(each) for each in about.get("tools", ()))
     if not known:
+        raise ModelError(f"the adapter {str(folder)!r} does not say what tools it was trained with")
+    if adapter is None and not about.get("promoted"):
         raise ModelError(
-            f"the adapter {str(folder)!r} does not say which prompts it was trained on"
+            f"the adapter {str(folder)!r} did not pass the gate; `ragkit train agent "
+            f"{definition.name}` tests and promotes one"
         )
     role = definition.prompts.get(SECTION, "")
     return LLMPlanner(LocalLLM(base, adapter=folder), role, "short", known)
