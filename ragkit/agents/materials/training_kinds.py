@@ -29,7 +29,10 @@ _MORE = (
     "Please add the {second}.",
     "With its {second}, please.",
 )
-_WEIGHTS = {"lookup": 3, "misspelt": 2, "missing": 2, "ambiguous": 2}  # of the others one each
+_WEIGHTS: dict[str, float] = {
+    "lookup": 3, "misspelt": 2, "missing": 2, "ambiguous": 2, "filter": 1.5, "extremum": 1.5,
+    "count": 1.5, "comparison": 1.5, "conversion": 1.5, "polymorph": 1.5, "multi_hop": 1.5,
+}  # fmt: skip
 
 
 def training_questions(
