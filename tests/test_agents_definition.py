@@ -32,7 +32,7 @@ def test_names_when_listed_are_those_of_the_folder():
 
 def test_definitions_when_loaded_have_every_prompt_they_need():
     materials = load_definition("materials")
-    assert set(materials.prompts) == {"agent", "supervisor", "assistant"}
+    assert set(materials.prompts) == {"agent", "supervisor", "assistant", "short"}
     assert set(load_definition("library").prompts) == {"agent"}
 
 
