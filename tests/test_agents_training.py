@@ -16,7 +16,7 @@ from ragkit.agents import promotion
 from ragkit.agents.correcting import Correcting, correct_agent
 from ragkit.agents.corrections import Corrector
 from ragkit.agents.definition import AgentOptions, load_agent, load_definition
-from ragkit.agents.demonstrations import Recorder, in_order, read_actions
+from ragkit.agents.demonstrations import Recorder, in_order
 from ragkit.agents.lessons import Lessons, demonstrations, in_other_words
 from ragkit.agents.materials.perfect import PerfectPlanner
 from ragkit.agents.materials.properties import PROPERTIES
@@ -47,6 +47,12 @@ from ragkit.types import Message
 MATERIALS = load_definition("materials")
 ROLE = MATERIALS.prompts["short"]
 TINY = Lessons(n_questions=20, n_follow_ups=3, n_paraphrased=2, seed=3)
+
+
+def read_actions(dialogue, first=0):
+    """What the assistant wrote, from a message on: {"name": …, "arguments": …}."""
+    written = [each.content for each in dialogue.messages[first:] if each.role == "assistant"]
+    return [json.loads(text)["action"] for text in written]
 
 
 @pytest.fixture(scope="module")

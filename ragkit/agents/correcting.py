@@ -30,7 +30,8 @@ from ragkit.llms.adapters import install, read_about
 
 _LIMITS = {"max_steps": 6, "max_tokens": 1500, "max_seconds": 600}
 _LEAST_GAIN = 0.02  # of the share of right answers
-_KEPT_OUT = ("format", "base", "base_fingerprint")  # of `ragkit.json`: written anew
+# Of `ragkit.json`: written anew, and the gate has not seen what comes of a correction.
+_KEPT_OUT = ("format", "base", "base_fingerprint", "promoted", "gate")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -85,9 +84,3 @@ def in_order(action: Action, state: State) -> Action:
     order = [*(name for name in named if name in action.arguments)]
     order += [name for name in action.arguments if name not in named]
     return Action(action.tool, {name: action.arguments[name] for name in order})
-
-
-def read_actions(dialogue: Dialogue, first: int = 0) -> list[Mapping[str, Any]]:
-    """What the assistant wrote, from a message on: {"name": …, "arguments": …}."""
-    written = [each.content for each in dialogue.messages[first:] if each.role == "assistant"]
-    return [json.loads(text)["action"] for text in written]
