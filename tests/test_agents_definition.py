@@ -117,15 +117,15 @@ def test_load_definition_when_the_prompt_is_missing_says_so(tmp_path):
 
 def test_load_agent_when_an_option_makes_no_sense_refuses():
     with pytest.raises(ValueError, match="no tool nothing"):
-        load_agent("materials", AgentOptions(permissions={"nothing": "deny"}))
+        load_agent("materials", AgentOptions("rules", permissions={"nothing": "deny"}))
     with pytest.raises(ValueError, match="needs no team"):
-        load_agent("materials", AgentOptions(team=True))
+        load_agent("materials", AgentOptions("rules", team=True))
     with pytest.raises(ValueError, match="reads a collection"):
         load_agent("library", scripted())
     with pytest.raises(RagkitError, match="unknown limits max_stepz"):
-        load_agent("materials", AgentOptions(limits={"max_stepz": 3}))
+        load_agent("materials", AgentOptions("rules", limits={"max_stepz": 3}))
     with pytest.raises(ValueError, match="max_steps is 0"):
-        load_agent("materials", AgentOptions(limits={"max_steps": 0}))
+        load_agent("materials", AgentOptions("rules", limits={"max_steps": 0}))
 
 
 def test_load_agent_when_it_reads_a_database_can_select_from_the_listed_tables_only(tmp_path):

@@ -45,6 +45,7 @@ from ragkit.testing import ScriptedLLM
 from ragkit.types import Message
 
 MATERIALS = load_definition("materials")
+BY_RULES = AgentOptions(llm="rules")
 ROLE = MATERIALS.prompts["short"]
 TINY = Lessons(n_questions=20, n_follow_ups=3, n_paraphrased=2, seed=3)
 
@@ -158,7 +159,7 @@ def test_a_dialogue_shows_what_a_model_would_be_shown_and_ends_with_an_action(re
 
 
 def test_actions_are_written_in_the_order_that_the_grammar_has(recorded):
-    tools = {tool.name: tool for tool in load_agent("materials").offered}
+    tools = {tool.name: tool for tool in load_agent("materials", BY_RULES).offered}
     for each in recorded[False]:
         for action in read_actions(each):
             if action["name"] in tools:
@@ -218,7 +219,7 @@ def _first_state(agent):
 
 
 def test_in_order_keeps_arguments_that_the_schema_does_not_know(recorded):
-    agent = load_agent("materials")
+    agent = load_agent("materials", BY_RULES)
     state = _first_state(agent)
     action = Action("search_summary", {"limit": 1, "odd": 2, "formula": "GaAs"})
     assert list(in_order(action, state).arguments) == ["formula", "limit", "odd"]
@@ -266,7 +267,7 @@ def test_a_dialogue_of_other_roles_is_refused(roles):
 
 
 def test_name_tools_groups_those_with_the_same_arguments():
-    text = name_tools(load_agent("materials").offered)
+    text = name_tools(load_agent("materials", BY_RULES).offered)
     assert "search_summary, search_thermo" in text
     assert "compare, average: rows" in text
     assert len(text.splitlines()) < 20
@@ -361,7 +362,7 @@ def test_training_when_stopped_goes_on_and_its_adapter_plans(tmp_path, tiny, mon
     adapter = tmp_path / "adapter"
     about = json.loads((adapter / "ragkit.json").read_text())
     assert (about["task"], about["agent"]) == ("agent", "materials")
-    agent = load_agent("materials")
+    agent = load_agent("materials", BY_RULES)
     assert (
         tools_digest(system_prompt(ROLE, agent.offered, "short"), agent.offered) in about["tools"]
     )
@@ -405,7 +406,7 @@ def _check_promotion(folder, monkeypatch):
     shipped.mkdir(parents=True)
     (folder / "adapter").rename(shipped / "adapter")
     there = MATERIALS.model_copy(update={"folder": folder / "shipped"})
-    offered = load_agent("materials").offered
+    offered = load_agent("materials", BY_RULES).offered
     assert why_not_trained(there, offered) == "its adapter did not pass the gate"
     with pytest.raises(ModelError, match="did not pass the gate"):
         trained_planner(there)
@@ -417,7 +418,7 @@ def _check_promotion(folder, monkeypatch):
 
 
 def test_a_short_planner_without_known_prompts_takes_any(tiny):
-    agent = load_agent("materials")
+    agent = load_agent("materials", BY_RULES)
     planner = LLMPlanner(LocalLLM(str(tiny)), ROLE, "short")
     limits = replace(agent.limits, max_steps=1)
     run = replace(agent, planner=planner, limits=limits).run("Which is it?")
@@ -426,9 +427,11 @@ def test_a_short_planner_without_known_prompts_takes_any(tiny):
 
 def test_why_not_trained_says_what_is_missing(tmp_path):
     bare = MATERIALS.model_copy(update={"folder": tmp_path})
-    assert why_not_trained(bare, load_agent("materials").offered) == "it has no adapter"
+    assert why_not_trained(bare, load_agent("materials", BY_RULES).offered) == "it has no adapter"
     (tmp_path / "materials" / "adapter").mkdir(parents=True)
-    assert "holds no adapter of ragkit's" in why_not_trained(bare, load_agent("materials").offered)
+    assert "holds no adapter of ragkit's" in why_not_trained(
+        bare, load_agent("materials", BY_RULES).offered
+    )
 
 
 def _check_correction(folder):

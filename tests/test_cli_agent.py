@@ -16,6 +16,7 @@ from ragkit.cli.main import app, run
 
 ROOT = Path(__file__).parents[1]
 GAP = "What is the band gap of GaAs?"
+RULES = ("--llm", "rules")  # starts at once
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ def action(name, **arguments):
 
 
 def test_run_when_the_value_is_held_prints_it_with_unit_id_method_and_source():
-    result = call("agent", "run", "materials", GAP)
+    result = call("agent", "run", "materials", GAP, *RULES)
     assert result.exit_code == 0, result.output
     line = result.stdout.splitlines()[0]
     assert line.startswith("GaAs (mp-2534, F-43m): band gap 0.186 eV [DFT")
@@ -49,13 +50,15 @@ def test_run_when_the_value_is_held_prints_it_with_unit_id_method_and_source():
 
 
 def test_run_when_the_material_is_not_held_refuses_with_exit_code_4():
-    result = call("agent", "run", "materials", "What is the band gap of Fe7U3Xe2?", "--quiet")
+    result = call(
+        "agent", "run", "materials", "What is the band gap of Fe7U3Xe2?", *RULES, "--quiet"
+    )
     assert result.exit_code == 4
     assert result.stdout.startswith("No answer: no value is held for this.")
 
 
 def test_run_when_json_is_asked_for_prints_every_field_of_the_rows():
-    result = call("agent", "run", "materials", GAP, "--json", "--quiet")
+    result = call("agent", "run", "materials", GAP, *RULES, "--json", "--quiet")
     told = json.loads(result.stdout)
     row = told["rows"]["r1"]
     assert row["value"] == 0.18610000000000015
@@ -66,7 +69,7 @@ def test_run_when_json_is_asked_for_prints_every_field_of_the_rows():
 
 
 def test_run_when_a_limit_is_reached_tells_what_was_found_with_exit_code_3():
-    result = call("agent", "run", "materials", GAP, "--max-steps", "1", "--quiet")
+    result = call("agent", "run", "materials", GAP, *RULES, "--max-steps", "1", "--quiet")
     assert result.exit_code == 3
     assert result.stdout.startswith("Not finished (max_steps). Found so far:\nGaAs (mp-2534")
 
@@ -76,11 +79,11 @@ def test_run_when_a_limit_is_reached_tells_what_was_found_with_exit_code_3():
     [
         (["agent", "run", "nobody", GAP], "there is no agent 'nobody'"),
         (["agent", "run", "materials", " "], "the question is empty"),
-        (["agent", "run", "materials", GAP, "--permit", "compare"], "expected TOOL=allow"),
-        (["agent", "run", "materials", GAP, "--permit", "shell=allow"], "no tool shell"),
-        (["agent", "run", "materials", GAP, "--team"], "needs no team"),
-        (["agent", "run", "materials", GAP, "--in", "x.rag"], "reads no collection"),
-        (["agent", "run", "materials", GAP, "--backend", "live"], "MP_API_KEY"),
+        (["agent", "run", "materials", GAP, *RULES, "--permit", "compare"], "expected TOOL=allow"),
+        (["agent", "run", "materials", GAP, *RULES, "--permit", "shell=allow"], "no tool shell"),
+        (["agent", "run", "materials", GAP, *RULES, "--team"], "needs no team"),
+        (["agent", "run", "materials", GAP, *RULES, "--in", "x.rag"], "reads no collection"),
+        (["agent", "run", "materials", GAP, *RULES, "--backend", "live"], "MP_API_KEY"),
         (["trace", "show", "nothing"], "nothing"),
     ],
 )
@@ -99,23 +102,27 @@ def test_command_when_something_is_wrong_says_what_and_ends_with_1_or_2(
 def test_list_and_show_when_called_tell_the_agents_tools_limits_and_prompt():
     listed = json.loads(call("agent", "list", "--json").stdout)
     assert {"materials", "library"} <= {each["name"] for each in listed}
-    shown = call("agent", "show", "materials")
+    shown = call("agent", "show", "materials", *RULES)
     assert "planner: rules" in shown.stdout
     assert "search_elasticity [allow]:" in shown.stdout
-    told = json.loads(call("agent", "show", "materials", "--json").stdout)
+    told = json.loads(call("agent", "show", "materials", *RULES, "--json").stdout)
     assert told["limits"]["max_steps"] == 12
     assert all(each["parameters"]["additionalProperties"] is False for each in told["schemas"])
 
 
 def test_chat_when_questions_come_line_by_line_answers_each():
-    result = call("agent", "chat", "materials", "--quiet", input=f"{GAP}\nWhat is this?\n\n")
+    result = call(
+        "agent", "chat", "materials", *RULES, "--quiet", input=f"{GAP}\nWhat is this?\n\n"
+    )
     assert result.exit_code == 0, result.output
     assert "0.186 eV" in result.stdout
     assert "No answer" in result.stdout
 
 
 def test_trace_when_a_run_is_replayed_gives_the_same_bytes():
-    first = json.loads(call("agent", "run", "materials", GAP, "--json", "--quiet").stdout)["run"]
+    first = json.loads(call("agent", "run", "materials", GAP, *RULES, "--json", "--quiet").stdout)[
+        "run"
+    ]
     listed = json.loads(call("trace", "list", "--json").stdout)
     assert [each["id"] for each in listed] == [first]
     shown = call("trace", "show", first)
@@ -129,7 +136,7 @@ def test_trace_when_a_run_is_replayed_gives_the_same_bytes():
 def test_prune_when_called_keeps_the_latest_and_says_how_many_went():
     ids = []
     for _ in range(3):
-        result = call("agent", "run", "materials", GAP, "--json", "--quiet")
+        result = call("agent", "run", "materials", GAP, *RULES, "--json", "--quiet")
         ids.append(json.loads(result.stdout)["run"])
     assert call("trace", "prune").exit_code == 2
     assert call("trace", "prune", "--keep", "1").stdout == "removed 2 runs\n"
@@ -202,7 +209,7 @@ def test_run_when_the_agent_is_a_relative_path_stores_it_in_full(tmp_path, monke
         text = (ROOT / "agents" / f"materials.{kind}").read_text("utf-8")
         (tmp_path / f"mine.{kind}").write_text(text, "utf-8")
     monkeypatch.chdir(tmp_path)
-    result = call("agent", "run", "mine.toml", GAP, "--json", "--quiet")
+    result = call("agent", "run", "mine.toml", GAP, *RULES, "--json", "--quiet")
     run_id = json.loads(result.stdout)["run"]
     monkeypatch.chdir(ROOT)
     with TraceStore() as store:
@@ -211,14 +218,14 @@ def test_run_when_the_agent_is_a_relative_path_stores_it_in_full(tmp_path, monke
 
 
 def test_settings_when_recorded_name_the_back_end_and_its_version():
-    agent = load_agent("materials")
+    agent = load_agent("materials", AgentOptions(llm="rules"))
     version = agent.related.backend.version
     assert version
     assert describe(agent)["backend"] == {"name": "snapshot", "version": version}
 
 
 def test_run_when_traces_are_not_wanted_writes_none(home):
-    assert call("agent", "run", "materials", GAP, "--no-trace", "--quiet").exit_code == 0
+    assert call("agent", "run", "materials", GAP, *RULES, "--no-trace", "--quiet").exit_code == 0
     assert not (home / "traces.db").exists()
 
 
@@ -273,7 +280,7 @@ def test_run_when_a_server_plans_answers_the_same(server):
     ]
     served, url = server(*replies)
     hosted = json.loads(call("agent", "run", "materials", GAP, "--llm", url, "--json").stdout)
-    by_rules = json.loads(call("agent", "run", "materials", GAP, "--json").stdout)
+    by_rules = json.loads(call("agent", "run", "materials", GAP, *RULES, "--json").stdout)
     assert hosted["text"] == by_rules["text"]
     assert hosted["rows"] == by_rules["rows"]
     assert hosted["usage"] == {"prompt_tokens": 20, "completion_tokens": 10}
@@ -316,7 +323,7 @@ def test_run_when_the_library_answers_gives_citations_that_verify(tmp_path, serv
 
 def test_run_when_traces_cannot_be_kept_answers_all_the_same(home):
     (home / "traces.db").write_bytes(b"no database at all, and longer than a header" * 40)
-    result = call("agent", "run", "materials", GAP, "--quiet")
+    result = call("agent", "run", "materials", GAP, *RULES, "--quiet")
     assert result.exit_code == 0
     assert "0.186 eV" in result.stdout
     assert "no trace is kept" in " ".join(result.stderr.split())

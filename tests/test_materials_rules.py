@@ -2,14 +2,14 @@
 
 import pytest
 
-from ragkit.agents.definition import load_agent
+from ragkit.agents.definition import AgentOptions, load_agent
 from ragkit.agents.materials.backend import Condition
 from ragkit.agents.materials.reading import Limit, read_question
 
 
 @pytest.fixture(scope="module")
 def agent():
-    return load_agent("materials")
+    return load_agent("materials", AgentOptions(llm="rules"))
 
 
 READINGS = [

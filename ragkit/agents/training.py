@@ -46,7 +46,7 @@ class AgentTraining:
     train: TrainOptions = field(default_factory=lambda: TrainOptions(learning_rate=1e-3))
     lora: LoraOptions = field(default_factory=LoraOptions)
     lessons: Lessons = field(default_factory=Lessons)
-    n_dev: int = 120
+    n_dev: int = 60
     base: str = "smollm2"
 
 

@@ -51,7 +51,10 @@ class BackendChoice(StrEnum):
 NameArgument = Annotated[str, typer.Argument(help="materials, library, or a .toml file.")]
 LlmOption = Annotated[
     str | None,
-    typer.Option(help="rules (no model), smollm2, openai:MODEL, URL#MODEL, hf:ORG/NAME, a path."),
+    typer.Option(
+        help="rules (no model), trained (the agent's adapter), smollm2, openai:MODEL, URL#MODEL, "
+        "hf:ORG/NAME, a path."
+    ),
 ]
 BackendOption = Annotated[
     BackendChoice | None, typer.Option(help="snapshot (shipped) or live (MP_API_KEY).")

@@ -30,7 +30,7 @@ from ragkit.losses import collect
 if TYPE_CHECKING:
     from ragkit.finetune import TrainProgress
 
-_EVALUATIONS = 20  # of a run, at most
+_EVALUATIONS = 10  # of a run, at most
 app = typer.Typer(no_args_is_help=True, help="Train models on your own documents.")
 
 
@@ -155,8 +155,7 @@ def agent(
     budget = int(tokens)
     how = TrainOptions(
         max_tokens=budget,
-        batch_tokens=2048,
-        learning_rate=1e-3,
+        learning_rate=2e-3,
         warmup_tokens=min(20_000, budget // 10),
         evaluate_tokens=max(1, budget // _EVALUATIONS),
         seed=seed,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ragkit.digests import text_digest
 from ragkit.errors import ModelError
+from ragkit.finetune.allocator import kept_memory
 from ragkit.finetune.checkpoints import (
     Checkpoint,
     one_writer,
@@ -226,12 +227,20 @@ def train(
     import torch
 
     run = _Run(task, folder, options)
-    with one_writer(folder), torch.random.fork_rng(devices=run.cuda):
+    with (
+        one_writer(folder),
+        kept_memory() as give_back,
+        torch.random.fork_rng(devices=run.cuda),
+    ):
         torch.manual_seed(options.seed)
-        return _train(run, on_progress)
+        return _train(run, on_progress, give_back)
 
 
-def _train(run: _Run[B], on_progress: Callable[[TrainProgress], None] | None) -> TrainReport:
+def _train(
+    run: _Run[B],
+    on_progress: Callable[[TrainProgress], None] | None,
+    give_back: Callable[[], object],
+) -> TrainReport:
     run.resume()
     options = run.options
     state, began = run.state, time.monotonic() - run.state.seconds
@@ -246,6 +255,7 @@ def _train(run: _Run[B], on_progress: Callable[[TrainProgress], None] | None) ->
             run.maybe_evaluate()
             if state.stopped or time.monotonic() - saved >= options.checkpoint_seconds:
                 run.save()
+                give_back()
                 saved = time.monotonic()
             if state.stopped:
                 break

@@ -207,7 +207,8 @@ class LocalLLM:
             raise ValueError(
                 f"the conversation has {len(prompt)} tokens, and the window of {self.name!r} is "
                 f"{self.context_window} with at least one for the reply. "
-                "Pass fewer or shorter passages, or take a model with a longer window."
+                "Ask a shorter question, pass fewer or shorter passages, or take a model with a "
+                "longer window."
             )
         return prompt
 
