@@ -132,6 +132,19 @@ def test_training_wordings_fill_every_slot_that_the_benchmark_fills():
             assert all(value in text for value in values.values()), (kind, wanted)
 
 
+def test_a_supervisors_requests_follow_from_the_question(questions):
+    """They repeat it, or are worded as always: a wording that was drawn could not be learned."""
+    parts = [re.split(r"\{\w+\}", each) for each in set(TRAINING.requests.values())]
+    worded = re.compile("|".join(".+".join(map(re.escape, each)) for each in parts))
+    n_worded = 0
+    for question in questions:
+        for call in question.plan.calls:
+            if call.request.removesuffix(" Look in the tables.") != question.text and call.request:
+                assert worded.fullmatch(call.request), (question.text, call.request)
+                n_worded += 1
+    assert n_worded > 5
+
+
 def test_unknown_properties_are_none_that_a_tool_has():
     known = {name.lower() for each in PROPERTIES for name in (each.name, *each.aliases)}
     known |= {phrase for each in TRAINING.properties.values() for phrase in each.phrases}

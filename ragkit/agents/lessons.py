@@ -59,9 +59,9 @@ class Lessons:
 
     n_questions: int = 6000
     first_share: float = 0.5
-    team_share: float = 0.25
+    team_share: float = 0.2
     n_follow_ups: int = 150
-    n_paraphrased: int = 300
+    n_paraphrased: int = 100
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -155,7 +155,7 @@ def agent(
     budget = int(tokens)
     how = TrainOptions(
         max_tokens=budget,
-        learning_rate=2e-3,
+        learning_rate=1e-3,
         warmup_tokens=min(20_000, budget // 10),
         evaluate_tokens=max(1, budget // _EVALUATIONS),
         seed=seed,

@@ -102,11 +102,10 @@ def finished(
     return text
 
 
-def requested(data: QuestionData, rng: random.Random, phrase: str, subject: str) -> str:
-    """What a supervisor asks an assistant: a property of one material."""
-    if data.words.own_requests:
-        return pick(data, rng, "lookup", name=phrase, subject=subject)
-    return f"What is the {phrase} of {subject}?"
+def requested(data: QuestionData, rng: random.Random, part: str, kind: Kind, **values: str) -> str:
+    """What a supervisor asks an assistant: in its own words for that part, or drawn of a kind."""
+    own = data.words.requests.get(part, "")
+    return own.format(**values) if own else pick(data, rng, kind, **values)
 
 
 _SLOTS = (
@@ -205,7 +204,7 @@ def conversion(data: QuestionData, rng: random.Random) -> Draft | None:
     unit, own = rng.choice(words[name].units), subject.values[0].unit
     phrase = rng.choice(words[name].phrases)
     text = pick(data, rng, "conversion", name=phrase, subject=subject.text, unit=unit)
-    request = pick(data, rng, "lookup", name=phrase, subject=subject.text)
+    request = requested(data, rng, "given", "lookup", name=phrase, subject=subject.text)
     given: dict[str, object] = {**row_argument(0, name), "unit": unit}
     if own == "1/cm":
         given["context"] = "spectroscopy"
@@ -242,9 +241,13 @@ def comparison(data: QuestionData, rng: random.Random) -> Draft | None:
         return None
     formulas = [value.formula for value in values]
     text = pick(data, rng, "comparison", name=phrase, first=formulas[0], second=formulas[1])
-    calls = [
-        search(wording.tool, requested(data, rng, phrase, formula), formula=formula, fields=name)
+    requests = [
+        requested(data, rng, "one of two", "lookup", name=phrase, subject=formula)
         for formula in formulas
+    ]
+    calls = [
+        search(wording.tool, request, formula=formula, fields=name)
+        for request, formula in zip(requests, formulas, strict=True)
     ]
     ids = [value.material_id for value in values]
     both = [row(step, name, material_id) for step, material_id in enumerate(ids)]

@@ -131,12 +131,13 @@ def multi_hop(data: QuestionData, rng: random.Random) -> Draft | None:
     if other == name or not held or not data.may_combine("pair", name, other):
         return None
     text = pick(data, rng, "multi_hop", second=phrase, **values["words"])
-    first = pick(data, rng, "extremum", **values["words"])
+    found_id = str(top.material_id)
+    first = requested(data, rng, "first hop", "extremum", **values["words"])
+    then = requested(data, rng, "second hop", "lookup", name=phrase, subject=found_id)
     calls = (
         search(place, first, fields=name, limit=1, **values["arguments"]),
-        search(wording.tool, requested(data, rng, phrase, str(top.material_id)),
-               material_ids=str(top.material_id), fields=other),
-    )  # fmt: skip
+        search(wording.tool, then, material_ids=found_id, fields=other),
+    )
     rows = (row(1, other, top.material_id), row(0, name, top.material_id))
     facts = tuple(dict.fromkeys(value.fact for value in held))
     return Draft(text, Truth((facts,)), Plan(calls, rows), frozenset({top.reduced}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ragkit.agents.materials.question_types import Kind
 
@@ -219,7 +219,8 @@ class Words:
         counting: What shows that a phrasing about polymorphs asks for their number.
         asides: What may be said after a question and changes nothing.
         held_out: Reduced formulas that are not asked about.
-        own_requests: Whether a supervisor's requests are worded like lookups, too.
+        requests: How a supervisor words what it asks an assistant, by what it is for; what is not
+            here is drawn from the phrasings.
         holds_out: Whether a fifth of all combinations (of a property with elements, or with a
             second property) is not asked about.
         spoken: The share of groups that are called by their element's name: "tin compounds".
@@ -235,13 +236,16 @@ class Words:
     counting: tuple[str, ...] = ("How many",)
     asides: tuple[str, ...] = ()
     held_out: frozenset[str] = frozenset()
-    own_requests: bool = False
+    requests: Mapping[str, str] = field(default_factory=dict)
     holds_out: bool = False
     spoken: float = 0.0
     noise: float = 0.0
 
 
-BENCHMARK = Words(PHRASINGS, WORDINGS, MEASURED, CLASSES, CONDITIONS, FILLERS)
+BENCHMARK = Words(
+    PHRASINGS, WORDINGS, MEASURED, CLASSES, CONDITIONS, FILLERS,
+    requests=dict.fromkeys(("one of two", "second hop"), "What is the {name} of {subject}?"),
+)  # fmt: skip
 
 
 def careless(phrasing: str, rng: random.Random) -> str:

@@ -301,7 +301,9 @@ TRAINING = Words(
         "Thank you in advance.",
     ),
     held_out=frozenset(reduced(formula) for formula in _FIGURE_3.split()),
-    own_requests=True,
+    # always the same: a wording that is drawn cannot be learned
+    requests=dict.fromkeys(("given", "one of two", "second hop"), "Report the {name} of {subject}.")
+    | {"first hop": "Name the material with the {extreme} {name} of all {group}."},
     holds_out=True,
     spoken=0.25,
     noise=0.25,
