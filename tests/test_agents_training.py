@@ -410,11 +410,12 @@ def _check_promotion(folder, monkeypatch):
     card = (folder / "adapter" / "README.md").read_text()
     assert "Not promoted: no significant gain on held-out questions" in card
     assert "| held-out questions | 12 |" in card
-    kept = (folder / "gate.jsonl").read_text()
-    assert len(kept.splitlines()) == 29
-    (folder / "gate.jsonl").write_text(kept[:-20])  # a process that was killed while it wrote
-    assert promotion.promote("materials", folder, n_questions=12) == report
-    assert (folder / "gate.jsonl").read_text() == kept
+    for file in (folder / "gate-before.jsonl", folder / "gate-after.jsonl"):
+        kept = file.read_text()
+        assert len(kept.splitlines()) == 15
+        file.write_text(kept[:-20])  # a process that was killed while it wrote
+        assert promotion.promote("materials", folder, n_questions=12) == report
+        assert file.read_text() == kept
     shipped = folder / "shipped" / "materials"
     shipped.mkdir(parents=True)
     (folder / "adapter").rename(shipped / "adapter")

@@ -52,7 +52,8 @@ def promote(
 
     Args:
         name: Of the agent.
-        folder: Where it was trained; gets `gate.jsonl` with each question's score.
+        folder: Where it was trained; gets each question's score, without the adapter in
+            `gate-before.jsonl`, with it in `gate-after.jsonl`.
         n_questions: Rounded up to as many of each kind.
         on_question: Called after each.
 
@@ -67,11 +68,15 @@ def promote(
     base = str(about["base"])
     questions = held_out_questions(n_questions)
     weights = file_digest(adapter / "adapter_model.safetensors")
-    job = text_digest(
-        repr((base_fingerprint(base), weights, about["tools"], file_digest(default_path()),
-              [each.text for each in questions], GENERAL, sources(), _LIMITS, __version__))
+    same = (
+        base_fingerprint(base), about["tools"], file_digest(default_path()),
+        [each.text for each in questions], GENERAL, sources(), _LIMITS, __version__,
     )  # fmt: skip
-    kept = KeptLines(folder / "gate.jsonl", job)
+    jobs = {"before": repr(same), "after": repr((weights, same))}  # other weights, the same before
+    kept = {
+        label: KeptLines(folder / f"gate-{label}.jsonl", text_digest(job))
+        for label, job in jobs.items()
+    }
     untrained = LLMPlanner(LocalLLM(base), definition.prompts[SECTION], "short")
     planners = {"before": untrained, "after": trained_planner(definition, adapter)}
     task: dict[str, list[float]] = {}
@@ -87,11 +92,10 @@ def promote(
     for label, planner in planners.items():
         agent = load_agent(name, AgentOptions(llm=planner, limits=_LIMITS))
         task[label] = [
-            told(kept.get(f"{label} {each.text}", partial(_answered, agent, each)))
-            for each in questions
+            told(kept[label].get(each.text, partial(_answered, agent, each))) for each in questions
         ]
         general[label] = [
-            told(kept.get(f"{label}, general: {each.text}", partial(_plain, planner.llm, each)))
+            told(kept[label].get(f"general: {each.text}", partial(_plain, planner.llm, each)))
             for each in GENERAL
         ]
     report = judge_adapter(
