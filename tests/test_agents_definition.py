@@ -1,10 +1,13 @@
 """Agent definitions: what ships, what is refused, what a trace records."""
 
+import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from ragkit import losses
 from ragkit.agents.definition import (
     AgentOptions,
     agent_names,
@@ -16,7 +19,8 @@ from ragkit.agents.definition import (
 from ragkit.agents.ledger import Ledger, Quantity
 from ragkit.agents.materials.toolkit import Related
 from ragkit.agents.tools import run_tool
-from ragkit.errors import RagkitError
+from ragkit.agents.trained import trained_planner
+from ragkit.errors import ModelError, RagkitError
 from ragkit.testing import ScriptedLLM
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +49,28 @@ def test_load_agent_when_materials_answers_the_question_of_the_readme():
     assert first.licence == "CC BY 4.0"
     assert "0.186 eV" in run.text
     assert "mp-2534" in run.text
+
+
+def test_planner_when_none_is_named_is_the_trained_one_or_the_rules_where_its_tools_are_others():
+    assert load_agent("materials").turns_of.name == "smollm2, trained"
+    one_less = {"permissions": {"compare": "deny"}}
+    with losses.collect() as lost:
+        agent = load_agent("materials", AgentOptions(**one_less))
+    assert agent.turns_of.name == "rules"
+    assert [each.why for each in lost] == ["its adapter was trained with other tools"]
+    with pytest.raises(ModelError, match="has no trained planner here: .* with other tools"):
+        load_agent("materials", AgentOptions("trained", **one_less))
+
+
+def test_planner_when_its_adapter_is_for_another_base_says_so(tmp_path):
+    shipped = load_definition("materials")
+    adapter = tmp_path / "materials" / "adapter"
+    shutil.copytree(shipped.folder / "materials" / "adapter", adapter)
+    about = json.loads((adapter / "ragkit.json").read_text())
+    (adapter / "ragkit.json").write_text(json.dumps(about | {"base_fingerprint": "0" * 32}))
+    moved = shipped.model_copy(update={"folder": tmp_path})
+    with pytest.raises(ModelError, match="'smollm2' has other weights"):
+        trained_planner(moved)
 
 
 def test_prompt_when_built_names_every_offered_tool_and_no_denied_one():

@@ -265,7 +265,8 @@ def test_targets_hold_every_dialogue_once_an_epoch_and_share_prompts(recorded, t
 
 
 def test_targets_when_all_dialogues_are_too_long_say_so(recorded, tiny):
-    with losses.collect() as lost, pytest.raises(ValueError, match="none of 60 dialogues is left"):
+    none = f"none of {len(recorded[False])} dialogues is left"
+    with losses.collect() as lost, pytest.raises(ValueError, match=none):
         DialogueTargets(LocalLLM(str(tiny)), recorded[False][:60], max_tokens=50)
     assert lost[0].lost == "60"
 
@@ -375,6 +376,7 @@ def test_training_when_stopped_goes_on_and_its_adapter_plans(tmp_path, tiny, mon
     adapter = tmp_path / "adapter"
     about = json.loads((adapter / "ragkit.json").read_text())
     assert (about["task"], about["agent"]) == ("agent", "materials")
+    assert about["cost"]["tokens"] == report.tokens
     agent = load_agent("materials", BY_RULES)
     assert (
         tools_digest(system_prompt(ROLE, agent.offered, "short"), agent.offered) in about["tools"]
@@ -410,6 +412,7 @@ def _check_promotion(folder, monkeypatch):
     card = (folder / "adapter" / "README.md").read_text()
     assert "Not promoted: no significant gain on held-out questions" in card
     assert "| held-out questions | 12 |" in card
+    assert re.search(r"It took [\d,]+ tokens in\n\d+ minutes on .+, \d+ cores\.", card)
     for file in (folder / "gate-before.jsonl", folder / "gate-after.jsonl"):
         kept = file.read_text()
         assert len(kept.splitlines()) == 15

@@ -156,7 +156,7 @@ def recorded(store, approve, how, name="materials"):
             return store.show(end.value[0])
 
 
-ASKED = {"permissions": {"search_summary": "ask"}}
+ASKED = {"llm": "rules", "permissions": {"search_summary": "ask"}}
 
 
 @pytest.mark.parametrize(("decision", "reason"), [(True, "answered"), (False, "refused")])
@@ -183,7 +183,7 @@ def test_replay_when_the_call_is_another_one_does_not_approve_it(server):
     ]
     _, url = server(*calls)
     with TraceStore() as store:
-        stored = recorded(store, lambda *_: True, {"llm": url, **ASKED})
+        stored = recorded(store, lambda *_: True, {**ASKED, "llm": url})
         run_id, difference = replay(stored, store)
         assert difference.startswith("step 2, arguments.formula: 'GaAs' and 'Si'")
         assert [each["approved"] for each in store.show(run_id).answer["approvals"]] == [False]
@@ -198,7 +198,7 @@ def test_replay_when_an_assistant_asked_gives_the_same_bytes(server):
     )
     with TraceStore() as store:
         approve = Approvals(lambda *_: True)
-        stored = recorded(store, approve, {"llm": url, "team": True, **ASKED})
+        stored = recorded(store, approve, {**ASKED, "llm": url, "team": True})
         assert stored.exit_reason == "answered"
         assert [each["tool"] for each in stored.answer["approvals"]] == ["search_summary"]
         assert replay(stored, store)[1] is None
@@ -222,6 +222,15 @@ def test_settings_when_recorded_name_the_back_end_and_its_version():
     version = agent.related.backend.version
     assert version
     assert describe(agent)["backend"] == {"name": "snapshot", "version": version}
+
+
+def test_run_when_the_trained_planner_has_other_tools_is_planned_by_rules_and_replays():
+    result = call("agent", "run", "materials", GAP, "--permit", "compare=deny", "--json")
+    told = json.loads(result.stdout)
+    assert "0.186 eV" in told["text"]
+    with TraceStore() as store:
+        assert store.show(told["run"]).record.settings["planner"] == "rules"
+    assert call("trace", "replay", told["run"]).exit_code == 0
 
 
 def test_run_when_traces_are_not_wanted_writes_none(home):

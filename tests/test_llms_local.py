@@ -323,9 +323,9 @@ def test_decoding_when_step_by_step_then_logits_are_those_of_one_pass(llm):
     cache = decoding.growing_cache(llm.model.config)
     with torch.inference_mode():
         at_once = llm.model(tokens).logits[0]
-        steps = [llm.model(tokens[:, :2], past_key_values=cache).logits[0]]
+        steps = [llm.model(tokens[:, :2], cache=cache).logits[0]]
         for at in range(2, tokens.shape[1]):
-            steps.append(llm.model(tokens[:, at : at + 1], past_key_values=cache).logits[0])
+            steps.append(llm.model(tokens[:, at : at + 1], cache=cache).logits[0])
     torch.testing.assert_close(torch.cat(steps), at_once, atol=1e-3, rtol=0)
 
 

@@ -40,7 +40,8 @@ def main() -> None:
         gap = run(ragkit, "agent", "run", "materials", "What is the band gap of GaAs?", cwd=folder)
         assert "0.186 eV" in gap, gap
         shipped = next(folder.glob("env/lib/python*/site-packages/ragkit/_shipped"))
-        assert (shipped / "agents" / "materials" / "ATTRIBUTION.md").is_file()
+        for name in ("ATTRIBUTION.md", "adapter/adapter_model.safetensors"):
+            assert (shipped / "agents" / "materials" / name).is_file(), name
         run(ragkit, "index", "build", "demo", cwd=folder)
         question = "What is the measured band gap of lithium fluoride?"
         answer = run(ragkit, "ask", question, "--in", "demo.rag", "--json", cwd=folder)

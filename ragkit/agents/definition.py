@@ -151,7 +151,9 @@ def load_agent(name: str | Path, options: AgentOptions | None = None) -> ReAct:
     options = options or AgentOptions()
     definition = load_definition(name)
     tools, related = _toolkits(definition, options)
-    planner = _planner(definition, options, tools)
+    wanted = {**definition.permissions, **options.permissions}
+    offered = [tool for tool in tools if wanted.get(tool.name, tool.permission) != "deny"]
+    planner = _planner(definition, options, offered)
     agent = ReAct(
         planner,
         tools,
@@ -162,7 +164,6 @@ def load_agent(name: str | Path, options: AgentOptions | None = None) -> ReAct:
         temperature=options.temperature,
         seed=options.seed,
     )
-    wanted = {**definition.permissions, **options.permissions}
     if options.team:
         agent = _team(definition, agent, wanted)
     names = {tool.name for tool in agent.tools}

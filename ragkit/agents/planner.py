@@ -196,6 +196,7 @@ class LLMPlanner:
         style: "full" explains tools and format and asks for thoughts; "short" names them only, for
             a model that was trained on these tools, and asks for actions.
         known: What `tools_digest` gave for the tools the model was trained on; empty: any will do.
+        label: What traces call it; "" takes the model's name.
 
     Raises:
         ModelError: When a run begins with other tools.
@@ -205,11 +206,12 @@ class LLMPlanner:
     role: str
     style: PromptStyle = "full"
     known: frozenset[str] = frozenset()
+    label: str = ""
 
     @property
     def name(self) -> str:
-        """The model's name."""
-        return self.llm.name
+        """The model's name, or the label."""
+        return self.label or self.llm.name
 
     def begin(self) -> _LLMTurns:
         """A new conversation."""

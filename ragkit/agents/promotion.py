@@ -126,7 +126,8 @@ def _plain(llm: LLM, question: Plain) -> float:
 
 
 def card(about: dict[str, Any], report: GateReport) -> str:
-    """What an adapter is, as Markdown: data, licences, recipe, seed and gain."""
+    """What an adapter is, as Markdown: data, licences, recipe, seed, cost and gain."""
+    cost = about["cost"]
     rows = "\n".join(
         f"| {each.name} | {each.n} | {each.before:.3f} ({each.before_interval[0]:.2f} to "
         f"{each.before_interval[1]:.2f}) | {each.after:.3f} ({each.after_interval[0]:.2f} to "
@@ -139,7 +140,8 @@ LoRA for `{about["base"]}` (fingerprint `{about["base_fingerprint"][:12]}`), tra
 `ragkit train agent {about["agent"]}` on {about["data"]}, whose values are attributed in the agent's
 ATTRIBUTION.md. The base's licence is in its own card. Recipe: loss on actions, a budget of
 {about["max_tokens"]:,} tokens, seed {about["seed"]}, lessons {json.dumps(about["lessons"])},
-corrections {json.dumps(about.get("corrections"))}.
+corrections {json.dumps(about.get("corrections"))}. It took {cost["tokens"]:,} tokens in
+{cost["seconds"] / 60:.0f} minutes on {cost["hardware"]}.
 
 {"Promoted" if report.promoted else "Not promoted"}: {report.why}.
 

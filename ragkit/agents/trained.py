@@ -60,7 +60,8 @@ def trained_planner(definition: AgentDefinition, adapter: Path | None = None) ->
             f"{definition.name}` tests and promotes one"
         )
     role = definition.prompts.get(SECTION, "")
-    return LLMPlanner(LocalLLM(base, adapter=folder), role, "short", known)
+    llm = LocalLLM(base, adapter=folder)
+    return LLMPlanner(llm, role, "short", known, label=f"{base}, trained")
 
 
 def why_not_trained(definition: AgentDefinition, tools: Sequence[Tool]) -> str:

@@ -6,6 +6,9 @@ only. Deviation: plans come from the benchmark's makers, not from a larger model
 
 from __future__ import annotations
 
+import os
+import platform
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -17,18 +20,19 @@ from ragkit.agents.lessons import Lessons, OnQuestion, demonstrations, dialogue_
 from ragkit.agents.materials.snapshot import default_path
 from ragkit.agents.trained import TASK
 from ragkit.digests import file_digest, text_digest
+from ragkit.durable import replace_text
 from ragkit.finetune.general import REPLAY, replayed
 from ragkit.finetune.kept import KeptLines
 from ragkit.finetune.loop import TrainOptions, TrainProgress, TrainReport
 from ragkit.finetune.lora import LoraOptions
 from ragkit.finetune.supervised import AdapterOptions, train_adapter
 from ragkit.finetune.synth import Dialogue, DialogueTargets
-from ragkit.llms.adapters import base_fingerprint
+from ragkit.llms.adapters import about_text, base_fingerprint, read_about
 
 if TYPE_CHECKING:
     from ragkit.llms.local import LocalLLM
 
-_REPLAYS = 3  # how often each plain answer of its own is learned in an epoch
+_REPLAYS = 5  # how often each plain answer of its own is learned in an epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,9 @@ class AgentTraining:
         base: The model, a name for `ragkit.models.resolve`.
     """
 
-    train: TrainOptions = field(default_factory=lambda: TrainOptions(learning_rate=1e-3))
+    train: TrainOptions = field(
+        default_factory=lambda: TrainOptions(learning_rate=1e-3, decay_share=0.8)
+    )
     lora: LoraOptions = field(default_factory=LoraOptions)
     lessons: Lessons = field(default_factory=Lessons)
     n_dev: int = 60
@@ -95,7 +101,22 @@ def train_agent(
         "seed": options.train.seed,
     }
     how = AdapterOptions(options.train, options.lora, about)
-    return train_adapter(llm, targets, folder, how, dev=dev, on_progress=on_progress)
+    made = train_adapter(llm, targets, folder, how, dev=dev, on_progress=on_progress)
+    _tell_cost(folder / "adapter", made)
+    return made
+
+
+def _tell_cost(adapter: Path, made: TrainReport) -> None:
+    """What the training took, into the adapter's `ragkit.json` and so into its card."""
+    cost = {"tokens": made.tokens, "seconds": round(made.seconds), "hardware": _hardware()}
+    replace_text(adapter / "ragkit.json", about_text(read_about(adapter) | {"cost": cost}))
+
+
+def _hardware() -> str:
+    """The processor and how many cores there are."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.+)", info.read_text()) if info.exists() else []
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 def _replays(llm: LocalLLM, folder: Path) -> list[Dialogue]:

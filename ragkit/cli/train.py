@@ -156,6 +156,7 @@ def agent(
     how = TrainOptions(
         max_tokens=budget,
         learning_rate=1e-3,
+        decay_share=0.8,
         warmup_tokens=min(20_000, budget // 10),
         evaluate_tokens=max(1, budget // _EVALUATIONS),
         seed=seed,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SYSTEM = "You are a helpful assistant."
 _REPLY = ChatOptions(max_tokens=40)
+_REPLAYED = ChatOptions(max_tokens=100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,46 @@ REPLAY = tuple(
     Write one sentence about the moon.
     What would you do on a rainy day?
     Good night!
+    What is the capital of Italy?
+    What is the capital of Canada?
+    Which planet has rings?
+    How many hours are in a day?
+    How many minutes are in an hour?
+    What colour is the sea?
+    What is the opposite of big?
+    What is the opposite of old?
+    What do cows give us?
+    Which animal meows?
+    How many legs does an insect have?
+    What is 4 + 4?
+    What is 9 - 3?
+    What is 2 times 5?
+    Who painted the Mona Lisa?
+    In which country is the Eiffel Tower?
+    What do we breathe?
+    What is the longest river in the world?
+    On which continent is Egypt?
+    What is the last letter of the alphabet?
+    What is the plural of "child"?
+    Is ice warm or cold?
+    Which month comes after June?
+    What is the past tense of "see"?
+    How many sides does a square have?
+    Which metal is used for jewellery?
+    Answer with yes or no: is water wet?
+    Answer with yes or no: can a dog fly?
+    Write the word "yes" two times.
+    Name three animals, separated by commas.
+    Write a question about the weather.
+    Count from one to three.
+    Give a list of two animals, each on a line of its own that begins with a dash.
+    Reply with a single word: the colour of snow.
+    Put the word house in quotation marks.
+    Write in capital letters: see you soon.
+    Reply with one number: how many eyes does a person have?
+    Finish the sentence: the early bird catches the
+    Translate "thank you" into French.
+    Is 7 larger than 3?
     """.strip().splitlines()
 )  # fmt: skip
 
@@ -140,7 +181,7 @@ def replayed(llm: LLM, questions: Sequence[str] = REPLAY) -> list[Dialogue]:
     """
     found = []
     for text in questions:
-        reply = llm.chat([_asked(text)], _REPLY)[0]
+        reply = llm.chat([_asked(text)], _REPLAYED)[0]
         if (
             reply.text.strip() and reply.finish_reason == "stop"
         ):  # one that was cut off teaches that

@@ -320,7 +320,7 @@ class _TorchBeams:
         with torch.inference_mode():
             output = self._model(
                 **inputs, **self.fixed, **self.by_row, **masked,
-                past_key_values=self._cache, use_cache=True,
+                cache=self._cache, use_cache=True,
             )  # fmt: skip
             self._last = output.logits[:, -1].float().log_softmax(-1).cpu().numpy()
 

@@ -278,7 +278,7 @@ class LocalLLM:
         with self._torch.inference_mode():
             batch = self._torch.tensor([tokens], device=self._device)  # (1, tokens)
             output = self.model(
-                input_ids=batch, past_key_values=memory.cache, use_cache=True, logits_to_keep=1
+                input_ids=batch, cache=memory.cache, use_cache=True, logits_to_keep=1
             )
             memory.tokens += tokens
             return output.logits[0, -1].float().cpu()

@@ -67,7 +67,7 @@ class Draft:
     key: str = ""
 
 
-_ASIDE_SHARE = 0.15
+_ASIDE_SHARE = _OPENER_SHARE = 0.15
 Maker = Callable[[QuestionData, random.Random], Draft | None]
 
 
@@ -93,10 +93,12 @@ def drawn(data: QuestionData, rng: random.Random, kind: Kind, **values: str) -> 
 def finished(
     data: QuestionData, rng: random.Random, phrasing: str, values: Mapping[str, str]
 ) -> str:
-    """The phrasing filled; now and then careless, or with an aside."""
+    """The phrasing filled; now and then careless, or with something said before or after."""
     if data.words.noise and rng.random() < data.words.noise:
         phrasing = careless(phrasing, rng)
     text = phrasing.format(**values)
+    if data.words.openers and rng.random() < _OPENER_SHARE:
+        text = f"{rng.choice(data.words.openers)} {text}"
     if data.words.asides and rng.random() < _ASIDE_SHARE:
         text = f"{text} {rng.choice(data.words.asides)}"
     return text
@@ -280,21 +282,22 @@ def polymorph(data: QuestionData, rng: random.Random) -> Draft | None:
 def _how_many(data: QuestionData, rng: random.Random, key: str) -> Draft | None:
     formula = data.formula_of(key)
     phrasing, text = drawn(data, rng, "polymorph", subject=formula)
-    if not _counts(data, phrasing):
+    if not counts(data, phrasing):
         return None
     call = search("summary", text, formula=formula, limit=1, thought="Searches count all rows.")
     truth = Truth(((Fact("count", len(data.ids[key])),),))
     return Draft(text, truth, Plan((call,), (row(0, "n_materials"),)), frozenset({key}))
 
 
-def _counts(data: QuestionData, phrasing: str) -> bool:
+def counts(data: QuestionData, phrasing: str) -> bool:
+    """Whether a phrasing about polymorphs asks for their number."""
     return any(each in phrasing for each in data.words.counting)
 
 
 def _which_ids(data: QuestionData, rng: random.Random, key: str) -> Draft | None:
     formula, ids = data.formula_of(key), data.ids[key]
     phrasing, text = drawn(data, rng, "polymorph", subject=formula)
-    if _counts(data, phrasing) or len(ids) > 8:
+    if counts(data, phrasing) or len(ids) > 8:
         return None
     call = search("summary", text, formula=formula, fields="material_id", limit=20)
     rows = tuple(row(0, "material_id", each) for each in ids)
@@ -309,8 +312,8 @@ def _extreme_polymorph(data: QuestionData, rng: random.Random, key: str) -> Draf
     if top is None or len({value.material_id for value in held}) < 2:
         return None
     formula = data.formula_of(key)
-    text = pick(data, rng, "polymorph", subject=formula, extreme="highest" if highest else "lowest",
-                name=phrase)  # fmt: skip
+    extreme = extreme_word(data, rng, "polymorph", highest=highest)
+    text = pick(data, rng, "polymorph", subject=formula, extreme=extreme, name=phrase)
     order = f"-{name}" if highest else name
     call = search(wording.tool, text, formula=formula, fields=name, sort_fields=order, limit=1)
     plan = Plan((call,), (row(0, name, top.material_id),))
@@ -336,6 +339,12 @@ def _by_space_group(data: QuestionData, rng: random.Random, key: str) -> Draft |
     call = search("summary", text, formula=formula, where=condition, fields=name)
     truth = Truth((_facts(data.of_material[chosen, name]),))
     return Draft(text, truth, Plan((call,), (row(0, name, chosen),)), frozenset({key}))
+
+
+def extreme_word(data: QuestionData, rng: random.Random, kind: Kind, *, highest: bool) -> str:
+    """What the highest or the lowest is called."""
+    known = data.words.extremes[kind][highest]
+    return known[0] if len(known) == 1 else rng.choice(known)
 
 
 def extreme_of(values: Sequence[Value], *, highest: bool) -> Value | None:

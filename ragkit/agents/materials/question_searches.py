@@ -16,6 +16,7 @@ from ragkit.agents.materials.question_kinds import (
     comparison,
     conversion,
     extreme_of,
+    extreme_word,
     finished,
     lookup,
     misspelt,
@@ -114,7 +115,7 @@ def _extreme(
         return None
     if len({value.material_id for value in values}) < 3:
         return None
-    extreme = rng.choice(("highest", "largest")) if highest else "lowest"
+    extreme = extreme_word(data, rng, "extremum", highest=highest)
     words = {"group": _group(data, rng, elements, values), "extreme": extreme, "name": phrase}
     arguments = {"elements": ",".join(elements), "sort_fields": f"-{name}" if highest else name}
     return top, name, place, {"words": words, "arguments": arguments}

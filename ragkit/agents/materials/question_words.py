@@ -205,6 +205,12 @@ FILLERS = {
 }  # fmt: skip
 
 
+EXTREMES: dict[Kind, dict[bool, tuple[str, ...]]] = {
+    "extremum": {True: ("highest", "largest"), False: ("lowest",)},
+    "polymorph": {True: ("highest",), False: ("lowest",)},
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Words:
     """How questions are worded.
@@ -217,7 +223,9 @@ class Words:
         conditions: Above and below a value.
         fillers: What questions that have nothing to do with materials are about.
         counting: What shows that a phrasing about polymorphs asks for their number.
-        asides: What may be said after a question and changes nothing.
+        extremes: What the highest (True) and the lowest are called, by kind.
+        openers: What may be said before a question and changes nothing.
+        asides: What may be said after it.
         held_out: Reduced formulas that are not asked about.
         requests: How a supervisor words what it asks an assistant, by what it is for; what is not
             here is drawn from the phrasings.
@@ -234,6 +242,10 @@ class Words:
     conditions: Mapping[str, tuple[str, ...]]
     fillers: Mapping[str, str]
     counting: tuple[str, ...] = ("How many",)
+    extremes: Mapping[Kind, Mapping[bool, tuple[str, ...]]] = field(
+        default_factory=lambda: EXTREMES
+    )
+    openers: tuple[str, ...] = ()
     asides: tuple[str, ...] = ()
     held_out: frozenset[str] = frozenset()
     requests: Mapping[str, str] = field(default_factory=dict)

@@ -6,12 +6,22 @@ import random
 import re
 from pathlib import Path
 
+from ragkit.agents.materials.formulas import reduced
+from ragkit.agents.materials.names import ELEMENTS
 from ragkit.agents.materials.question_data import QuestionData
-from ragkit.agents.materials.question_kinds import Draft, Maker, choose_property, pick, search
+from ragkit.agents.materials.question_kinds import (
+    Draft,
+    Maker,
+    choose_property,
+    counts,
+    drawn,
+    pick,
+    search,
+)
 from ragkit.agents.materials.question_searches import MAKERS
-from ragkit.agents.materials.question_types import KINDS, Kind, Plan, Question, Truth, row
+from ragkit.agents.materials.question_types import KINDS, Fact, Kind, Plan, Question, Truth, row
 from ragkit.agents.materials.questions import of_kind
-from ragkit.agents.materials.training_words import MORE_TABLES, TRAINING, UNKNOWN
+from ragkit.agents.materials.training_words import MORE_TABLES, TRAINING, UNKNOWN, VAGUE
 from ragkit.evaluation.splits import Split
 
 _FOLLOWING = (
@@ -31,7 +41,7 @@ _MORE = (
 )
 _WEIGHTS: dict[str, float] = {
     "lookup": 3, "misspelt": 2, "missing": 2, "ambiguous": 2, "filter": 1.5, "extremum": 1.5,
-    "count": 1.5, "comparison": 1.5, "conversion": 1.5, "polymorph": 1.5, "multi_hop": 1.5,
+    "count": 1.5, "comparison": 1.5, "conversion": 1.5, "polymorph": 2, "multi_hop": 1.5,
 }  # fmt: skip
 
 
@@ -157,8 +167,47 @@ def unknown_property(data: QuestionData, rng: random.Random) -> Draft | None:
     return Draft(text, Truth(refusal="not_held"), Plan(refusal="not_held"), frozenset({key}))
 
 
+def vague_property(data: QuestionData, rng: random.Random) -> Draft | None:
+    """A word that may mean any of several properties."""
+    key = rng.choice(data.pool)
+    text = pick(data, rng, "lookup", name=rng.choice(VAGUE), subject=data.formula_of(key))
+    return Draft(text, Truth(refusal="unclear"), Plan(refusal="unclear"), frozenset({key}))
+
+
+def of_an_element(data: QuestionData, rng: random.Random) -> Draft | None:
+    """A property, or the number, of the solids of one element; of most elements none is held.
+
+    A symbol alone is a formula here, where in "materials with Te" it is none.
+    """
+    symbol = rng.choice(list(ELEMENTS))
+    key = reduced(symbol)
+    if rng.random() < 0.4:
+        phrasing, text = drawn(data, rng, "polymorph", subject=symbol)
+        if not counts(data, phrasing):
+            return None
+        call = search("summary", text, formula=symbol, limit=1, thought="Searches count all rows.")
+        if key not in data.ids:
+            plan = Plan((call,), refusal="not_held")
+            return Draft(text, Truth(refusal="not_held"), plan, frozenset({key}))
+        truth = Truth(((Fact("count", len(data.ids[key])),),))
+        return Draft(text, truth, Plan((call,), (row(0, "n_materials"),)), frozenset({key}))
+    name, wording, phrase = choose_property(data, rng, list(data.words.properties))
+    values = data.of_formula.get((key, name), ())
+    if values and any(value.material_id is None for value in values):
+        return None  # a table has it, too
+    text = pick(data, rng, "lookup", name=phrase, subject=symbol)
+    call = search(wording.tool, text, formula=symbol, fields=name)
+    if not values:
+        plan = Plan((call,), refusal="not_held")
+        return Draft(text, Truth(refusal="not_held"), plan, frozenset({key}))
+    facts = tuple(dict.fromkeys(value.fact for value in values))
+    return Draft(text, Truth((facts,)), Plan((call,), (row(0, name),)), frozenset({key}))
+
+
 _EXTRA: dict[str, tuple[Kind, Maker]] = {
     "in tables": ("lookup", in_tables),
     "two properties": ("lookup", two_properties),
     "unknown property": ("missing", unknown_property),
+    "vague property": ("ambiguous", vague_property),
+    "elements": ("lookup", of_an_element),
 }
