@@ -33,6 +33,7 @@ bench: $(VENV)/.full $(PEERS)/.done  ## the benchmarks, peers beside; each print
 	$(BIN)/python benchmarks/generative.py measure
 	$(BIN)/python benchmarks/actions.py
 	$(BIN)/python benchmarks/agents.py --planner perfect faulty faulty-no-retry rules memory smollm2 --team
+	$(BIN)/python benchmarks/trained_agent.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/ingest.py --peers $(PEERS)/bin/python
 	$(BIN)/python benchmarks/query.py --peers $(PEERS)/bin/python

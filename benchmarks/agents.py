@@ -12,8 +12,9 @@ permutation test against the first system, Holm's correction.
 
 "perfect" carries out the right actions, "faulty" spoils 30 % of them and says them again after the
 error, "faulty-no-retry" gives up then; "rules" is the planner without a model; "memory" has no
-tools; "trained" is SmolLM2 with the agent's adapter (--adapter: another one). Anything else is a
-language model's name. --written asks the questions that were written by hand instead. Each verdict
+tools; "trained" is SmolLM2 with the agent's adapter (--adapter: another one), and "auto", the
+shipped default, asks it where the rules cannot read a question. Anything else is a language model's
+name. --written asks the questions that were written by hand instead. Each verdict
 is kept in the folder --to, so that the command goes on after a stop (Ctrl-C too).
 """
 
@@ -25,6 +26,7 @@ import string
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +35,25 @@ from common import BENCHMARKS, heading
 from written import written_questions
 
 from ragkit import __version__, agents
-from ragkit.agents.definition import RULES, TRAINED, AgentOptions, load_agent, load_definition
+from ragkit.agents.auto import AutoPlanner
+from ragkit.agents.definition import (
+    AUTO,
+    RULES,
+    TRAINED,
+    AgentOptions,
+    load_agent,
+    load_definition,
+)
 from ragkit.agents.materials.memory import asked_number, remember
 from ragkit.agents.materials.perfect import FaultyPlanner, PerfectPlanner, assistants_of
 from ragkit.agents.materials.questions import Question, generate
+from ragkit.agents.materials.rules import RulePlanner
 from ragkit.agents.materials.scoring import Verdict, judge, summary
 from ragkit.agents.materials.snapshot import default_path
 from ragkit.agents.planner import LLMPlanner, Planner, system_prompt
 from ragkit.agents.steps import Run
 from ragkit.agents.tools import Tool
-from ragkit.agents.trained import trained_planner
+from ragkit.agents.trained import SECTION, trained_planner
 from ragkit.digests import file_digest, text_digest
 from ragkit.evaluation.measures import scor
 from ragkit.evaluation.statistics import holm, paired_permutation_test
@@ -51,7 +62,7 @@ from ragkit.llms.local import LocalLLM
 from ragkit.types import LLM
 
 TRIALS = 10
-NO_TEAM = (RULES, "memory")
+NO_TEAM = (RULES, AUTO, "memory")
 
 
 def main() -> None:
@@ -138,8 +149,12 @@ def _model(name: str, adapter: Path | None) -> LLM | Planner | None:
     """The model or the planner of that name; None for those that need the questions."""
     if name in SCRIPTED:
         return None
-    if name == TRAINED:
-        return trained_planner(load_definition("materials"), adapter)
+    if name in (TRAINED, AUTO):
+        definition = load_definition("materials")
+        if name == TRAINED:
+            return trained_planner(definition, adapter)
+        find = partial(trained_planner, definition, adapter)
+        return AutoPlanner(RulePlanner(), find, definition.prompts[SECTION])
     return load_llm(name)
 
 
@@ -194,6 +209,10 @@ def runner(
 
 def _weights(llm: LLM | Planner | None) -> str:
     """A digest of a trained planner's weights; another model's are told apart by its name."""
+    if isinstance(llm, AutoPlanner):
+        model = llm.model()
+        assert isinstance(model, LLMPlanner)
+        return _weights(model) + sources()
     if not isinstance(llm, LLMPlanner) or not isinstance(llm.llm, LocalLLM):
         return ""
     weights = [parameter.float().sum().item() for parameter in llm.llm.model.parameters()]

@@ -4,8 +4,9 @@
 
 - benchmark: the 120 questions of `agents.py`, flat and as a team; --untrained asks the model
   without its adapter, too (about a minute and a half a question on two cores), for a paired test.
-- new: 504 questions that neither the benchmark nor the gate has, 42 of each kind, beside the rules.
-- written: the questions that were written by hand, beside the rules.
+- new: 504 questions that neither the benchmark nor the gate has, 42 of each kind: the shipped
+  default (the rules, and the trained planner where they cannot read a question), and either alone.
+- written: the questions that were written by hand, likewise.
 - llamp: figure 3 and magnetism of the LLaMP paper, beside its authors' columns; see `llamp.py`.
 
 For each part: by kind with intervals, the shares that the goals are set for (a right value with
@@ -30,7 +31,7 @@ from common import BENCHMARKS, heading
 from written import written_questions
 
 from agents import comparisons, generate, measure, table
-from ragkit.agents.definition import RULES, TRAINED
+from ragkit.agents.definition import AUTO, RULES, TRAINED
 from ragkit.agents.materials.questions import KINDS, Question
 from ragkit.agents.materials.scoring import Verdict
 from ragkit.agents.materials.snapshot import default_path
@@ -40,6 +41,7 @@ from ragkit.evaluation.statistics import bootstrap_interval
 UNTRAINED = "smollm2"
 N_NEW = 42  # of each kind
 _NEW_SEED = 2000
+_ALONE_AND_TOGETHER = [(AUTO, False), (TRAINED, False), (RULES, False)]
 _MOST_ERRORS = 12
 
 
@@ -75,7 +77,7 @@ def benchmark(options: argparse.Namespace) -> dict[str, Any]:
 
 def new(options: argparse.Namespace) -> dict[str, Any]:
     """As many questions of each kind that nothing was chosen on."""
-    return asked("new", new_questions(), [(TRAINED, False), (RULES, False)], options)
+    return asked("new", new_questions(), _ALONE_AND_TOGETHER, options)
 
 
 def new_questions() -> list[Question]:
@@ -88,7 +90,7 @@ def new_questions() -> list[Question]:
 
 def written(options: argparse.Namespace) -> dict[str, Any]:
     """Those that were written by hand."""
-    return asked("written", written_questions(), [(TRAINED, False), (RULES, False)], options)
+    return asked("written", written_questions(), _ALONE_AND_TOGETHER, options)
 
 
 def published(options: argparse.Namespace) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def main() -> None:
         for citation, check in zip(answer.citations, checks, strict=True):
             place = f"{citation.doc_id}:{citation.start}-{citation.end}"
             print(f"  [{check.number}] {check.state}  {place}")
-    ask_agent("What is the band gap of GaAs?")
+    ask_agent("For my laser I need to know how wide the gap of gallium arsenide is.")
 
 
 def ask_agent(question: str) -> None:

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from ragkit import losses
+from ragkit.agents.auto import AutoPlanner
 from ragkit.agents.definition import (
     AgentOptions,
     agent_names,
@@ -18,6 +19,7 @@ from ragkit.agents.definition import (
 )
 from ragkit.agents.ledger import Ledger, Quantity
 from ragkit.agents.materials.toolkit import Related
+from ragkit.agents.planner import LLMPlanner
 from ragkit.agents.tools import run_tool
 from ragkit.agents.trained import trained_planner
 from ragkit.errors import ModelError, RagkitError
@@ -51,15 +53,43 @@ def test_load_agent_when_materials_answers_the_question_of_the_readme():
     assert "mp-2534" in run.text
 
 
-def test_planner_when_none_is_named_is_the_trained_one_or_the_rules_where_its_tools_are_others():
-    assert load_agent("materials").turns_of.name == "smollm2, trained"
+FREE = "Could I learn from you how wide the electronic gap of gallium arsenide happens to be?"
+
+
+def test_planner_when_the_rules_cannot_read_a_question_is_the_trained_one():
+    agent = load_agent("materials")
+    assert agent.turns_of.name == "auto"
+    assert agent.run("What is the band gap of GaAs?").usage.prompt_tokens == 0  # the rules
+    assert agent.run(FREE).usage.prompt_tokens > 0
+    [(_, prompt)] = system_prompts(agent)
+    [(_, trained)] = system_prompts(load_agent("materials", AgentOptions("trained")))
+    assert prompt == trained
+
+
+def test_planner_when_the_adapter_knows_other_tools_leaves_it_at_the_rules_and_says_why():
     one_less = {"permissions": {"compare": "deny"}}
-    with losses.collect() as lost:
-        agent = load_agent("materials", AgentOptions(**one_less))
-    assert agent.turns_of.name == "rules"
-    assert [each.why for each in lost] == ["its adapter was trained with other tools"]
-    with pytest.raises(ModelError, match="has no trained planner here: .* with other tools"):
+    run = load_agent("materials", AgentOptions(**one_less)).run(FREE)
+    assert run.final.refusal == "unclear"
+    assert [each.why for each in run.losses] == ["its adapter was trained with other tools"]
+    with pytest.raises(ModelError, match=r"has no trained planner here: .* with other tools"):
         load_agent("materials", AgentOptions("trained", **one_less))
+
+
+def test_planner_when_a_model_is_found_is_loaded_once_and_takes_the_whole_run():
+    found = []
+
+    def find():
+        found.append(1)
+        return LLMPlanner(ScriptedLLM(['{"action": {"name": "refuse", "arguments": {"reason": '
+                                       '"off_topic"}}}']), "You answer.", "short")  # fmt: skip
+
+    rules = load_agent("materials", AgentOptions("rules"))
+    agent = replace(rules, planner=AutoPlanner(rules.turns_of, find, "You answer."))
+    assert "0.186 eV" in agent.run("What is the band gap of GaAs?").text
+    assert not found
+    for _ in range(2):
+        assert agent.run(FREE).final.refusal == "off_topic"
+    assert found == [1]
 
 
 def test_planner_when_its_adapter_is_for_another_base_says_so(tmp_path):

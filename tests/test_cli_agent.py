@@ -224,15 +224,6 @@ def test_settings_when_recorded_name_the_back_end_and_its_version():
     assert describe(agent)["backend"] == {"name": "snapshot", "version": version}
 
 
-def test_run_when_the_trained_planner_has_other_tools_is_planned_by_rules_and_replays():
-    result = call("agent", "run", "materials", GAP, "--permit", "compare=deny", "--json")
-    told = json.loads(result.stdout)
-    assert "0.186 eV" in told["text"]
-    with TraceStore() as store:
-        assert store.show(told["run"]).record.settings["planner"] == "rules"
-    assert call("trace", "replay", told["run"]).exit_code == 0
-
-
 def test_run_when_traces_are_not_wanted_writes_none(home):
     assert call("agent", "run", "materials", GAP, *RULES, "--no-trace", "--quiet").exit_code == 0
     assert not (home / "traces.db").exists()

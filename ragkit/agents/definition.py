@@ -7,28 +7,29 @@ import string
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ragkit.agents.auto import AutoPlanner
 from ragkit.agents.planner import LLMPlanner, Planner
 from ragkit.agents.react import Approve, ReAct
 from ragkit.agents.steps import Limits
 from ragkit.agents.team import Assistant, team_tools
 from ragkit.agents.tools import Permission, Tool
-from ragkit.agents.trained import trained_planner, why_not_trained
+from ragkit.agents.trained import SECTION, trained_planner, why_not_trained
 from ragkit.digests import text_digest
 from ragkit.errors import ModelError, RagkitError
-from ragkit.losses import report
 from ragkit.recipes import roots
-from ragkit.types import Loss
 
 if TYPE_CHECKING:
     from ragkit.collection import Collection
     from ragkit.types import LLM
 
-RULES, TRAINED = "rules", "trained"
+RULES, TRAINED, AUTO = "rules", "trained", "auto"
+_PROMPTED = LLMPlanner, AutoPlanner
 
 
 class AssistantDefinition(BaseModel):
@@ -47,8 +48,8 @@ class AgentDefinition(BaseModel):
         name: What it is called.
         about: One sentence.
         toolkits: Where its tools come from: "materials", "calculator", "library", "sql".
-        llm: The default planner: "rules" (no language model), "trained" (the agent's adapter where
-            it can be used, and else the rules) or a model's name.
+        llm: The default planner: "rules" (no language model), "trained" (the agent's adapter),
+            "auto" (the adapter where the rules cannot read a question) or a model's name.
         backend: Of the materials toolkit: "snapshot" or "live".
         limits: See `ragkit.agents.steps.Limits`.
         permissions: By tool name: "allow", "ask" or "deny".
@@ -78,7 +79,7 @@ class AgentOptions:
     """What may be said otherwise when an agent is loaded; None takes the definition's word.
 
     Attributes:
-        llm: "rules", "trained", a model's name, or a model or planner itself.
+        llm: "rules", "trained", "auto", a model's name, or a model or planner itself.
         backend: Of the materials toolkit.
         collection: Of the library toolkit.
         team: A supervisor with assistants instead of one agent with all tools.
@@ -197,28 +198,35 @@ def _planner(
     named = options.llm if options.llm is not None else definition.llm
     if not isinstance(named, str):
         return named
+    if named == AUTO and options.team:
+        named = TRAINED  # the rules need no team
     if named == TRAINED:
-        reason = why_not_trained(definition, tools)
-        if not reason:
-            return trained_planner(definition)
-        if options.llm is not None:
-            raise ModelError(f"the agent {definition.name!r} has no trained planner here: {reason}")
-        report(Loss("agent", "the trained planner", "its answers", "the rules plan", reason))
-        named = RULES
-    if named != RULES:
+        found = _trained(definition, tools)
+        if isinstance(found, str):
+            raise ModelError(f"the agent {definition.name!r} has no trained planner here: {found}")
+        return found
+    if named not in (RULES, AUTO):
         from ragkit.llms import load_llm
 
         return load_llm(named)
     if "materials" not in definition.toolkits:
         raise ValueError(
-            f"the planner 'rules' knows materials only, and {definition.name!r} has not those "
+            f"the planner {named!r} knows materials only, and {definition.name!r} has not those "
             "tools; name a language model with --llm"
         )
     if options.team:
         raise ValueError("the planner 'rules' needs no team; name a language model with --llm")
     from ragkit.agents.materials.rules import RulePlanner
 
-    return RulePlanner()
+    if named == RULES:
+        return RulePlanner()
+    find = partial(_trained, definition, tools)
+    return AutoPlanner(RulePlanner(), find, definition.prompts.get(SECTION, ""))
+
+
+def _trained(definition: AgentDefinition, tools: Sequence[Tool]) -> Planner | str:
+    """The planner that the agent's adapter makes, or why there is none."""
+    return why_not_trained(definition, tools) or trained_planner(definition)
 
 
 def _toolkits(definition: AgentDefinition, options: AgentOptions) -> tuple[list[Tool], Any]:
@@ -296,7 +304,7 @@ def describe(agent: ReAct) -> dict[str, Any]:
     from ragkit.agents.materials.toolkit import Related
 
     planner = agent.turns_of
-    prompt = planner.prompt(agent.offered) if isinstance(planner, LLMPlanner) else ""
+    prompt = planner.prompt(agent.offered) if isinstance(planner, _PROMPTED) else ""
     backend: dict[str, Any] = {}
     if isinstance(agent.related, Related):
         source = agent.related.backend
@@ -319,6 +327,4 @@ def describe(agent: ReAct) -> dict[str, Any]:
 def system_prompts(agent: ReAct) -> Sequence[tuple[str, str]]:
     """(who, system message) of a language-model agent, byte for byte as it is sent."""
     planner = agent.turns_of
-    return (
-        [(planner.name, planner.prompt(agent.offered))] if isinstance(planner, LLMPlanner) else []
-    )
+    return [(planner.name, planner.prompt(agent.offered))] if isinstance(planner, _PROMPTED) else []

@@ -31,7 +31,7 @@ OnQuestion = Callable[[int, int], None]
 """(questions done, questions in all)."""
 
 # Steps and tokens, since a limit on seconds would make right and wrong depend on the machine.
-_LIMITS = {"max_steps": 6, "max_tokens": 1500, "max_seconds": 3600}
+_LIMITS = {"max_steps": 6, "max_tokens": 500, "max_seconds": 3600}
 SEED = 1000
 """Of the gate's questions: others than the benchmark's, so that it is not what an adapter is
 chosen on."""
@@ -128,6 +128,12 @@ def _plain(llm: LLM, question: Plain) -> float:
 def card(about: dict[str, Any], report: GateReport) -> str:
     """What an adapter is, as Markdown: data, licences, recipe, seed, cost and gain."""
     cost = about["cost"]
+    before = about.get("start")
+    start = ""
+    if before:
+        start = f"""It went on from an adapter that had learned from {before["data"]}
+({before["cost"]["tokens"]:,} tokens, {before["cost"]["seconds"] / 60:.0f} minutes).
+"""
     rows = "\n".join(
         f"| {each.name} | {each.n} | {each.before:.3f} ({each.before_interval[0]:.2f} to "
         f"{each.before_interval[1]:.2f}) | {each.after:.3f} ({each.after_interval[0]:.2f} to "
@@ -142,7 +148,7 @@ ATTRIBUTION.md. The base's licence is in its own card. Recipe: loss on actions, 
 {about["max_tokens"]:,} tokens, seed {about["seed"]}, lessons {json.dumps(about["lessons"])},
 corrections {json.dumps(about.get("corrections"))}. It took {cost["tokens"]:,} tokens in
 {cost["seconds"] / 60:.0f} minutes on {cost["hardware"]}.
-
+{start}
 {"Promoted" if report.promoted else "Not promoted"}: {report.why}.
 
 | questions | n | without | with | p |

@@ -27,7 +27,7 @@ from ragkit.finetune.loop import TrainOptions, TrainProgress, TrainReport
 from ragkit.finetune.lora import LoraOptions
 from ragkit.finetune.supervised import AdapterOptions, train_adapter
 from ragkit.finetune.synth import Dialogue, DialogueTargets
-from ragkit.llms.adapters import about_text, base_fingerprint, read_about
+from ragkit.llms.adapters import about_text, base_fingerprint, check_adapter, read_about
 
 if TYPE_CHECKING:
     from ragkit.llms.local import LocalLLM
@@ -45,6 +45,7 @@ class AgentTraining:
         lessons: What it learns from.
         n_dev: Questions that the development loss is taken on.
         base: The model, a name for `ragkit.models.resolve`.
+        start: An adapter of the same agent and size to go on with; None begins anew.
     """
 
     train: TrainOptions = field(
@@ -54,6 +55,7 @@ class AgentTraining:
     lessons: Lessons = field(default_factory=Lessons)
     n_dev: int = 60
     base: str = "smollm2"
+    start: Path | None = None
 
 
 def train_agent(
@@ -100,7 +102,10 @@ def train_agent(
         "max_tokens": options.train.max_tokens,
         "seed": options.train.seed,
     }
-    how = AdapterOptions(options.train, options.lora, about)
+    if options.start is not None:
+        before = check_adapter(options.start, options.base, TASK)
+        about["start"] = {key: before.get(key) for key in ("data", "lessons", "cost", "start")}
+    how = AdapterOptions(options.train, options.lora, about, options.start)
     made = train_adapter(llm, targets, folder, how, dev=dev, on_progress=on_progress)
     _tell_cost(folder / "adapter", made)
     return made

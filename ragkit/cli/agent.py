@@ -52,8 +52,8 @@ NameArgument = Annotated[str, typer.Argument(help="materials, library, or a .tom
 LlmOption = Annotated[
     str | None,
     typer.Option(
-        help="rules (no model), trained (the agent's adapter), smollm2, openai:MODEL, URL#MODEL, "
-        "hf:ORG/NAME, a path."
+        help="rules (no model), trained (the agent's adapter), auto (rules, then trained), "
+        "smollm2, openai:MODEL, URL#MODEL, hf:ORG/NAME, a path."
     ),
 ]
 BackendOption = Annotated[
@@ -224,11 +224,12 @@ def _permission(text: str) -> tuple[str, str]:
 def _load(
     name: str, how: dict[str, Any], in_: Path | None, stack: ExitStack
 ) -> tuple[ReAct, dict[str, Any]]:
-    from ragkit.agents.definition import RULES, AgentOptions, load_agent, load_definition
+    from ragkit.agents.definition import AgentOptions, load_agent, load_definition
     from ragkit.agents.recording import Approvals
 
     definition = load_definition(name)
-    how = {**how, "llm": settings.value("llm", how["llm"])}
+    named = settings.value("llm", how["llm"])
+    how = {**how, "llm": named or definition.llm}
     collection = None
     if "library" in definition.toolkits:
         collection = stack.enter_context(open_collection(in_))
@@ -239,10 +240,7 @@ def _load(
         )
     kept = {key: value for key, value in how.items() if key != "collection"}
     options = AgentOptions(**kept, collection=collection, approve=Approvals(_approve))
-    agent = load_agent(name, options)
-    # What did plan: the rules may stand in for the default. A replay takes the same.
-    planned = RULES if agent.turns_of.name == RULES else definition.llm
-    return agent, {**how, "llm": how["llm"] or planned}
+    return load_agent(name, options), how
 
 
 def _approve(tool: Tool, arguments: Mapping[str, Any], copied: Sequence[str]) -> bool:

@@ -131,6 +131,11 @@ def agent(
     corrections: Annotated[
         int, typer.Option(min=0, help="Questions at which it also learns from its own mistakes.")
     ] = 0,
+    start: Annotated[
+        Path | None, typer.Option(help="An adapter to go on with, of the same rank.")
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(help="AdamW's.")] = 1e-3,
+    paraphrases: Annotated[int, typer.Option(min=0, help="Questions the model says again.")] = 100,
     rank: Annotated[int, typer.Option(min=1, max=256, help="Of the adapter (LoRA).")] = 16,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
     quiet: QuietOption = False,
@@ -155,14 +160,14 @@ def agent(
     budget = int(tokens)
     how = TrainOptions(
         max_tokens=budget,
-        learning_rate=1e-3,
+        learning_rate=learning_rate,
         decay_share=0.8,
         warmup_tokens=min(20_000, budget // 10),
         evaluate_tokens=max(1, budget // _EVALUATIONS),
         seed=seed,
     )
-    lessons = Lessons(questions, seed=seed)
-    options = AgentTraining(how, LoraOptions(rank=rank), lessons, base=model)
+    lessons = Lessons(questions, n_paraphrased=paraphrases, seed=seed)
+    options = AgentTraining(how, LoraOptions(rank=rank), lessons, base=model, start=start)
     with collect() as losses, resumable(to):
         with _counter("demonstrations", quiet=quiet) as count, _progress(quiet=quiet) as show:
             report = train_agent(name, to, options, on_demonstration=count, on_progress=show)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ragkit.digests import text_digest
+from ragkit.digests import file_digest, text_digest
 from ragkit.finetune.loop import Task, TrainOptions, TrainProgress, TrainReport, train
 from ragkit.finetune.lora import Lora, LoraOptions
 from ragkit.finetune.sequences import Batch, Example, batches, causal_logits
@@ -70,11 +70,13 @@ class AdapterOptions:
         train: Budget, rates and seed.
         lora: Its size.
         about: For `ragkit.json`: task, data, licences.
+        start: An adapter of the same size to go on with; None begins anew.
     """
 
     train: TrainOptions = field(default_factory=TrainOptions)
     lora: LoraOptions = field(default_factory=LoraOptions)
     about: Mapping[str, Any] = field(default_factory=dict)
+    start: Path | None = None
 
 
 def train_adapter(
@@ -97,13 +99,18 @@ def train_adapter(
         on_progress: Called after each step.
 
     Raises:
-        ModelError: The folder holds another run or other things, or the loss is no number.
+        ModelError: The folder holds another run or other things, the adapter to go on with does not
+            fit, or the loss is no number.
         MissingExtra: peft is not installed.
     """
     check_place(folder / "adapter")
     module = llm.model
     loss = causal_loss(module, options.train.label_smoothing)
     adapter = Lora(module, options.lora, seed=options.train.seed)
+    begun = {}
+    if options.start is not None:
+        adapter.load(options.start)
+        begun = {"start": file_digest(options.start / "adapter_model.safetensors")}
     held = list(batches(dev, options.train.batch_tokens))
     base = base_fingerprint(llm.name)
     about = {**options.about, "base": llm.name, "base_fingerprint": base}
@@ -117,6 +124,7 @@ def train_adapter(
             "base": base,
             "numbers": str(module.dtype),
             "lora": asdict(options.lora),
+            **begun,
         },
         evaluate=(lambda: mean_loss(module, loss, held)) if held else None,
         keep=lambda: adapter.save(folder / "adapter", about),

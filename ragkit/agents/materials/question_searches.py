@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from ragkit.agents.materials.names import ELEMENTS
 from ragkit.agents.materials.question_data import QuestionData, Value, reduced_or_none
@@ -47,14 +48,14 @@ _SWAPS = {
 }  # fmt: skip
 
 
-def _searched(data: QuestionData, rng: random.Random) -> tuple[str, str, str]:
+def searched(data: QuestionData, rng: random.Random) -> tuple[str, str, str]:
     """A numeric property, its tool and a phrase that means the materials' values only."""
     name, wording, phrase = choose_property(data, rng, _SEARCHED)
     says_so = wording.material_only or phrase.startswith(("calculated", "DFT"))
     return name, wording.tool, phrase if says_so else f"calculated {phrase}"
 
 
-def _elements(data: QuestionData, rng: random.Random, name: str) -> list[str] | None:
+def some_elements(data: QuestionData, rng: random.Random, name: str) -> list[str] | None:
     """One or two elements of some material of the split that has the property."""
     keys = data.material_pool.get(name)
     if not keys:
@@ -65,7 +66,7 @@ def _elements(data: QuestionData, rng: random.Random, name: str) -> list[str] | 
     return chosen if data.may_combine("group", name, *chosen) else None
 
 
-def _group(
+def group_of(
     data: QuestionData, rng: random.Random, elements: Sequence[str], values: Iterable[Value]
 ) -> str:
     """ "oxides" where only one thing can be meant by it, else "materials containing O"."""
@@ -80,21 +81,30 @@ def _group(
     return rng.choice(data.words.classes).format(elements=" and ".join(elements))
 
 
-def _article(text: str) -> str:
+def article(text: str) -> str:
+    """With "an" where a vowel follows."""
     return re.sub(r"\ba (?=[aeio])", "an ", text)
 
 
-def _valued(number: float, unit: str) -> str:
+def valued(number: float, unit: str) -> str:
+    """A number as a question states it."""
     return f"{number:g} {SHOWN_UNITS.get(unit, unit)}".strip()
 
 
 def extremum(data: QuestionData, rng: random.Random) -> Draft | None:
     """The material with the highest or lowest value of all that have some elements."""
+    return extreme_worded(data, rng, partial(pick, data, rng, "extremum"))
+
+
+def extreme_worded(
+    data: QuestionData, rng: random.Random, worded: Callable[..., str]
+) -> Draft | None:
+    """An extreme in such words: of the group, the extreme and the property's name."""
     found = _extreme(data, rng)
     if found is None:
         return None
     top, name, place, values = found
-    text = pick(data, rng, "extremum", **values["words"])
+    text = worded(**values["words"])
     call = search(place, text, fields=name, limit=1, **values["arguments"])
     plan = Plan((call,), (row(0, name, top.material_id),))
     return Draft(text, Truth(((top.fact,),)), plan, frozenset({top.reduced}))
@@ -104,25 +114,30 @@ def _extreme(
     data: QuestionData, rng: random.Random
 ) -> tuple[Value, str, str, dict[str, dict[str, str]]] | None:
     """(the extreme, its property, the tool's place, words and arguments)."""
-    name, place, phrase = _searched(data, rng)
-    elements = _elements(data, rng, name)
+    name, place, phrase = searched(data, rng)
+    elements = some_elements(data, rng, name)
     if elements is None:
         return None
     values = data.matching(name, elements)
-    highest = rng.random() < 0.6
+    highest = rng.random() < data.words.highest
     top = extreme_of(values, highest=highest)
     if top is None or not data.in_split(top.reduced):
         return None
     if len({value.material_id for value in values}) < 3:
         return None
     extreme = extreme_word(data, rng, "extremum", highest=highest)
-    words = {"group": _group(data, rng, elements, values), "extreme": extreme, "name": phrase}
+    words = {"group": group_of(data, rng, elements, values), "extreme": extreme, "name": phrase}
     arguments = {"elements": ",".join(elements), "sort_fields": f"-{name}" if highest else name}
     return top, name, place, {"words": words, "arguments": arguments}
 
 
 def multi_hop(data: QuestionData, rng: random.Random) -> Draft | None:
     """Another property of the material with an extreme value."""
+    return hop_worded(data, rng, partial(pick, data, rng, "multi_hop"))
+
+
+def hop_worded(data: QuestionData, rng: random.Random, worded: Callable[..., str]) -> Draft | None:
+    """Another property of an extreme, in such words: as `extreme_worded`, and of the second."""
     found = _extreme(data, rng)
     if found is None:
         return None
@@ -131,7 +146,7 @@ def multi_hop(data: QuestionData, rng: random.Random) -> Draft | None:
     held = data.of_material.get((top.material_id or "", other))
     if other == name or not held or not data.may_combine("pair", name, other):
         return None
-    text = pick(data, rng, "multi_hop", second=phrase, **values["words"])
+    text = worded(second=phrase, **values["words"])
     found_id = str(top.material_id)
     first = requested(data, rng, "first hop", "extremum", **values["words"])
     then = requested(data, rng, "second hop", "lookup", name=phrase, subject=found_id)
@@ -150,8 +165,8 @@ def filtered(data: QuestionData, rng: random.Random) -> Draft | None:
         return _of_system(data, rng)
     if rng.random() < 0.3:
         return _ordered(data, rng)
-    name, place, phrase = _searched(data, rng)
-    elements = _elements(data, rng, name)
+    name, place, phrase = searched(data, rng)
+    elements = some_elements(data, rng, name)
     if elements is None or name == "nsites":
         return None
     values = data.matching(name, elements)
@@ -162,13 +177,13 @@ def filtered(data: QuestionData, rng: random.Random) -> Draft | None:
     sign = ">" if above else "<"
     chosen = [value for value in values if (value.number > limit) == above]
     condition = rng.choice(data.words.conditions[sign]).format(
-        name=phrase, value=_valued(limit, values[0].unit)
+        name=phrase, value=valued(limit, values[0].unit)
     )
-    group = _group(data, rng, elements, values)
-    text = pick(data, rng, "filter", group=group, condition=_article(condition))
+    group = group_of(data, rng, elements, values)
+    text = pick(data, rng, "filter", group=group, condition=article(condition))
     call = search(place, text, elements=",".join(elements), where=[f"{name} {sign} {limit:g}"],
                   fields=name, limit=20)  # fmt: skip
-    return _set(text, call, name, chosen)
+    return as_set(text, call, name, chosen)
 
 
 def _limit(
@@ -200,7 +215,8 @@ def _between(one: float, other: float) -> float | None:
     return None
 
 
-def _set(text: str, call: Call, name: str, chosen: Sequence[Value]) -> Draft:
+def as_set(text: str, call: Call, name: str, chosen: Sequence[Value]) -> Draft:
+    """A question whose answer is a set of materials."""
     ids = list(dict.fromkeys(str(value.material_id) for value in chosen))
     plan = Plan((call,), tuple(row(0, name, each) for each in ids))
     keys = frozenset(value.reduced for value in chosen)
@@ -209,7 +225,7 @@ def _set(text: str, call: Call, name: str, chosen: Sequence[Value]) -> Draft:
 
 def _ordered(data: QuestionData, rng: random.Random) -> Draft | None:
     """Materials of some elements with a magnetic ordering."""
-    elements = _elements(data, rng, "ordering")
+    elements = some_elements(data, rng, "ordering")
     ordering = rng.choice(list(ORDERINGS))
     chosen = [
         value for value in data.matching("ordering", elements or ()) if value.value == ordering
@@ -221,7 +237,7 @@ def _ordered(data: QuestionData, rng: random.Random) -> Draft | None:
     text = pick(data, rng, "filter", group=group, condition=f"are {ORDERINGS[ordering]}")
     call = search("magnetism", text, elements=",".join(elements),
                   where=[f"ordering = {ordering}"], fields="ordering", limit=20)  # fmt: skip
-    return _set(text, call, "ordering", chosen)
+    return as_set(text, call, "ordering", chosen)
 
 
 def _of_system(data: QuestionData, rng: random.Random) -> Draft | None:
@@ -237,15 +253,15 @@ def _of_system(data: QuestionData, rng: random.Random) -> Draft | None:
     condition = condition.replace("belong to in", "belong to")
     text = pick(data, rng, "filter", group="materials", condition=condition)
     call = search("summary", text, chemsys=system, fields="material_id", limit=20)
-    return _set(text, call, "material_id", chosen)
+    return as_set(text, call, "material_id", chosen)
 
 
 def count(data: QuestionData, rng: random.Random) -> Draft | None:
     """How many materials, or measured values, meet a condition."""
     if rng.random() < 0.25:
         return _count_measured(data, rng)
-    name, place, phrase = _searched(data, rng)
-    elements = _elements(data, rng, name)
+    name, place, phrase = searched(data, rng)
+    elements = some_elements(data, rng, name)
     values = data.matching(name, elements or ())
     if elements is None or len(values) < 5:
         return None
@@ -257,16 +273,16 @@ def count(data: QuestionData, rng: random.Random) -> Draft | None:
         return None
     ids = {value.material_id for value in values if (value.number > limit) == (sign == ">")}
     condition = rng.choice(data.words.conditions[sign]).format(
-        name=phrase, value=_valued(limit, values[0].unit)
+        name=phrase, value=valued(limit, values[0].unit)
     )
-    group = _group(data, rng, elements, values)
-    text = pick(data, rng, "count", group=group, condition=_article(condition))
+    group = group_of(data, rng, elements, values)
+    text = pick(data, rng, "count", group=group, condition=article(condition))
     call = search(place, text, elements=",".join(elements), where=[f"{name} {sign} {limit:g}"],
                   fields=name, limit=1, thought="Searches count all rows.")  # fmt: skip
-    return _number(text, call, "n_materials", len(ids))
+    return as_number(text, call, "n_materials", len(ids))
 
 
-def _number(text: str, call: Call, name: str, n: int) -> Draft | None:
+def as_number(text: str, call: Call, name: str, n: int) -> Draft | None:
     """The count as a draft; its split is that of the conditions, however they are worded."""
     if not n:
         return None
@@ -281,7 +297,7 @@ def _count_held(data: QuestionData, rng: random.Random, elements: Sequence[str])
     call = search("summary", text, elements=",".join(elements), limit=1,
                   thought="Searches count all rows.")  # fmt: skip
     ids = {value.material_id for value in data.matching("nelements", elements)}
-    return _number(text, call, "n_materials", len(ids))
+    return as_number(text, call, "n_materials", len(ids))
 
 
 def _count_measured(data: QuestionData, rng: random.Random) -> Draft | None:
@@ -298,10 +314,10 @@ def _count_measured(data: QuestionData, rng: random.Random) -> Draft | None:
         return None
     n = sum(value.number > limit for value in values)
     text = pick(data, rng, "count", group=group.format(element),
-                condition=f"are above {_valued(limit, unit)}")  # fmt: skip
+                condition=f"are above {valued(limit, unit)}")  # fmt: skip
     call = search("formula_tables", text, elements=element, where=[f"{name} > {limit:g}"],
                   fields=name, limit=1, thought="Searches count all rows.")  # fmt: skip
-    return _number(text, call, "n_values", n)
+    return as_number(text, call, "n_values", n)
 
 
 def missing(data: QuestionData, rng: random.Random) -> Draft | None:

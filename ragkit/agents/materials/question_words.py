@@ -223,6 +223,7 @@ class Words:
         conditions: Above and below a value.
         fillers: What questions that have nothing to do with materials are about.
         counting: What shows that a phrasing about polymorphs asks for their number.
+        highest: The share of extremes that are the highest; the others are the lowest.
         extremes: What the highest (True) and the lowest are called, by kind.
         openers: What may be said before a question and changes nothing.
         asides: What may be said after it.
@@ -242,6 +243,7 @@ class Words:
     conditions: Mapping[str, tuple[str, ...]]
     fillers: Mapping[str, str]
     counting: tuple[str, ...] = ("How many",)
+    highest: float = 0.6
     extremes: Mapping[Kind, Mapping[bool, tuple[str, ...]]] = field(
         default_factory=lambda: EXTREMES
     )

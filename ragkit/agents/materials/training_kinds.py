@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ragkit.agents.materials.formulas import reduced
@@ -15,13 +17,33 @@ from ragkit.agents.materials.question_kinds import (
     choose_property,
     counts,
     drawn,
+    finished,
     pick,
     search,
 )
-from ragkit.agents.materials.question_searches import MAKERS
+from ragkit.agents.materials.question_searches import (
+    MAKERS,
+    article,
+    as_number,
+    as_set,
+    extreme_worded,
+    group_of,
+    hop_worded,
+    searched,
+    some_elements,
+    valued,
+)
 from ragkit.agents.materials.question_types import KINDS, Fact, Kind, Plan, Question, Truth, row
 from ragkit.agents.materials.questions import of_kind
-from ragkit.agents.materials.training_words import MORE_TABLES, TRAINING, UNKNOWN, VAGUE
+from ragkit.agents.materials.training_words import (
+    BETWEEN,
+    MORE_TABLES,
+    SINGULAR,
+    SINGULAR_HOPS,
+    TRAINING,
+    UNKNOWN,
+    VAGUE,
+)
 from ragkit.evaluation.splits import Split
 
 _FOLLOWING = (
@@ -40,8 +62,9 @@ _MORE = (
     "With its {second}, please.",
 )
 _WEIGHTS: dict[str, float] = {
-    "lookup": 3, "misspelt": 2, "missing": 2, "ambiguous": 2, "filter": 1.5, "extremum": 1.5,
-    "count": 1.5, "comparison": 1.5, "conversion": 1.5, "polymorph": 2, "multi_hop": 1.5,
+    "lookup": 3, "misspelt": 2, "missing": 2, "ambiguous": 2, "filter": 1.5, "extremum": 3,
+    "count": 1.5, "comparison": 1.5, "conversion": 1.5, "polymorph": 2.5, "multi_hop": 2,
+    "singular": 2, "between": 2,
 }  # fmt: skip
 
 
@@ -204,10 +227,62 @@ def of_an_element(data: QuestionData, rng: random.Random) -> Draft | None:
     return Draft(text, Truth((facts,)), Plan((call,), (row(0, name),)), frozenset({key}))
 
 
+def singular(data: QuestionData, rng: random.Random) -> Draft | None:
+    """An extreme of a group that is named in the singular."""
+    return extreme_worded(data, rng, partial(_in_singular, data, rng, SINGULAR))
+
+
+def singular_hop(data: QuestionData, rng: random.Random) -> Draft | None:
+    """Another property of such an extreme."""
+    return hop_worded(data, rng, partial(_in_singular, data, rng, SINGULAR_HOPS))
+
+
+def _in_singular(
+    data: QuestionData, rng: random.Random, phrasings: Sequence[str], *, group: str, **words: str
+) -> str:
+    return finished(data, rng, rng.choice(phrasings), {**words, "group": _one_of(group)})
+
+
+def _one_of(group: str) -> str:
+    """ "tin compounds" as "tin compound"."""
+    one = re.sub(r"\b([a-z]*(?:material|compound|solid|crystal|ide))s\b", r"\1", group, count=1)
+    return one.replace("that contain ", "that contains ").replace("in them", "in it")
+
+
+def between(data: QuestionData, rng: random.Random) -> Draft | None:
+    """How many, or which, have a value in a range."""
+    name, place, phrase = searched(data, rng)
+    elements = some_elements(data, rng, name)
+    values = data.matching(name, elements or ())
+    if elements is None or len(values) < 5 or name == "nsites":
+        return None
+    low, high = sorted(float(f"{value.number:.2g}") for value in rng.sample(values, 2))
+    inside = [value for value in values if low < value.number < high]
+    near = [v for v in values if min(abs(v.number - low), abs(v.number - high)) < 1e-6]
+    if low == high or near or not inside:
+        return None
+    unit = values[0].unit
+    condition = rng.choice(BETWEEN).format(name=phrase, low=f"{low:g}", high=valued(high, unit))
+    group = group_of(data, rng, elements, values)
+    where = [f"{name} > {low:g}", f"{name} < {high:g}"]
+    given = {"elements": ",".join(elements), "where": where, "fields": name}
+    if rng.random() < 0.5:
+        text = pick(data, rng, "count", group=group, condition=article(condition))
+        ids = {value.material_id for value in inside}
+        return as_number(text, search(place, text, **given, limit=1), "n_materials", len(ids))
+    if len(inside) > 8 or not all(data.in_split(value.reduced) for value in inside):
+        return None
+    text = pick(data, rng, "filter", group=group, condition=article(condition))
+    return as_set(text, search(place, text, **given, limit=20), name, inside)
+
+
 _EXTRA: dict[str, tuple[Kind, Maker]] = {
     "in tables": ("lookup", in_tables),
     "two properties": ("lookup", two_properties),
     "unknown property": ("missing", unknown_property),
     "vague property": ("ambiguous", vague_property),
     "elements": ("lookup", of_an_element),
+    "singular": ("extremum", singular),
+    "singular hop": ("multi_hop", singular_hop),
+    "between": ("count", between),
 }

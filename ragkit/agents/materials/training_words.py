@@ -442,6 +442,7 @@ TRAINING = Words(
         "I could not find it elsewhere.",
         "Best regards",
     ),
+    highest=0.45,
     extremes={"extremum": _EXTREMES, "polymorph": _EXTREMES},
     held_out=frozenset(reduced(formula) for formula in _FIGURE_3.split()),
     # always the same: a wording that is drawn cannot be learned
@@ -462,6 +463,38 @@ MORE_TABLES = {
                         material_only=False),
 }  # fmt: skip
 """Properties that many formulas have in a table and not as materials."""
+
+SINGULAR = (
+    "Which {group} has the {extreme} {name}?",
+    "What {group} has the {extreme} {name}?",
+    "What is the {group} with the {extreme} {name}?",
+    "Name the {group} with the {extreme} {name}.",
+    "Find the {group} that has the {extreme} {name}.",
+    "Which {group} shows the {extreme} {name}?",
+    "I'm looking for the {group} with the {extreme} {name}.",
+    "Give me the {group} that has the {extreme} {name} of all.",
+    "Tell me which {group} has the {extreme} {name}.",
+    "{group} with the {extreme} {name}",
+    "Can you name the {group} of {extreme} {name}?",
+    "Which {group} is the one with the {extreme} {name}?",
+)
+"""Of an extreme, where the group is named in the singular: "which oxide"."""
+
+SINGULAR_HOPS = (
+    "What is the {second} of the {group} with the {extreme} {name}?",
+    "Which {second} does the {group} with the {extreme} {name} have?",
+    "Take the {group} with the {extreme} {name}. What is its {second}?",
+    "Find the {group} with the {extreme} {name} and tell me its {second}.",
+)
+
+BETWEEN = (
+    "have a {name} between {low} and {high}",
+    "have a {name} from {low} to {high}",
+    "have a {name} that lies between {low} and {high}",
+    "lie between {low} and {high} in {name}",
+    "have a {name} above {low} and below {high}",
+    "show a {name} of {low} to {high}",
+)
 
 VAGUE = (
     "modulus", "constant", "energy", "index", "ratio", "coefficient", "value", "number", "tensor",

@@ -1,0 +1,75 @@
+"""Two planners in one: the rules where they can read a question, a trained model where they cannot.
+
+The rules answer at once and refuse what holds a word they cannot account for. The model reads free
+wordings and the questions before in a chat, and takes seconds. So it is asked second, and loaded
+when a question needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from threading import Lock
+
+from ragkit.agents.planner import REFUSE, Planner, Proposal, State, Turns, system_prompt
+from ragkit.agents.tools import Tool
+from ragkit.types import Loss
+
+
+@dataclass(slots=True)
+class AutoPlanner:
+    """Hands a run to a model where the rules give up at its first step.
+
+    Args:
+        rules: Asked first.
+        find: Loads the model's planner, or says why there is none; called once, when needed.
+        role: In the model's short prompt.
+    """
+
+    rules: Planner
+    find: Callable[[], Planner | str]
+    role: str
+    _found: Planner | str | None = None
+    _lock: Lock = field(default_factory=Lock)
+
+    @property
+    def name(self) -> str:
+        """What traces call it."""
+        return "auto"
+
+    def prompt(self, tools: Sequence[Tool]) -> str:
+        """The model's system message, byte for byte."""
+        return system_prompt(self.role, tools, "short")
+
+    def model(self) -> Planner | str:
+        """The model's planner, or why there is none."""
+        with self._lock:
+            if self._found is None:
+                self._found = self.find()
+        return self._found
+
+    def begin(self) -> Turns:
+        """A new run."""
+        return _Turns(self)
+
+
+@dataclass(slots=True)
+class _Turns:
+    planner: AutoPlanner
+    turns: Turns | None = None
+
+    def next(self, state: State) -> Proposal:
+        if self.turns is not None:
+            return self.turns.next(state)
+        self.turns = self.planner.rules.begin()
+        proposal = self.turns.next(state)
+        if proposal.action is None or proposal.action.tool != REFUSE:
+            return proposal
+        model = self.planner.model()
+        if isinstance(model, str):
+            what, kept = "what a trained model would plan", "the rules' refusal"
+            return replace(
+                proposal, losses=(Loss("agent", state.question[:80], what, kept, model),)
+            )
+        self.turns = model.begin()
+        return self.turns.next(state)
