@@ -235,7 +235,8 @@ class Chunker:
     def _fitting(self, text: str, runs: list[list[_Unit]]) -> list[list[_Unit]]:
         """The runs, split where the tokenizer finds more tokens in a slice than in its context.
 
-        Word pieces depend on their word, and byte pairs on the space before them.
+        Word pieces depend on their word, and byte pairs on the space before them. Part of a split
+        run may be all repeated from the one before: it is left out.
         """
         fitting: list[list[_Unit]] = []
         pending = runs
@@ -246,7 +247,11 @@ class Chunker:
                 halves = self._split(text, run, spans) if len(spans) > self._max_tokens else [run]
                 (split if len(halves) > 1 else fitting).extend(halves)
             pending = split
-        return sorted(fitting, key=lambda run: (run[-1].end, run[0].start))
+        kept: list[list[_Unit]] = []
+        for run in sorted(fitting, key=lambda run: (run[0].start, -run[-1].end)):
+            if not kept or run[-1].end > kept[-1][-1].end:
+                kept.append(run)
+        return kept
 
     def _split(
         self, text: str, run: list[_Unit], spans: Sequence[tuple[int, int]]

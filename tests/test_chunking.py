@@ -179,6 +179,8 @@ def test_word_tokenizer_when_marks_and_words_then_one_token_each():
 
 @settings(max_examples=250, deadline=None)
 @example("\n## A\n .", 1, 0, WordTokenizer(), {}, None)
+@example(". The . .", 3, 2, FirstWordTokenizer(), {}, None)
+@example(". The \n## A\n.", 3, 2, FirstWordTokenizer(), {}, None)
 @given(
     text=TEXTS,
     max_tokens=st.integers(1, 12),
