@@ -40,7 +40,7 @@ from ragkit.evaluation.statistics import bootstrap_interval
 
 UNTRAINED = "smollm2"
 N_NEW = 42  # of each kind
-_NEW_SEED = 2000
+_NEW_SEED = 3000  # errors on some questions of another draw led to a change of the training
 _ALONE_AND_TOGETHER = [(AUTO, False), (TRAINED, False), (RULES, False)]
 _MOST_ERRORS = 12
 

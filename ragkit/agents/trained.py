@@ -72,7 +72,10 @@ def why_not_trained(definition: AgentDefinition, tools: Sequence[Tool]) -> str:
     try:
         about = adapters.read_about(folder)
         require("torch", extra="local")
-        require("transformers", extra="local")
+        from ragkit.llms.local import without_widgets
+
+        with without_widgets():
+            require("transformers", extra="local")
         models.resolve(str(about["base"]))
     except (ModelError, MissingExtra) as error:
         return str(error)

@@ -82,7 +82,7 @@ class LocalLLM:
         if dtype not in ("bfloat16", "float16", "float32"):
             raise ValueError(f"dtype is {dtype!r}; expected 'bfloat16', 'float16' or 'float32'")
         self._torch: Any = require("torch", extra="local")
-        with _without_widgets():
+        with without_widgets():
             require("transformers", extra="local")
         self._device = _device(self._torch, device)
         path = models.resolve(model)
@@ -386,7 +386,7 @@ def _load(name: str, folder: Path, dtype: object) -> tuple[Any, Any]:
 
 
 @contextlib.contextmanager
-def _without_widgets() -> Iterator[None]:
+def without_widgets() -> Iterator[None]:
     """In a notebook tqdm warns where it has no widget for a bar; there will be no bar."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "IProgress not found")
@@ -395,7 +395,7 @@ def _without_widgets() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    with _without_widgets():
+    with without_widgets():
         from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
