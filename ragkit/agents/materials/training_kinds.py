@@ -264,16 +264,17 @@ def between(data: QuestionData, rng: random.Random) -> Draft | None:
     unit = values[0].unit
     condition = rng.choice(BETWEEN).format(name=phrase, low=f"{low:g}", high=valued(high, unit))
     group = group_of(data, rng, elements, values)
-    where = [f"{name} > {low:g}", f"{name} < {high:g}"]
-    given = {"elements": ",".join(elements), "where": where, "fields": name}
+    where, every = [f"{name} > {low:g}", f"{name} < {high:g}"], ",".join(elements)
     if rng.random() < 0.5:
         text = pick(data, rng, "count", group=group, condition=article(condition))
         ids = {value.material_id for value in inside}
-        return as_number(text, search(place, text, **given, limit=1), "n_materials", len(ids))
+        call = search(place, text, elements=every, where=where, fields=name, limit=1)
+        return as_number(text, call, "n_materials", len(ids))
     if len(inside) > 8 or not all(data.in_split(value.reduced) for value in inside):
         return None
     text = pick(data, rng, "filter", group=group, condition=article(condition))
-    return as_set(text, search(place, text, **given, limit=20), name, inside)
+    call = search(place, text, elements=every, where=where, fields=name, limit=20)
+    return as_set(text, call, name, inside)
 
 
 _EXTRA: dict[str, tuple[Kind, Maker]] = {
