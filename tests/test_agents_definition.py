@@ -61,6 +61,8 @@ def test_planner_when_the_rules_cannot_read_a_question_is_the_trained_one():
     assert agent.turns_of.name == "auto"
     assert agent.run("What is the band gap of GaAs?").usage.prompt_tokens == 0  # the rules
     assert agent.run(FREE).usage.prompt_tokens > 0
+    unclear = agent.run("What is the band gap?")  # read to its last word: the refusal stands
+    assert (unclear.final.refusal, unclear.usage.prompt_tokens) == ("unclear", 0)
     [(_, prompt)] = system_prompts(agent)
     [(_, trained)] = system_prompts(load_agent("materials", AgentOptions("trained")))
     assert prompt == trained
@@ -90,6 +92,8 @@ def test_planner_when_a_model_is_found_is_loaded_once_and_takes_the_whole_run():
     for _ in range(2):
         assert agent.run(FREE).final.refusal == "off_topic"
     assert found == [1]
+    before = [("What is the band gap of GaAs?", "0.186 eV")]
+    assert agent.run("And its volume?", history=before).final.refusal == "off_topic"
 
 
 def test_planner_when_its_adapter_is_for_another_base_says_so(tmp_path):

@@ -2,7 +2,7 @@
 
 The rules answer at once and refuse what holds a word they cannot account for. The model reads free
 wordings and the questions before in a chat, and takes seconds. So it is asked second, and loaded
-when a question needs it.
+when a question needs it. A refusal of what was read to its last word stands.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from ragkit.agents.planner import REFUSE, Planner, Proposal, State, Turns, system_prompt
 from ragkit.agents.tools import Tool
 from ragkit.types import Loss
 
+if TYPE_CHECKING:
+    from ragkit.agents.materials.rules import RulePlanner
+
 
 @dataclass(slots=True)
 class AutoPlanner:
-    """Hands a run to a model where the rules give up at its first step.
+    """Hands a run to a model where the rules refuse at its first step and words were left unread.
 
     Args:
         rules: Asked first.
@@ -26,7 +30,7 @@ class AutoPlanner:
         role: In the model's short prompt.
     """
 
-    rules: Planner
+    rules: RulePlanner
     find: Callable[[], Planner | str]
     role: str
     _found: Planner | str | None = None
@@ -64,6 +68,8 @@ class _Turns:
         self.turns = self.planner.rules.begin()
         proposal = self.turns.next(state)
         if proposal.action is None or proposal.action.tool != REFUSE:
+            return proposal
+        if not state.history and not self.planner.rules.unread(state.question):
             return proposal
         model = self.planner.model()
         if isinstance(model, str):

@@ -46,6 +46,10 @@ class RulePlanner:
         """A new run."""
         return _Turns()
 
+    def unread(self, question: str) -> tuple[str, ...]:
+        """The words of a question that no rule accounts for."""
+        return read_question(question).unread
+
 
 class _Turns:
     def __init__(self) -> None:
