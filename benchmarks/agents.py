@@ -58,7 +58,6 @@ from ragkit.digests import file_digest, text_digest
 from ragkit.evaluation.measures import scor
 from ragkit.evaluation.statistics import holm, paired_permutation_test
 from ragkit.llms import load_llm
-from ragkit.llms.local import LocalLLM
 from ragkit.types import LLM
 
 TRIALS = 10
@@ -213,10 +212,8 @@ def _weights(llm: LLM | Planner | None) -> str:
         model = llm.model()
         assert isinstance(model, LLMPlanner)
         return _weights(model) + sources()
-    if not isinstance(llm, LLMPlanner) or not isinstance(llm.llm, LocalLLM):
-        return ""
-    weights = [parameter.float().sum().item() for parameter in llm.llm.model.parameters()]
-    return text_digest(repr(weights))
+    adapter = getattr(llm.llm, "adapter", None) if isinstance(llm, LLMPlanner) else None
+    return "" if adapter is None else file_digest(adapter / "adapter_model.safetensors")
 
 
 def sources() -> str:

@@ -21,6 +21,7 @@ value, what was expected, and what to do.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 
@@ -100,6 +101,16 @@ def require(module: str, *, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or module.split(".")[0] != error.name.split(".")[0]:
             raise
-        line = _PIP_LINES.get(extra, f"pip install 'ragkit-framework[{extra}]'")
-        message = f"{module!r} is not installed and this needs it. Install it with: {line}"
-        raise MissingExtra(message) from error
+        raise _missing(module, extra) from error
+
+
+def check_installed(*modules: str, extra: str) -> None:
+    """As `require`, without importing them, which may take seconds."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise _missing(module, extra)
+
+
+def _missing(module: str, extra: str) -> MissingExtra:
+    line = _PIP_LINES.get(extra, f"pip install 'ragkit-framework[{extra}]'")
+    return MissingExtra(f"{module!r} is not installed and this needs it. Install it with: {line}")

@@ -39,7 +39,7 @@ from ragkit.evaluation.splits import split_of
 from ragkit.finetune import LoraOptions, TrainOptions
 from ragkit.finetune.general import GENERAL
 from ragkit.finetune.synth import Dialogue, DialogueTargets, dialogue_tokens
-from ragkit.llms.constrain import JsonConstraint, vocabulary
+from ragkit.llms.constrain import JsonConstraint
 from ragkit.llms.local import LocalLLM
 from ragkit.testing import ScriptedLLM
 from ragkit.types import Message
@@ -185,7 +185,7 @@ def test_actions_are_written_in_the_order_that_the_grammar_has(recorded):
 def test_what_is_learned_is_what_decoding_would_write(recorded, tiny, team):
     """The tokens under the grammar, forced ones too, are those of the training example."""
     llm = LocalLLM(str(tiny))
-    known = vocabulary(llm.tokenizer, llm.vocab_size)
+    known = llm._grammar_vocabulary()
     options = AgentOptions(llm=Recorder(PerfectPlanner([]), ROLE), team=team)
     agent = load_agent("materials", options)
     by_prompt = {system_prompt(ROLE, agent.offered, "short"): agent.offered}
@@ -314,12 +314,16 @@ def test_a_follow_up_is_shown_what_was_said_before(tmp_path):
         assert call["arguments"]["formula"] in answer
 
 
-def test_first_share_cuts_dialogues_after_their_first_action(tmp_path):
-    whole = demonstrations(MATERIALS, replace(TINY, first_share=0.0), tmp_path, "train")
-    first = demonstrations(MATERIALS, replace(TINY, first_share=1.0), tmp_path, "train")
-    asked = [each for each in whole.dialogues if each.task != "follow-up"]
-    cut = [each for each in first.dialogues if each.task != "follow-up"]
-    assert [each.messages[:3] for each in asked] == [each.messages for each in cut]
+def test_first_share_cuts_runs_of_one_call_after_it(tmp_path):
+    whole = demonstrations(MATERIALS, replace(TINY, first_share=0.0), tmp_path, "train").dialogues
+    first = demonstrations(MATERIALS, replace(TINY, first_share=1.0), tmp_path, "train").dialogues
+    lengths = set()
+    for before, after in zip(whole, first, strict=True):
+        n_turns = len(before.messages)  # system, question, then an action and what comes of it
+        lengths.add(n_turns)
+        kept = 3 if n_turns <= 5 else n_turns  # the rest learn the second call, too
+        assert after.messages == before.messages[:kept]
+    assert min(lengths) <= 5 < max(lengths)
 
 
 @pytest.mark.parametrize(

@@ -458,7 +458,7 @@ def test_training_when_the_folder_holds_other_examples_is_refused(folders, tmp_p
 
 
 def test_training_all_weights_in_bfloat16_is_refused(folders, tmp_path):
-    model = load_beam_model(str(folders["llama"][0]))
+    model = CausalBeams(LocalLLM(str(folders["llama"][0]), dtype="bfloat16"))
     with pytest.raises(ModelError, match="rounds small steps away; load it in float32"):
         train_generative(model, FixedTargets(EXAMPLES), tmp_path, GenerativeOptions(lora=None))
 

@@ -16,7 +16,7 @@ from ragkit.agents.ledger import Ledger, Quantity
 from ragkit.agents.planner import action_schema, parse_action
 from ragkit.agents.tools import RowId, Tool, tool
 from ragkit.errors import MissingExtra, ModelError
-from ragkit.llms.constrain import JsonConstraint, bounded, vocabulary
+from ragkit.llms.constrain import JsonConstraint, bounded
 from ragkit.llms.local import LocalLLM
 from ragkit.types import ChatOptions, Message
 
@@ -134,7 +134,7 @@ def random_llm(smol, tmp_path_factory) -> LocalLLM:
 
 @pytest.fixture(scope="module")
 def words(smol) -> Any:
-    return vocabulary(smol.tokenizer, smol.vocab_size)
+    return smol._grammar_vocabulary()
 
 
 def written(smol: LocalLLM, words: Any, schema: Mapping[str, Any], seed: int) -> tuple[str, int]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from ragkit.errors import MissingExtra
-from ragkit.llms import decoding
+from ragkit.llms.llama import LlamaLLM
 from ragkit.llms.local import LocalLLM
 from ragkit.llms.memory import Memory, Session, open_session
 from ragkit.testing import ScriptedLLM
@@ -24,9 +25,9 @@ OTHER = [SYSTEM, Message("user", "Question: the gap of silicon, please?")]
 ELSEWHERE = [Message("system", "You are another agent."), Message("user", "Hello")]
 
 
-@pytest.fixture(scope="module")
-def llm(tmp_path_factory) -> LocalLLM:
-    """Two layers of random weights, SmolLM2's tokenizer, a window of 192."""
+@pytest.fixture(scope="module", params=[LocalLLM, LlamaLLM])
+def llm(request, tmp_path_factory) -> LocalLLM | LlamaLLM:
+    """Two layers of random weights, SmolLM2's tokenizer, a window of 192; by both engines."""
     try:
         tokenizer = LocalLLM("smollm2").tokenizer
     except MissingExtra as error:
@@ -40,6 +41,7 @@ def llm(tmp_path_factory) -> LocalLLM:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=192,
+        tie_word_embeddings=True,
     )
     state = torch.get_rng_state()
     torch.manual_seed(0)
@@ -47,7 +49,8 @@ def llm(tmp_path_factory) -> LocalLLM:
     torch.set_rng_state(state)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return LocalLLM(str(folder), dtype="float32")
+    kinds = {LocalLLM: lambda: LocalLLM(str(folder), dtype="float32")}
+    return kinds.get(request.param, lambda: LlamaLLM(str(folder)))()
 
 
 @pytest.fixture(autouse=True)
@@ -60,16 +63,17 @@ def one_thread():
 
 
 @pytest.fixture
-def read(llm):
+def read(llm, monkeypatch):
     """The number of tokens of each forward pass, as they happen."""
     lengths: list[int] = []
+    reads = llm._engine.read
 
-    def note(_: object, args: object, given: dict[str, object]) -> None:
-        lengths.append(given["input_ids"].shape[1])
+    def noted(tokens: Sequence[int], cache: object) -> object:
+        lengths.append(len(tokens))
+        return reads(tokens, cache)
 
-    hook = llm.model.register_forward_pre_hook(note, with_kwargs=True)
-    yield lengths
-    hook.remove()
+    monkeypatch.setattr(llm._engine, "read", noted)
+    return lengths
 
 
 def drawn(seed: int, max_tokens: int = 8) -> ChatOptions:
@@ -195,28 +199,41 @@ def test_prefixes_when_many_agents_run_then_four_are_kept(llm):
 
 
 def test_memory_when_copied_then_neither_changes_the_other(llm):
-    memory = Memory(decoding.growing_cache(llm.model.config))
-    llm._next_logits([5, 6, 7], memory)
+    memory = Memory(llm._engine.new_cache())
+    llm._read([5, 6, 7], memory)
     twin = memory.copy()
-    expected = llm._next_logits([8], memory.copy())
-    llm._next_logits([9, 9, 9, 9], twin)
+    expected = llm._read([8], memory.copy())
+    llm._read([9, 9, 9, 9], twin)
     assert (memory.tokens, twin.tokens) == ([5, 6, 7], [5, 6, 7, 9, 9, 9, 9])
-    assert torch.equal(llm._next_logits([8], memory), expected)
+    np.testing.assert_array_equal(llm._read([8], memory), expected)
 
 
 def test_memory_when_it_keeps_a_prompt_then_forgets_the_rest_and_leaves_one_to_read(llm):
-    memory = Memory(decoding.growing_cache(llm.model.config))
+    memory = Memory(llm._engine.new_cache())
     assert memory.keep([1, 2, 3]) == [1, 2, 3]
-    llm._next_logits([1, 2, 3, 4, 5], memory)
-    assert memory.keep([1, 2, 9, 9]) == [9, 9]
-    assert (memory.tokens, memory.cache.get_seq_length()) == ([1, 2], 2)
-    llm._next_logits([9, 9], memory)
-    assert memory.keep([1, 2, 9, 9]) == [9]
-    assert (memory.tokens, memory.cache.get_seq_length()) == ([1, 2, 9], 3)
-    assert memory.keep([7]) == [7]
-    assert (memory.tokens, memory.cache.get_seq_length()) == ([], 0)
-    again = Memory(decoding.growing_cache(llm.model.config))
-    assert torch.equal(llm._next_logits([7], memory), llm._next_logits([7], again))
+    llm._read([1, 2, 3, 4, 5], memory)
+    assert (memory.keep([1, 2, 9, 9]), memory.tokens) == ([9, 9], [1, 2])
+    same_as_fresh(llm, memory, [9, 9])
+    assert (memory.keep([1, 2, 9, 9]), memory.tokens) == ([9], [1, 2, 9])
+    same_as_fresh(llm, memory, [9])
+    assert (memory.keep([7]), memory.tokens) == ([7], [])
+    same_as_fresh(llm, memory, [7])
+
+
+def same_as_fresh(llm: LocalLLM | LlamaLLM, memory: Memory, more: list[int]) -> None:
+    """What follows is what follows in a memory that never held anything else."""
+    before = list(memory.tokens)
+    fresh = llm._read([*before, *more], Memory(llm._engine.new_cache()))
+    np.testing.assert_allclose(llm._read(more, memory), fresh, atol=1e-5)
+
+
+def test_memory_when_it_outgrows_its_room_then_goes_on(llm):
+    memory, tokens = Memory(llm._engine.new_cache()), [n % 97 for n in range(700)]
+    for start in range(0, 700, 50):  # the room doubles twice
+        llm._read(tokens[start : start + 50], memory)
+    again = Memory(llm._engine.new_cache())
+    llm._read(tokens, again)
+    np.testing.assert_allclose(llm._read([3], memory), llm._read([3], again), atol=1e-4)
 
 
 def test_open_session_when_a_model_keeps_nothing_then_asks_it_each_time():

@@ -48,8 +48,9 @@ class Lessons:
 
     Attributes:
         n_questions: Of which each kind has its share.
-        first_share: Of so many only the first action is learned: it is where questions are read,
-            and costs a third of a whole run.
+        first_share: Of so many runs of one call only that call is learned: it is where questions
+            are read, and costs a third of a whole run. Runs of more calls are learned to their end,
+            or the second call is forgotten.
         team_share: So many are answered by a supervisor and assistants.
         n_follow_ups: So many questions more are asked in a chat, about the material of the question
             before.
@@ -164,7 +165,8 @@ def _demonstrated(
         what = f"{n_wrong} demonstrations that do not end right"
         report(Loss("training", what, str(n_wrong), str(len(questions) - n_wrong), "left out"))
     draws = random.Random(lessons.seed)
-    cut = [_first_action(each) if draws.random() < lessons.first_share else each for each in found]
+    cut = [_first_action(each) if _has_one_call(each) and draws.random() < lessons.first_share
+           else each for each in found]  # fmt: skip
     return Demonstrations(cut, frozenset(recorder.tools))
 
 
@@ -245,6 +247,11 @@ def _follow_up(
     run = agent.run(second.text, history=history)
     tasks = [Dialogue(each.messages, "follow-up") for each in planner.dialogues]
     return tasks, judge(second, run).correct
+
+
+def _has_one_call(dialogue: Dialogue) -> bool:
+    """Whether what follows the first call is the answer."""
+    return sum(message.role == "assistant" for message in dialogue.messages) <= 2
 
 
 def _first_action(dialogue: Dialogue) -> Dialogue:

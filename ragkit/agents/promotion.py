@@ -60,7 +60,7 @@ def promote(
     Raises:
         ModelError: There is no adapter, or it is for another agent.
     """
-    from ragkit.llms.local import LocalLLM
+    from ragkit.llms.llama import load_quickly
 
     definition = load_definition(name)
     adapter = folder / "adapter"
@@ -77,7 +77,7 @@ def promote(
         label: KeptLines(folder / f"gate-{label}.jsonl", text_digest(job))
         for label, job in jobs.items()
     }
-    untrained = LLMPlanner(LocalLLM(base), definition.prompts[SECTION], "short")
+    untrained = LLMPlanner(load_quickly(base), definition.prompts[SECTION], "short")
     planners = {"before": untrained, "after": trained_planner(definition, adapter)}
     task: dict[str, list[float]] = {}
     general: dict[str, list[float]] = {}

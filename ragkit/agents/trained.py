@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ragkit import models
 from ragkit.agents.planner import LLMPlanner, system_prompt, tools_digest
-from ragkit.errors import MissingExtra, ModelError, require
+from ragkit.errors import MissingExtra, ModelError, check_installed
 from ragkit.llms import adapters
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def trained_planner(definition: AgentDefinition, adapter: Path | None = None) ->
         ModelError: There is no adapter, or it is for another agent, base or prompt.
         MissingExtra: The packages for local models are not installed.
     """
-    from ragkit.llms.local import LocalLLM
+    from ragkit.llms.llama import load_quickly
 
     folder = adapter_of(definition) if adapter is None else adapter
     about = adapters.read_about(folder)
@@ -60,8 +60,7 @@ def trained_planner(definition: AgentDefinition, adapter: Path | None = None) ->
             f"{definition.name}` tests and promotes one"
         )
     role = definition.prompts.get(SECTION, "")
-    llm = LocalLLM(base, adapter=folder)
-    return LLMPlanner(llm, role, "short", known, label=f"{base}, trained")
+    return LLMPlanner(load_quickly(base, folder), role, "short", known, label=f"{base}, trained")
 
 
 def why_not_trained(definition: AgentDefinition, tools: Sequence[Tool]) -> str:
@@ -71,11 +70,7 @@ def why_not_trained(definition: AgentDefinition, tools: Sequence[Tool]) -> str:
         return "it has no adapter"
     try:
         about = adapters.read_about(folder)
-        require("torch", extra="local")
-        from ragkit.llms.local import without_widgets
-
-        with without_widgets():
-            require("transformers", extra="local")
+        check_installed("torch", "transformers", "llguidance", extra="local")
         models.resolve(str(about["base"]))
     except (ModelError, MissingExtra) as error:
         return str(error)

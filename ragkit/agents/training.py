@@ -11,9 +11,8 @@ import platform
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ragkit.agents.definition import load_definition
 from ragkit.agents.lessons import Lessons, OnQuestion, demonstrations, dialogue_of, dialogue_text
@@ -28,9 +27,6 @@ from ragkit.finetune.lora import LoraOptions
 from ragkit.finetune.supervised import AdapterOptions, train_adapter
 from ragkit.finetune.synth import Dialogue, DialogueTargets
 from ragkit.llms.adapters import about_text, base_fingerprint, check_adapter, read_about
-
-if TYPE_CHECKING:
-    from ragkit.llms.local import LocalLLM
 
 _REPLAYS = 5  # how often each plain answer of its own is learned in an epoch
 
@@ -89,7 +85,7 @@ def train_agent(
     llm = LocalLLM(options.base)
     learned = demonstrations(definition, lessons, folder, "train", llm, on_demonstration)
     held = demonstrations(definition, held_lessons, folder, "dev", None, on_demonstration)
-    plain = _replays(llm, folder) * _REPLAYS
+    plain = _replays(options.base, folder) * _REPLAYS
     targets = DialogueTargets(llm, [*learned.dialogues, *plain], seed=options.train.seed)
     dev = DialogueTargets(llm, held.dialogues).epoch(0)
     about = {
@@ -124,13 +120,16 @@ def _hardware() -> str:
     return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
-def _replays(llm: LocalLLM, folder: Path) -> list[Dialogue]:
+def _replays(base: str, folder: Path) -> list[Dialogue]:
     """The model's own answers to plain questions, kept in `folder/replay.jsonl`."""
-    job = text_digest(repr((base_fingerprint(llm.name), REPLAY)))
+    from ragkit.llms.llama import load_quickly
+
+    job = text_digest(repr((base_fingerprint(base), REPLAY)))
     kept = KeptLines(folder / "replay.jsonl", job)
+    load = cache(lambda: load_quickly(base))  # if there is something to ask
 
     def say(question: str) -> list[str]:
-        return [dialogue_text(each) for each in replayed(llm, [question])]
+        return [dialogue_text(each) for each in replayed(load(), [question])]
 
     texts = [kept.get(question, partial(say, question)) for question in REPLAY]
     return [dialogue_of(text) for each in texts for text in each]

@@ -52,7 +52,7 @@ def load_llm(
     if model is None:
         hosted = {"api_key": api_key, "timeout_s": timeout_s, "context_window": context_window}
         _refuse(name, hosted, "hosted")
-        return _local(name, device or "cpu", dtype or "bfloat16")
+        return _local(name, device or "cpu", dtype)
     from ragkit.llms.endpoint import EndpointLLM
 
     _refuse(name, {"device": device, "dtype": dtype}, "local")
@@ -81,7 +81,7 @@ def _split(name: str) -> tuple[str | None, str | None]:
     return base_url, model
 
 
-def _local(name: str, device: str, dtype: Dtype) -> LLM:
+def _local(name: str, device: str, dtype: Dtype | None) -> LLM:
     from ragkit.llms.local import LocalLLM
 
     try:

@@ -11,9 +11,12 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ragkit import models
 from ragkit.durable import last_whole, open_regular, read_small, replaced
@@ -30,7 +33,7 @@ _WEIGHT_FILES = ("*.safetensors", "config.json", "tokenizer.json")
 _UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
 )  # fmt: skip
-_TYPES = {"torch.float32", "torch.bfloat16", "torch.float16"}
+_TYPES = {"float32", "bfloat16", "float16"}
 # What peft can do beyond W + alpha / rank * B A.
 _REFUSED = (
     "use_dora", "use_rslora", "lora_bias", "modules_to_save", "alpha_pattern", "rank_pattern",
@@ -153,35 +156,75 @@ def merge(model: Any, folder: Path) -> None:
         ModelError: The adapter cannot be read, or does not fit the model.
     """
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
+    weights = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, change in changes(folder, {n: tuple(w.shape) for n, w in weights.items()}):
+            weight = weights[name]
+            added = torch.from_numpy(change).to(weight.device)
+            weight.copy_((weight.float() + added).to(weight.dtype))
+
+
+def changes(
+    folder: Path, shapes: Mapping[str, tuple[int, ...]]
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """What an adapter adds to each weight that it changes: (name, float32 of the weight's shape).
+
+    Args:
+        folder: The adapter's.
+        shapes: Of the model's weights, by name.
+
+    Raises:
+        ModelError: The adapter cannot be read, or does not fit; before the first change.
+    """
+    from safetensors import SafetensorError
+
+    file = folder / "adapter_model.safetensors"
     try:
         config = json.loads(read_small(folder / "adapter_config.json", _JSON_BYTES))
         scale, rank = _scale(config)
-        open_regular(folder / "adapter_model.safetensors").close()
-        pairs = _pairs(load_file(folder / "adapter_model.safetensors"), rank)
+        open_regular(file).close()
+        pairs = _pairs(read_tensors(file), rank)
     except (*_UNREADABLE, SafetensorError) as error:
         raise ModelError(f"the adapter {str(folder)!r} cannot be read ({error})") from error
-    weights = dict(model.named_parameters())
-    for name, (a, b) in pairs.items():  # before any weight is changed
-        weight = weights.get(f"{name}.weight")
-        if weight is None or weight.shape != (b.shape[0], a.shape[1]):
+    for layer, (a, b) in pairs.items():
+        if shapes.get(f"{layer}.weight") != (b.shape[0], a.shape[1]):
             raise ModelError(
-                f"the adapter {str(folder)!r} changes {name!r} with factors {tuple(b.shape)} and "
-                f"{tuple(a.shape)}, which the model does not have so; it belongs to another model"
+                f"the adapter {str(folder)!r} changes {layer!r} with factors {b.shape} and "
+                f"{a.shape}, which the model does not have so; it belongs to another model"
             )
-        most = abs(scale) * rank * a.abs().max().item() * b.abs().max().item()
+        most = abs(scale) * rank * float(np.abs(a).max()) * float(np.abs(b).max())
         if not most < _LARGEST:
             raise ModelError(
-                f"the adapter {str(folder)!r} changes {name!r} by no numbers, or by endless ones; "
+                f"the adapter {str(folder)!r} changes {layer!r} by no numbers, or by endless ones; "
                 "train it again, or restore the folder as training wrote it"
             )
-    with torch.no_grad():
-        for name, (a, b) in pairs.items():
-            weight = weights[f"{name}.weight"]
-            change = scale * (b.float() @ a.float())
-            weight.copy_((weight.float() + change.to(weight.device)).to(weight.dtype))
+    return ((f"{layer}.weight", np.float32(scale) * (b @ a)) for layer, (a, b) in pairs.items())
+
+
+def read_tensors(file: Path) -> dict[str, NDArray[np.float32]]:
+    """The tensors of a safetensors file of floating-point numbers, as float32.
+
+    Raises:
+        OSError: It cannot be opened.
+        SafetensorError: It is no such file.
+        ValueError: It holds other numbers.
+    """
+    import ml_dtypes  # noqa: F401 - from then on NumPy knows bfloat16
+    from safetensors.numpy import load_file
+
+    return {name: _as_float32(name, tensor) for name, tensor in load_file(file).items()}
+
+
+def _as_float32(name: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
+    kind = tensor.dtype.name
+    if kind not in _TYPES:
+        raise ValueError(f"{name} is of {kind}; expected {', '.join(sorted(_TYPES))}")
+    if kind == "bfloat16":  # float32's upper half
+        wide = tensor.view(np.uint16).astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
+    return tensor.astype(np.float32, copy=False)
 
 
 def _scale(config: Mapping[str, Any]) -> tuple[float, int]:
@@ -203,7 +246,9 @@ def _scale(config: Mapping[str, Any]) -> tuple[float, int]:
     return alpha / rank, rank
 
 
-def _pairs(tensors: Mapping[str, Any], rank: int) -> dict[str, tuple[Any, Any]]:
+def _pairs(
+    tensors: Mapping[str, NDArray[np.float32]], rank: int
+) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """(A, B) by the name of the layer they change.
 
     Raises:
@@ -222,8 +267,5 @@ def _pairs(tensors: Mapping[str, Any], rank: int) -> dict[str, tuple[Any, Any]]:
                 f"the factors of {layer} are {tuple(b.shape)} and {tuple(a.shape)}; expected rank "
                 f"{rank}"
             )
-        strange_types = {str(factor.dtype) for factor in (a, b)} - _TYPES
-        if strange_types:
-            raise ValueError(f"the factors of {layer} are {min(strange_types)}")
         found[layer.removeprefix("base_model.model.")] = (a, b)
     return found

@@ -90,12 +90,16 @@ def _ends(tokenizer: Any) -> tuple[list[int], list[int]]:
     return single([f'"{tail}' for tail in tails]), single(tails[1:])
 
 
-def vocabulary(tokenizer: Any, vocab_size: int) -> Any:
-    """What llguidance knows of a transformers tokenizer; takes a third of a second, so keep it."""
-    require("llguidance", extra="local")
-    from llguidance import hf
+def vocabulary(tokenizer: str, vocab_size: int, end_token: int) -> Any:
+    """What llguidance knows of a tokenizer; takes a third of a second, so keep it.
 
-    return hf.from_tokenizer(tokenizer, n_vocab=vocab_size)
+    Args:
+        tokenizer: In the format of `tokenizer.json`.
+        vocab_size: The width of the logits.
+        end_token: What ends a text.
+    """
+    guidance = require("llguidance", extra="local")
+    return guidance.LLTokenizer(tokenizer, n_vocab=vocab_size, eos_token=end_token)
 
 
 def bounded(schema: Mapping[str, Any]) -> dict[str, Any]:

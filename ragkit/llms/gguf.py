@@ -27,14 +27,13 @@ def as_folder(file: Path) -> Path:
         ModelError: The file is damaged or of an architecture that is not supported.
         MissingExtra: transformers or gguf is not installed.
     """
-    require("transformers", extra="local")
-    require("gguf", extra="local")
     digest = models.fingerprint([file], {"conversion": "gguf", "version": _CONVERSION})
     return models.converted(digest, lambda folder: _convert(file, folder))
 
 
 def _convert(file: Path, folder: Path) -> None:
-    import gguf
+    require("transformers", extra="local")
+    gguf = require("gguf", extra="local")
     import torch
     from safetensors.torch import save_file
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig

@@ -5,56 +5,48 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ragkit import models
 from ragkit.errors import ModelError, require
-from ragkit.llms import DEFAULTS, Dtype, adapters, check_request, decoding, exhaust, gguf
-from ragkit.llms.constrain import JsonConstraint, vocabulary
-from ragkit.llms.memory import Memory, Session
-from ragkit.llms.sampling import ReplyText, choose
-from ragkit.types import ChatOptions, Message, Reply, Usage
-
-if TYPE_CHECKING:
-    import torch
-
-_CLOSING_TOKENS = 64  # what is left when a constrained reply must come to its end
-
-TokenMask = Callable[[Sequence[int]], NDArray[np.bool_]]
-"""The tokens generated so far to bool (vocab_size,): which may come next."""
+from ragkit.llms import DEFAULTS, Dtype, adapters, check_request, decoding, gguf
+from ragkit.llms.constrain import vocabulary
+from ragkit.llms.generating import GeneratingLLM
+from ragkit.types import Message
 
 
-class LocalLLM:
+class LocalLLM(GeneratingLLM):
     """Continues conversations and reads probabilities, one conversation at a time.
 
-    Same input, same bytes out: a padded batch rounds differently from a single conversation, and
-    one changed token changes all that follow. So conversations run one after another, at any
-    temperature, and each with its own random generator: a reply does not depend on its
-    neighbours.
+    Same input, same bytes out; see `GeneratingLLM`.
 
     Control tokens (`<|im_end|>`, …) that appear in a message are read as plain text: a retrieved
     passage cannot end its turn.
 
-    bf16 is the default since it is faster (SmolLM2 after 1400 tokens of prompt on a 2-core CPU with
-    AVX-512: reading 820 against 480 tokens/s, writing 21 against 13) and takes half the memory;
-    next-token distributions differ from fp32's by a mean KL divergence of 0.0014 nats. Take
-    float32 where log-probabilities are compared.
+    bf16 is the default where the processor multiplies it: it is faster (SmolLM2 after 1400 tokens
+    of prompt on a 2-core CPU with AVX-512: reading 820 against 480 tokens/s, writing 21 against 13)
+    and takes half the memory; next-token distributions differ from fp32's by a mean KL divergence
+    of 0.0014 nats. Where the processor does not, as one with AVX2 only, reading is five times
+    slower in bf16 than in fp32 (60 against 350 tokens/s), and fp32 is the default. Take float32
+    where log-probabilities are compared.
 
     Args:
         model: A name for `ragkit.models.resolve`: a folder in the format of transformers
             (safetensors only, no code from it is run) or a GGUF file, which is converted once.
         device: "cpu" or "cuda".
-        dtype: The numbers it computes with.
+        dtype: The numbers it computes with; None for those that are fast on the device.
         adapter: A folder with an adapter for this model, merged into its weights; what it was
             trained for is the caller's to check (`ragkit.llms.adapters.check_adapter`).
 
     Attributes:
         name: As given.
+        adapter: As given.
         context_window: The most tokens of prompt and reply together.
         vocab_size: The width of the logits.
         end_tokens: The ids that end a reply.
@@ -76,33 +68,33 @@ class LocalLLM:
         model: str = "smollm2",
         *,
         device: str = "cpu",
-        dtype: Dtype = "bfloat16",
+        dtype: Dtype | None = None,
         adapter: Path | None = None,
     ) -> None:
-        if dtype not in ("bfloat16", "float16", "float32"):
+        if dtype not in (None, "bfloat16", "float16", "float32"):
             raise ValueError(f"dtype is {dtype!r}; expected 'bfloat16', 'float16' or 'float32'")
         self._torch: Any = require("torch", extra="local")
         with without_widgets():
             require("transformers", extra="local")
         self._device = _device(self._torch, device)
+        dtype = dtype or _fast_dtype(self._torch, self._device)
         path = models.resolve(model)
         if path.is_file():
             if path.suffix.lower() != ".gguf":
                 raise ModelError(f"{model!r} is a file; expected a model's folder or a .gguf file")
             path = gguf.as_folder(path)
-        self.name = model
+        self.name, self.adapter = model, adapter
         self.model, self.tokenizer = _load(model, path, getattr(self._torch, dtype))
         if adapter is not None:
             adapters.merge(self.model, adapter)
         self.model.to(self._device)
         if self._device.type == "cpu":
             decoding.use_one_query_attention(self.model)
+        super().__init__(_Transformer(self.model, self._torch))
         config = self.model.config.get_text_config()
         self.context_window = int(config.max_position_embeddings)
         self.vocab_size = int(config.vocab_size)
         self.end_tokens = _end_tokens(self.model, self.tokenizer)
-        self._vocabulary: Any = None  # of the grammars; made when one is first asked for
-        self._prefixes: dict[tuple[int, ...], Memory] = {}
         self._tokenizing = threading.Lock()  # encoding sets flags on the shared tokenizer
 
     def render(self, conversation: Sequence[Message]) -> str:
@@ -113,17 +105,8 @@ class LocalLLM:
         """
         return str(self._fill_template(conversation, {"tokenize": False}))
 
-    def count_tokens(self, conversation: Sequence[Message]) -> int:
-        """Exactly the tokens of the rendered conversation."""
-        return len(self.tokens(conversation))
-
     def tokens(self, conversation: Sequence[Message], *, reply: bool = True) -> list[int]:
-        """The rendered conversation's tokens.
-
-        Args:
-            conversation: At least one message.
-            reply: Whether they go up to where the assistant's next reply begins.
-        """
+        """See `GeneratingLLM.tokens`."""
         how = {"tokenize": True, "return_dict": False, "sanitize_control_tokens": True}
         return list(self._fill_template(conversation, {**how, "add_generation_prompt": reply}))
 
@@ -161,138 +144,11 @@ class LocalLLM:
                 )
             )
 
-    def chat(
-        self,
-        conversations: Sequence[Sequence[Message]],
-        options: ChatOptions = DEFAULTS,
-        *,
-        mask: TokenMask | None = None,
-    ) -> list[Reply]:
-        """One reply a conversation, generated one after another.
-
-        `max_tokens` is capped by what the window has left; a reply that reaches either ends with
-        "length". `completion_tokens` counts every generated token, the one that ends included.
-
-        Args:
-            conversations: Each with at least one message.
-            options: How to generate, for all of them.
-            mask: Which tokens may come next; must allow an end token somewhere.
-
-        Raises:
-            ValueError: A conversation does not fit into the window, or an option is out of range.
-        """
-        prompts = [self._checked_prompt(each, options) for each in conversations]
-        return [exhaust(self._generate(prompt, options, mask)) for prompt in prompts]
-
-    def stream(
-        self,
-        conversation: Sequence[Message],
-        options: ChatOptions = DEFAULTS,
-        *,
-        mask: TokenMask | None = None,
-    ) -> Generator[str, None, Reply]:
-        """The text that `chat` returns, in pieces, then the whole reply as the generator's value.
-
-        Between two pieces nothing runs: a generator that is closed has stopped.
-
-        Raises:
-            ValueError: As `chat`, and before the first piece.
-        """
-        return self._generate(self._checked_prompt(conversation, options), options, mask)
-
-    def _checked_prompt(self, conversation: Sequence[Message], options: ChatOptions) -> list[int]:
-        check_request(conversation, options)
-        prompt = self.tokens(conversation)
-        if len(prompt) >= self.context_window:
-            raise ValueError(
-                f"the conversation has {len(prompt)} tokens, and the window of {self.name!r} is "
-                f"{self.context_window} with at least one for the reply. "
-                "Ask a shorter question, pass fewer or shorter passages, or take a model with a "
-                "longer window."
-            )
-        return prompt
-
-    def _generate(
-        self,
-        prompt: list[int],
-        options: ChatOptions,
-        mask: TokenMask | None,
-        memory: Memory | None = None,
-    ) -> Generator[str, None, Reply]:
-        text = ReplyText(options.stop)
-        random = self._torch.Generator().manual_seed(options.seed)
-        memory = memory or Memory(decoding.growing_cache(self.model.config))
-        constraint = self._constraint(options.schema)
-        generated: list[int] = []
-        unread, finished = memory.keep(prompt), False
-        room = min(options.max_tokens, self.context_window - len(prompt))
-        while len(generated) < room and not finished:
-            tokens = constraint.forced() if constraint else []
-            if not tokens and not (constraint and constraint.finished):
-                logits = self._next_logits(unread, memory)  # (vocab_size,)
-                if constraint:
-                    closing = room - len(generated) <= _CLOSING_TOKENS
-                    logits = self._masked(logits, constraint.allowed(closing=closing))
-                if mask is not None:
-                    logits = self._masked(logits, mask(tuple(generated)))
-                tokens, unread = [choose(self._torch, logits, options, random)], []
-                if constraint:
-                    constraint.accept(tokens)
-            cut = len(tokens) > room - len(generated)  # what is forced may be long
-            tokens = tokens[: room - len(generated)]
-            unread = unread + tokens
-            generated += tokens
-            finished = not tokens or tokens[-1] in self.end_tokens
-            if piece := text.grow_to(self._decode(generated)):
-                yield piece
-            complete = bool(constraint and constraint.finished and not cut)
-            finished = finished or text.stopped or complete
-        if not text.stopped and (piece := text.rest()):
-            yield piece
-        usage = Usage(len(prompt), len(generated))
-        return Reply(text.released, "stop" if finished else "length", usage)
-
-    def _constraint(self, schema: Mapping[str, Any] | None) -> JsonConstraint | None:
-        if schema is None:
-            return None
-        if self._vocabulary is None:
-            self._vocabulary = vocabulary(self.tokenizer, self.vocab_size)
-        return JsonConstraint(self._vocabulary, schema, self.vocab_size)
-
-    def session(self) -> Session:
-        """A conversation that grows: each reply reads only what was added since the last one."""
-        return Session(self)
-
-    def _prefix(self, conversation: Sequence[Message]) -> Memory:
-        """A copy of what the model remembers of the system message, which sessions share."""
-        tokens = tuple(self.tokens(conversation[:1], reply=False))
-        if tokens not in self._prefixes:
-            memory = Memory(decoding.growing_cache(self.model.config))
-            if conversation[0].role == "system" and tokens:
-                self._next_logits(list(tokens), memory)
-            self._prefixes = {**dict(list(self._prefixes.items())[-3:]), tokens: memory}
-        return self._prefixes[tokens].copy()
-
-    def _next_logits(self, tokens: list[int], memory: Memory) -> torch.Tensor:
-        # Not around the loop: a generator would leave inference mode on between its pieces.
-        with self._torch.inference_mode():
-            batch = self._torch.tensor([tokens], device=self._device)  # (1, tokens)
-            output = self.model(
-                input_ids=batch, cache=memory.cache, use_cache=True, logits_to_keep=1
-            )
-            memory.tokens += tokens
-            return output.logits[0, -1].float().cpu()
-
-    def _masked(self, logits: torch.Tensor, allowed: NDArray[np.bool_]) -> torch.Tensor:
-        if allowed.shape != (self.vocab_size,):
-            raise ValueError(
-                f"the mask has shape {allowed.shape}; expected ({self.vocab_size},), a flag for "
-                "each token of the vocabulary"
-            )
-        if not allowed.any():
-            raise ModelError("the mask allows no token at all; it must allow an end token at least")
-        forbidden = self._torch.from_numpy(~allowed)
-        return logits.masked_fill(forbidden, -self._torch.inf)
+    def _grammar_vocabulary(self) -> Any:
+        plain = copy(self.tokenizer.backend_tokenizer)
+        plain.no_padding()
+        plain.no_truncation()
+        return vocabulary(plain.to_str(), self.vocab_size, self.tokenizer.eos_token_id)
 
     def logprobs(
         self, prompts: Sequence[str], continuations: Sequence[str]
@@ -349,6 +205,24 @@ class LocalLLM:
             return scores
 
 
+class _Transformer:
+    """A model of transformers; see `Engine`."""
+
+    def __init__(self, model: Any, torch: Any) -> None:
+        self._model, self._torch = model, torch
+
+    def new_cache(self) -> Any:
+        return decoding.growing_cache(self._model.config)
+
+    def read(self, tokens: Sequence[int], cache: Any) -> NDArray[np.float32]:
+        # Not around a reply's loop: a generator would leave inference mode on between its pieces.
+        with self._torch.inference_mode():
+            batch = self._torch.tensor([tokens], device=self._model.device)  # (1, tokens)
+            output = self._model(input_ids=batch, cache=cache, use_cache=True, logits_to_keep=1)
+            logits: NDArray[np.float32] = output.logits[0, -1].float().cpu().numpy()
+            return logits
+
+
 def _device(torch: Any, name: str) -> Any:
     kind = name.partition(":")[0]
     if kind not in ("cpu", "cuda"):
@@ -359,6 +233,12 @@ def _device(torch: Any, name: str) -> Any:
             "Take device='cpu', or install torch for CUDA on a machine with a GPU."
         )
     return torch.device(name)
+
+
+def _fast_dtype(torch: Any, device: Any) -> Dtype:
+    """bf16, but on a CPU that torch has no products of bf16 for."""
+    has_bf16 = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bfloat16" if has_bf16 else "float32"
 
 
 def _load(name: str, folder: Path, dtype: object) -> tuple[Any, Any]:

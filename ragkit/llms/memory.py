@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from ragkit.types import LLM, ChatOptions, Message, Reply
 
 if TYPE_CHECKING:
-    from ragkit.llms.local import LocalLLM
+    from ragkit.llms.generating import GeneratingLLM
 
 
 class Memory:
     """Keys and values of the tokens a model has read.
 
     Args:
-        cache: A cache of transformers, empty.
+        cache: Empty; see `ragkit.llms.generating.Engine`.
 
     Attributes:
         tokens: What the cache holds.
@@ -53,16 +53,16 @@ class Session:
 
     The system message is read as a block of its own, then shared between sessions; what follows is
     read in the blocks it comes in. So the same sequence of calls gives the same bytes, whatever
-    other sessions did before. (They may differ from those of `LocalLLM.chat`, which reads a prompt
+    other sessions did before. (They may differ from those of `chat`, which reads a prompt
     in one block: sums are rounded in another order.)
     """
 
-    def __init__(self, llm: LocalLLM) -> None:
+    def __init__(self, llm: GeneratingLLM) -> None:
         self._llm = llm
         self._memory: Memory | None = None
 
     def chat(self, conversation: Sequence[Message], options: ChatOptions) -> Reply:
-        """The reply; see `LocalLLM.chat`."""
+        """The reply; see `chat`."""
         from ragkit.llms import exhaust
 
         prompt = self._llm._checked_prompt(conversation, options)

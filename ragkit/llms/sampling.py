@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ragkit.types import ChatOptions
-
-if TYPE_CHECKING:
-    import torch
 
 
 class ReplyText:
@@ -48,19 +47,26 @@ class ReplyText:
         return piece
 
 
-def choose(torch: Any, logits: torch.Tensor, options: ChatOptions, random: object) -> int:
+def choose(logits: NDArray[np.float32], options: ChatOptions, random: np.random.Generator) -> int:
     """The next token: the likeliest (the lowest id of equals), or one drawn at a temperature.
 
     Source: nucleus sampling, Holtzman et al. 2020, section 3.1: the smallest set of the likeliest
     tokens whose probability reaches top_p.
+
+    Args:
+        logits: float32 (vocab_size,); -inf where a token is not allowed.
+        options: Temperature and top_p.
+        random: Draws.
     """
     if options.temperature == 0:
         return int(logits.argmax())
-    open_ = torch.nonzero(logits != -torch.inf)[:, 0]  # (allowed,): a grammar leaves few
-    logits = logits[open_]
-    chances = ((logits - logits.max()) / options.temperature).softmax(-1)
+    open_ = np.flatnonzero(logits != -np.inf)  # (allowed,): a grammar leaves few
+    scaled = (logits[open_].astype(np.float64) - logits[open_].max()) / options.temperature
+    chances = np.exp(scaled)
+    chances /= chances.sum()
     if options.top_p < 1:
-        ordered, tokens = chances.sort(descending=True, stable=True)
-        before = ordered.cumsum(-1) - ordered
-        chances[tokens[before >= options.top_p]] = 0
-    return int(open_[torch.multinomial(chances, 1, generator=random)])
+        order = np.argsort(-chances, kind="stable")
+        before = np.cumsum(chances[order]) - chances[order]
+        chances[order[before >= options.top_p]] = 0
+        chances /= chances.sum()
+    return int(random.choice(open_, p=chances))

@@ -62,9 +62,9 @@ _MORE = (
     "With its {second}, please.",
 )
 _WEIGHTS: dict[str, float] = {
-    "lookup": 3, "misspelt": 2, "missing": 2, "ambiguous": 2, "filter": 1.5, "extremum": 3,
-    "count": 1.5, "comparison": 1.5, "conversion": 1.5, "polymorph": 2.5, "multi_hop": 2,
-    "singular": 2, "between": 2,
+    "lookup": 2, "misspelt": 2, "missing": 2, "ambiguous": 3, "filter": 1.5, "extremum": 2,
+    "count": 2, "comparison": 2, "conversion": 4, "polymorph": 4, "multi_hop": 4,
+    "singular": 1.5, "singular hop": 2, "between": 1.5, "vague property": 2,
 }  # fmt: skip
 
 
