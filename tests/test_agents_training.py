@@ -31,7 +31,7 @@ from ragkit.agents.materials.training_kinds import training_questions
 from ragkit.agents.materials.training_words import TRAINING, UNKNOWN
 from ragkit.agents.planner import LLMPlanner, action_schema, name_tools, system_prompt, tools_digest
 from ragkit.agents.steps import Action
-from ragkit.agents.trained import trained_planner, why_not_trained
+from ragkit.agents.trained import adapter_of, trained_planner, why_not_trained
 from ragkit.agents.training import AgentTraining, train_agent
 from ragkit.digests import text_digest
 from ragkit.errors import ModelError, RagkitError
@@ -39,6 +39,7 @@ from ragkit.evaluation.splits import split_of
 from ragkit.finetune import LoraOptions, TrainOptions
 from ragkit.finetune.general import GENERAL
 from ragkit.finetune.synth import Dialogue, DialogueTargets, dialogue_tokens
+from ragkit.llms.adapters import read_about
 from ragkit.llms.constrain import JsonConstraint
 from ragkit.llms.local import LocalLLM
 from ragkit.testing import ScriptedLLM
@@ -401,13 +402,19 @@ def test_training_when_stopped_goes_on_and_its_adapter_plans(tmp_path, tiny, mon
     _check_correction(tmp_path)
 
 
+def test_the_shipped_card_tells_every_round():
+    folder = adapter_of(MATERIALS)
+    card, rounds = (folder / "README.md").read_text(), [read_about(folder)]
+    while before := rounds[-1]["start"]:
+        rounds.append(before)
+    assert len(rounds) > 1
+    assert all(f"{each['cost']['tokens']:,} tokens" in card for each in rounds)
+
+
 def _check_promotion(folder, monkeypatch):
     """A model that learned nothing is tested once, and not promoted; its card says so."""
     monkeypatch.setattr(promotion, "GENERAL", GENERAL[:2])
     seen = []
-
-    def count(done, total):
-        seen.append((done, total))
 
     report = promotion.promote(
         "materials", folder, n_questions=12, on_question=lambda *n: seen.append(n)

@@ -5,6 +5,7 @@ import pytest
 from ragkit.agents.definition import AgentOptions, load_agent
 from ragkit.agents.materials.backend import Condition
 from ragkit.agents.materials.reading import Limit, read_question
+from ragkit.agents.materials.unread import VAGUE
 
 
 @pytest.fixture(scope="module")
@@ -228,3 +229,25 @@ def test_plan_when_the_data_cannot_be_reached_does_not_say_that_nothing_is_held(
 )
 def test_plan_when_there_is_no_answer_says_why(agent, question, refusal):
     assert agent.run(question).final.refusal == refusal
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("What is the modulus of GaAs?", "which modulus: bulk modulus, shear modulus or piezo"),
+        ("Tell me the energy of LiF", "which energy: formation energy, total energy or energy"),
+        ("What is the fracture modulus of GaAs?", "not understood: fracture"),
+    ],
+)
+def test_plan_when_a_word_names_several_properties_says_which(agent, question, said):
+    run = agent.run(question)
+    assert run.final.refusal == "unclear"
+    assert said in run.text
+
+
+def test_words_that_name_several_properties_do_name_them():
+    """What is offered instead of them is understood."""
+    for meant in VAGUE.values():
+        found = [read_question(f"the {each} of GaAs").properties for each in meant]
+        assert all(found), meant
+        assert len(set(found)) == len(meant), meant

@@ -128,12 +128,12 @@ def _plain(llm: LLM, question: Plain) -> float:
 def card(about: dict[str, Any], report: GateReport) -> str:
     """What an adapter is, as Markdown: data, licences, recipe, seed, cost and gain."""
     cost = about["cost"]
-    before = about.get("start")
-    start = ""
-    if before:
-        start = f"""It went on from an adapter that had learned from {before["data"]}
+    start, before = "", about.get("start")
+    while before:
+        start += f"""It went on from an adapter that had learned from {before["data"]}
 ({before["cost"]["tokens"]:,} tokens, {before["cost"]["seconds"] / 60:.0f} minutes).
 """
+        before = before.get("start")
     rows = "\n".join(
         f"| {each.name} | {each.n} | {each.before:.3f} ({each.before_interval[0]:.2f} to "
         f"{each.before_interval[1]:.2f}) | {each.after:.3f} ({each.after_interval[0]:.2f} to "

@@ -14,6 +14,7 @@ from ragkit.agents.ledger import Quantity
 from ragkit.agents.materials.formulas import parse_formula, reduced
 from ragkit.agents.materials.properties import Property, find_property
 from ragkit.agents.materials.reading import Limit, Reading, read_question
+from ragkit.agents.materials.unread import VAGUE
 from ragkit.agents.planner import ANSWER, REFUSE, Proposal, State
 from ragkit.agents.steps import Action, Observation
 from ragkit.agents.tools import ToolError
@@ -81,10 +82,10 @@ def _plan(state: State) -> Plan:
     lists = reading.filters or reading.polymorphs
     if not named and not reading.filters and not reading.order:
         return _refuse(state, "unclear" if reading.properties else "off_topic")
-    if not reading.properties and not lists and not (reading.count and named):
-        return _refuse(state, "unclear")
     if reading.unread:
         return _refuse(state, "unclear", note=_NOT_READ.format(", ".join(reading.unread[:6])))
+    if not reading.properties and not lists and not (reading.count and named):
+        return _refuse(state, "unclear", note=_several(state.question))
     doubt = _doubt(state.question, reading)
     if doubt:
         return _refuse(state, "unclear", note=doubt)
@@ -95,6 +96,15 @@ def _plan(state: State) -> Plan:
     if named:
         return (yield from _look_up(state, reading))
     return (yield from _select(state, reading))
+
+
+def _several(question: str) -> str:
+    """What a word of the question may mean, if it names several properties."""
+    vague = [word for word in re.findall(r"\w+", question.lower()) if word in VAGUE]
+    if not vague:
+        return ""
+    *others, last = VAGUE[vague[0]]
+    return f"Say which {vague[0]}: {', '.join(others)} or {last}."
 
 
 def _doubt(question: str, reading: Reading) -> str:

@@ -32,6 +32,14 @@ _CARRY_NOTHING = frozenset(
     "identifier identifiers polymorph polymorphs phase phases allotrope allotropes system systems "
     "chemical possess possesses show shows sort kind type high low large small big wide".split()
 )
+VAGUE = {
+    "modulus": ("bulk modulus", "shear modulus", "piezoelectric modulus"),
+    "moduli": ("bulk moduli", "shear moduli"),
+    "constant": ("dielectric constant", "piezoelectric constant"),
+    "energy": ("formation energy", "total energy", "energy above hull"),
+    "index": ("refractive index", "anisotropy index"),
+}
+"""Words that are understood, and name several properties."""
 _ALSO = (
     r"non-?magnetic|(?:anti|ferri|ferro)+magnet(?:ic|s)?|magnetic|stable|metals?|metallic|direct|"
     r"cubic|hexagonal|trigonal|tetragonal|orthorhombic|monoclinic|triclinic|"
@@ -61,7 +69,7 @@ def unread_words(text: str, lower: str, reading: Reading) -> tuple[str, ...]:
         left = re.sub(pattern, " ", left)
     words = [each.strip(".'-") for each in re.findall(r"[a-z0-9][\w.'-]*", left)]
     kept = (word.removesuffix("'s") for word in _without_names(words, reading.formulas))
-    return tuple(dict.fromkeys(w for w in kept if w and w not in _CARRY_NOTHING))
+    return tuple(dict.fromkeys(w for w in kept if w and w not in _CARRY_NOTHING | VAGUE.keys()))
 
 
 def _without_names(words: list[str], formulas: Sequence[str]) -> list[str]:
