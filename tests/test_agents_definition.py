@@ -24,6 +24,7 @@ from ragkit.agents.tools import run_tool
 from ragkit.agents.trained import trained_planner
 from ragkit.errors import ModelError, RagkitError
 from ragkit.testing import ScriptedLLM
+from ragkit.types import Message
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,6 +95,25 @@ def test_planner_when_a_model_is_found_is_loaded_once_and_takes_the_whole_run():
     assert found == [1]
     before = [("What is the band gap of GaAs?", "0.186 eV")]
     assert agent.run("And its volume?", history=before).final.refusal == "off_topic"
+
+
+def test_planner_when_the_rules_find_an_empty_group_is_the_model_and_begins_anew():
+    refused = '{"action": {"name": "refuse", "arguments": {"reason": "off_topic"}}}'
+    llm = ScriptedLLM([refused] * 2)
+    model = LLMPlanner(llm, "You answer.", "short")
+    rules = load_agent("materials", AgentOptions("rules"))
+    agent = replace(rules, planner=AutoPlanner(rules.turns_of, lambda: model, "You answer."))
+    assert agent.run("What is the band gap of Fe7U3Xe2?").final.refusal == "not_held"
+    assert not llm.conversations  # what is named is not misread
+    for question in (
+        "Which of the materials containing Fe, U and Xe has the highest band gap?",
+        "Which argon compound has the highest band gap?",  # to the rules it is argon itself
+    ):
+        llm.conversations.clear()
+        assert rules.run(question).final.refusal == "not_held"
+        assert agent.run(question).final.refusal == "off_topic"
+        [[_, asked]] = llm.conversations
+        assert asked == Message("user", f"Question: {question}")
 
 
 def test_planner_when_its_adapter_is_for_another_base_says_so(tmp_path):

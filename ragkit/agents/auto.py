@@ -2,7 +2,9 @@
 
 The rules answer at once and refuse what holds a word they cannot account for. The model reads free
 wordings and the questions before in a chat, and takes seconds. So it is asked second, and loaded
-when a question needs it. A refusal of what was read to its last word stands.
+when a question needs it: where words were left unread, and where the rules found nothing in a group
+of materials, since a group that somebody asks about is rarely empty and often misread. Their other
+refusals stand.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from ragkit.agents.materials.names import ELEMENTS
+from ragkit.agents.materials.reading import read_question
 from ragkit.agents.planner import REFUSE, Planner, Proposal, State, Turns, system_prompt
 from ragkit.agents.tools import Tool
 from ragkit.types import Loss
@@ -61,15 +65,20 @@ class AutoPlanner:
 class _Turns:
     planner: AutoPlanner
     turns: Turns | None = None
+    model: Turns | None = None
+    n_hidden: int = 0
 
     def next(self, state: State) -> Proposal:
-        if self.turns is not None:
-            return self.turns.next(state)
-        self.turns = self.planner.rules.begin()
+        if self.model is not None:
+            return self.model.next(replace(state, steps=state.steps[self.n_hidden :]))
+        self.turns = self.turns or self.planner.rules.begin()
         proposal = self.turns.next(state)
         if proposal.action is None or proposal.action.tool != REFUSE:
             return proposal
-        if not state.history and not self.planner.rules.unread(state.question):
+        if state.steps:
+            if proposal.action.arguments["reason"] != "not_held" or _names_any(state.question):
+                return proposal
+        elif not state.history and not self.planner.rules.unread(state.question):
             return proposal
         model = self.planner.model()
         if isinstance(model, str):
@@ -77,5 +86,12 @@ class _Turns:
             return replace(
                 proposal, losses=(Loss("agent", state.question[:80], what, kept, model),)
             )
-        self.turns = model.begin()
-        return self.turns.next(state)
+        self.model, self.n_hidden = model.begin(), len(state.steps)
+        return self.next(state)
+
+
+def _names_any(question: str) -> bool:
+    """Whether a compound is named, by formula, name or id; an element may stand for its group."""
+    reading = read_question(question)
+    named = {*reading.formulas, *reading.material_ids, *reading.misspelt}
+    return not named <= ELEMENTS.keys()
