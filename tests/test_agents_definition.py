@@ -92,9 +92,12 @@ def test_planner_when_a_model_is_found_is_loaded_once_and_takes_the_whole_run():
     assert not found
     for _ in range(2):
         assert agent.run(FREE).final.refusal == "off_topic"
-    assert found == [1]
     before = [("What is the band gap of GaAs?", "0.186 eV")]
+    back = "Is the formation energy of it somehow larger than that of the other one?"
+    assert agent.run(back).final.refusal == "unclear"  # nothing was said before
+    assert agent.run(back, history=before).final.refusal == "off_topic"
     assert agent.run("And its volume?", history=before).final.refusal == "off_topic"
+    assert found == [1]
 
 
 def test_planner_when_the_rules_find_an_empty_group_is_the_model_and_begins_anew():

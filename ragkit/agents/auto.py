@@ -4,11 +4,12 @@ The rules answer at once and refuse what holds a word they cannot account for. T
 wordings and the questions before in a chat, and takes seconds. So it is asked second, and loaded
 when a question needs it: where words were left unread, and where the rules found nothing in a group
 of materials, since a group that somebody asks about is rarely empty and often misread. Their other
-refusals stand.
+refusals stand, also where a question means "it" and nothing was said before.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -22,6 +23,12 @@ from ragkit.types import Loss
 
 if TYPE_CHECKING:
     from ragkit.agents.materials.rules import RulePlanner
+
+_BACK = re.compile(
+    r"\b(?:its|(?:of|than) (?:it|this|that|them|these)|the two|"
+    r"(?:which|this|that|the other|the first|the second) (?:one|material|compound|sample))\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(slots=True)
@@ -78,7 +85,9 @@ class _Turns:
         if state.steps:
             if proposal.action.arguments["reason"] != "not_held" or _names_any(state.question):
                 return proposal
-        elif not state.history and not self.planner.rules.unread(state.question):
+        elif not state.history and (
+            not self.planner.rules.unread(state.question) or _refers_back(state.question)
+        ):
             return proposal
         model = self.planner.model()
         if isinstance(model, str):
@@ -88,6 +97,13 @@ class _Turns:
             )
         self.model, self.n_hidden = model.begin(), len(state.steps)
         return self.next(state)
+
+
+def _refers_back(question: str) -> bool:
+    """Whether a question is about what was said before, and names no material itself."""
+    reading = read_question(question)
+    named = reading.formulas or reading.material_ids or reading.misspelt or reading.filters
+    return not named and _BACK.search(question) is not None
 
 
 def _names_any(question: str) -> bool:
