@@ -57,6 +57,7 @@ class LocalLLM(GeneratingLLM):
         ModelError: The model cannot be found or loaded, or the device is not there.
         MissingExtra: torch and transformers are not installed.
 
+    >>> from ragkit.types import ChatOptions
     >>> llm = LocalLLM("smollm2")
     >>> question = [Message("user", "What is the capital of France?")]
     >>> llm.chat([question], ChatOptions(max_tokens=16))[0].text
