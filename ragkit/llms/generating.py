@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -32,7 +33,7 @@ class Engine(Protocol):
         """The logits of what follows, float32 (vocab_size,); the cache holds the tokens then."""
 
 
-class GeneratingLLM:
+class GeneratingLLM(ABC):
     """Continues conversations one at a time; base of the models on this machine.
 
     Same input, same bytes out: a padded batch rounds differently from a single conversation, and
@@ -57,6 +58,7 @@ class GeneratingLLM:
         self._vocabulary: Any = None  # of the grammars; made when one is first asked for
         self._prefixes: dict[tuple[int, ...], Memory] = {}
 
+    @abstractmethod
     def tokens(self, conversation: Sequence[Message], *, reply: bool = True) -> list[int]:
         """The rendered conversation's tokens.
 
@@ -64,15 +66,14 @@ class GeneratingLLM:
             conversation: At least one message.
             reply: Whether they go up to where the assistant's next reply begins.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _decode(self, tokens: list[int]) -> str:
         """The text of tokens, control tokens left out."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _grammar_vocabulary(self) -> Any:
         """What `JsonConstraint` knows of the tokenizer."""
-        raise NotImplementedError
 
     def count_tokens(self, conversation: Sequence[Message]) -> int:
         """Exactly the tokens of the rendered conversation."""
