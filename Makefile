@@ -19,8 +19,8 @@ test-all: $(VENV)/.full  ## every test, and the wheel in an empty environment
 	$(BIN)/python tests/wheel_check.py
 
 check: $(VENV)/.full  ## formatting, lint, types
-	$(BIN)/ruff format --check ragkit tests benchmarks notebooks docs
-	$(BIN)/ruff check ragkit tests benchmarks notebooks docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 bench: $(VENV)/.full $(PEERS)/.done  ## the benchmarks, peers beside; each prints machine and versions

@@ -44,17 +44,17 @@ from ragkit.agents.definition import (
     load_agent,
     load_definition,
 )
-from ragkit.agents.materials.memory import asked_number, remember
-from ragkit.agents.materials.perfect import FaultyPlanner, PerfectPlanner, assistants_of
-from ragkit.agents.materials.questions import Question, generate
-from ragkit.agents.materials.rules import RulePlanner
-from ragkit.agents.materials.scoring import Verdict, judge, summary
-from ragkit.agents.materials.snapshot import default_path
+from ragkit.agents.materials.question.rules import RulePlanner
+from ragkit.agents.materials.snapshot.backend import default_path
 from ragkit.agents.planner import LLMPlanner, Planner, system_prompt
 from ragkit.agents.steps import Run
 from ragkit.agents.tools import Tool
 from ragkit.agents.trained import SECTION, trained_planner
 from ragkit.digests import file_digest, text_digest
+from ragkit.evaluation.materials.memory import asked_number, remember
+from ragkit.evaluation.materials.oracle import FaultyPlanner, PerfectPlanner, assistants_of
+from ragkit.evaluation.materials.questions import Question, generate
+from ragkit.evaluation.materials.scoring import Verdict, judge, summary
 from ragkit.evaluation.measures import scor
 from ragkit.evaluation.statistics import holm, paired_permutation_test
 from ragkit.llms import load_llm

@@ -25,7 +25,7 @@ from typing import Any
 from common import ROOT, holds, machine
 
 from ragkit import Collection, ExtractiveReader, load_embedder, load_recipe
-from ragkit.collection import RetrieverName
+from ragkit.collection.collection import RetrieverName
 from ragkit.evaluation.statistics import paired_permutation_test
 from ragkit.llms.beams import load_beam_model
 from ragkit.types import Retriever

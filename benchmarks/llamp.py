@@ -33,16 +33,16 @@ from common import BENCHMARKS, data_root, heading
 
 from ragkit.agents.definition import AgentOptions, load_agent, load_definition
 from ragkit.agents.ledger import Quantity
-from ragkit.agents.lessons import sources
-from ragkit.agents.materials.question_data import reduced_or_none
-from ragkit.agents.materials.snapshot import default_path
+from ragkit.agents.materials.snapshot.backend import default_path
 from ragkit.agents.react import ReAct
 from ragkit.agents.trained import adapter_of, trained_planner
 from ragkit.digests import file_digest, text_digest
+from ragkit.evaluation.materials.data import reduced_or_none
 from ragkit.evaluation.measures import scor
 from ragkit.evaluation.splits import split_of
 from ragkit.evaluation.statistics import bootstrap_interval, paired_permutation_test
-from ragkit.finetune.kept import KeptLines
+from ragkit.finetune.jsonl_cache import KeptLines
+from ragkit.finetune.planner.demonstrations import sources
 
 PROPERTIES = {
     "3a bulk modulus": ("k_vrh", "What is the bulk modulus of {}?"),

@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ragkit.sentences import RuleSegmenter
+from ragkit.chunking.sentences import RuleSegmenter
 
 GOALS = {"en_pud-ud-test": 0.99, "en_ewt-ud-dev": 0.85}
 DATA = Path(os.environ.get("RAGKIT_DATA", Path(__file__).parents[2] / "shared" / "data"))

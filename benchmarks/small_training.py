@@ -13,7 +13,7 @@ import numpy as np
 from small_wiki import CHUNK_TOKENS, UNITS, Sizes, Wiki
 
 from ragkit.collection import Collection
-from ragkit.description import Settings
+from ragkit.collection.description import Settings
 from ragkit.durable import replaced
 from ragkit.finetune import TrainOptions
 from ragkit.finetune.generative import FixedTargets, GenerativeOptions, Targets, train_generative

@@ -23,8 +23,8 @@ from collections.abc import Sequence
 import numpy as np
 from common import data_root, machine, questions_of
 
+from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.readers.citations import COVERAGE, SupportChecker
-from ragkit.sentences import RuleSegmenter
 from ragkit.types import Chunk, Hit
 
 THRESHOLDS = [round(0.3 + 0.05 * i, 2) for i in range(15)]

@@ -24,11 +24,11 @@ from ingest import two_wiki
 
 from ragkit import Collection, Document
 from ragkit.chunking import Chunker
+from ragkit.collection.snapshot import Snapshot
 from ragkit.embedders import load_embedder
 from ragkit.embedders.onnx import OnnxEmbedder
 from ragkit.embedders.tokenizer import HubTokenizer
 from ragkit.indexes import bm25, terms
-from ragkit.snapshot import Snapshot
 from ragkit.store.ledger import Ledger
 from ragkit.store.store import Store
 

@@ -32,11 +32,11 @@ from written import written_questions
 
 from agents import comparisons, generate, measure, table
 from ragkit.agents.definition import AUTO, RULES, TRAINED
-from ragkit.agents.materials.questions import KINDS, Question
-from ragkit.agents.materials.scoring import Verdict
-from ragkit.agents.materials.snapshot import default_path
-from ragkit.agents.promotion import held_out_questions
+from ragkit.agents.materials.snapshot.backend import default_path
+from ragkit.evaluation.materials.questions import KINDS, Question
+from ragkit.evaluation.materials.scoring import Verdict
 from ragkit.evaluation.statistics import bootstrap_interval
+from ragkit.finetune.planner.promotion import held_out_questions
 
 UNTRAINED = "smollm2"
 N_NEW = 42  # of each kind

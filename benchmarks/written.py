@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ragkit.agents.materials.formulas import reduced
-from ragkit.agents.materials.question_data import QuestionData, Value
-from ragkit.agents.materials.question_kinds import extreme_of
-from ragkit.agents.materials.question_types import Fact, Plan, Question, Truth
-from ragkit.agents.materials.snapshot import default_path
+from ragkit.agents.materials.chemistry.formulas import reduced
+from ragkit.agents.materials.snapshot.backend import default_path
+from ragkit.evaluation.materials.data import QuestionData, Value
+from ragkit.evaluation.materials.kinds import extreme_of
+from ragkit.evaluation.materials.question import Fact, Plan, Question, Truth
 
 FILE = Path(__file__).parent / "data" / "written_questions.jsonl"
 

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from ragkit.agents.react import ReAct
     from ragkit.agents.tools import tool
     from ragkit.collection import Collection
-    from ragkit.description import Settings
+    from ragkit.collection.description import Settings
     from ragkit.embedders import load_embedder
     from ragkit.errors import RagkitError
     from ragkit.llms import load_llm
     from ragkit.losses import collect as collect_losses
     from ragkit.pipeline import QA, Reranked
     from ragkit.readers import ExtractiveReader, LongContextReader
+    from ragkit.readers.verification import verify_answer, verify_sentences
     from ragkit.recipes import load_recipe
     from ragkit.retrievers import HybridRetriever
     from ragkit.types import Answer, Chunk, Citation, Document, Hit, Loss
-    from ragkit.verification import verify_answer, verify_sentences
 
 __version__ = "0.1.0"
 
@@ -48,15 +48,15 @@ _HOMES = {
     "RagkitError": "ragkit.errors",
     "ReAct": "ragkit.agents.react",
     "Reranked": "ragkit.pipeline",
-    "Settings": "ragkit.description",
+    "Settings": "ragkit.collection.description",
     "collect_losses": "ragkit.losses",
     "load_agent": "ragkit.agents.definition",
     "load_embedder": "ragkit.embedders",
     "load_llm": "ragkit.llms",
     "load_recipe": "ragkit.recipes",
     "tool": "ragkit.agents.tools",
-    "verify_answer": "ragkit.verification",
-    "verify_sentences": "ragkit.verification",
+    "verify_answer": "ragkit.readers.verification",
+    "verify_sentences": "ragkit.readers.verification",
 }
 _RENAMED = {"collect_losses": "collect"}
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ragkit.description import Settings
+from ragkit.collection.description import Settings
 from ragkit.errors import RagkitError
 
 Kind = Literal["indexes", "agents"]
@@ -29,7 +29,7 @@ class IndexRecipe(BaseModel):
         about: One sentence.
         corpus: Files and folders; relative to the recipe's folder.
         retriever: What searches use unless told otherwise.
-        settings: See `ragkit.description.Settings`.
+        settings: See `ragkit.collection.description.Settings`.
         metadata: Fields for every document.
     """
 

@@ -16,8 +16,7 @@ from unittest import mock
 
 import sqlalchemy as sa
 
-from ragkit import ingest, maintenance
-from ragkit.collection import Collection
+from ragkit.collection import Collection, ingest, maintenance
 from ragkit.errors import CollectionError
 from ragkit.testing import HashEmbedder
 from ragkit.types import Document

@@ -12,33 +12,33 @@ import pytest
 from tiny_models import torch, transformers
 
 from ragkit import losses
-from ragkit.agents import promotion
-from ragkit.agents.correcting import Correcting, correct_agent
-from ragkit.agents.corrections import Corrector
 from ragkit.agents.definition import AgentOptions, load_agent, load_definition
-from ragkit.agents.demonstrations import Recorder, in_order
-from ragkit.agents.lessons import Lessons, demonstrations, in_other_words
-from ragkit.agents.materials.perfect import PerfectPlanner
-from ragkit.agents.materials.properties import PROPERTIES
-from ragkit.agents.materials.question_data import QuestionData
-from ragkit.agents.materials.question_kinds import pick
-from ragkit.agents.materials.question_types import KINDS
-from ragkit.agents.materials.question_words import BENCHMARK
-from ragkit.agents.materials.questions import generate
-from ragkit.agents.materials.scoring import judge
-from ragkit.agents.materials.snapshot import default_path
-from ragkit.agents.materials.training_kinds import training_questions
-from ragkit.agents.materials.training_words import TRAINING, UNKNOWN
+from ragkit.agents.materials.chemistry.properties import PROPERTIES
+from ragkit.agents.materials.snapshot.backend import default_path
 from ragkit.agents.planner import LLMPlanner, action_schema, name_tools, system_prompt, tools_digest
 from ragkit.agents.steps import Action
 from ragkit.agents.trained import adapter_of, trained_planner, why_not_trained
-from ragkit.agents.training import AgentTraining, train_agent
 from ragkit.digests import text_digest
 from ragkit.errors import ModelError, RagkitError
+from ragkit.evaluation.materials.data import QuestionData
+from ragkit.evaluation.materials.kinds import pick
+from ragkit.evaluation.materials.oracle import PerfectPlanner
+from ragkit.evaluation.materials.question import KINDS
+from ragkit.evaluation.materials.questions import generate
+from ragkit.evaluation.materials.scoring import judge
+from ragkit.evaluation.materials.words import BENCHMARK
 from ragkit.evaluation.splits import split_of
 from ragkit.finetune import LoraOptions, TrainOptions
+from ragkit.finetune.dialogues import Dialogue, DialogueTargets, dialogue_tokens
 from ragkit.finetune.general import GENERAL
-from ragkit.finetune.synth import Dialogue, DialogueTargets, dialogue_tokens
+from ragkit.finetune.planner import promotion
+from ragkit.finetune.planner.correct import Correcting, correct_agent
+from ragkit.finetune.planner.corrections import Corrector
+from ragkit.finetune.planner.demonstrations import Lessons, demonstrations, in_other_words
+from ragkit.finetune.planner.questions import training_questions
+from ragkit.finetune.planner.recorder import Recorder, in_order
+from ragkit.finetune.planner.training import AgentTraining, train_agent
+from ragkit.finetune.planner.wordings import TRAINING, UNKNOWN
 from ragkit.llms.adapters import read_about
 from ragkit.llms.constrain import JsonConstraint
 from ragkit.llms.local import LocalLLM

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ragkit import chunking
-from ragkit.chunking import Chunker, WordTokenizer
+from ragkit.chunking import chunker as chunking
+from ragkit.chunking.chunker import Chunker, WordTokenizer
 from ragkit.types import Chunk, Document
 
 PIECES = st.sampled_from(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.digests import text_digest
 from ragkit.readers.citations import (
     Evidence,
@@ -19,7 +20,6 @@ from ragkit.readers.citations import (
     strip_marks,
     units,
 )
-from ragkit.sentences import RuleSegmenter
 from ragkit.types import Chunk, Citation, Hit
 
 

@@ -13,8 +13,8 @@ import filelock
 import numpy as np
 import pytest
 
-from ragkit import trust
-from ragkit.collection import Collection, Settings
+from ragkit.collection.collection import Collection, Settings
+from ragkit.collection.ingest import Progress
 from ragkit.errors import (
     CollectionError,
     CorruptCollection,
@@ -24,7 +24,7 @@ from ragkit.errors import (
     Locked,
     LossError,
 )
-from ragkit.ingest import Progress
+from ragkit.indexes import trust
 from ragkit.testing import HashEmbedder
 from ragkit.types import Document
 

@@ -20,7 +20,7 @@ from fault_helpers import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ragkit.collection import Collection, Settings
+from ragkit.collection.collection import Collection, Settings
 from ragkit.digests import digest as digest_of
 from ragkit.digests import file_digest
 from ragkit.errors import CollectionError, CorruptCollection, FormatMismatch, RagkitError

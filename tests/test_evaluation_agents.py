@@ -5,11 +5,11 @@ import json
 import pytest
 
 from ragkit.agents.ledger import Quantity
-from ragkit.agents.materials.memory import asked_number, remember
-from ragkit.agents.materials.question_types import Fact, Plan, Question, Truth
-from ragkit.agents.materials.scoring import Verdict, judge, summary, ungrounded
 from ragkit.agents.render import render_answer
 from ragkit.agents.steps import Action, Final, Observation, Run
+from ragkit.evaluation.materials.memory import asked_number, remember
+from ragkit.evaluation.materials.question import Fact, Plan, Question, Truth
+from ragkit.evaluation.materials.scoring import Verdict, judge, summary, ungrounded
 from ragkit.evaluation.measures import scor
 from ragkit.types import Usage
 

@@ -25,7 +25,7 @@ from fault_helpers import (
     temporary_folder,
 )
 
-from ragkit.collection_writer import writers_lock
+from ragkit.collection.writer import writers_lock
 from ragkit.errors import CollectionError, Locked
 from ragkit.types import Document
 

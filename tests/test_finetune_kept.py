@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ragkit.finetune.kept import KeptLines
+from ragkit.finetune.jsonl_cache import KeptLines
 
 
 def never():

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from ragkit.collection import Collection, Settings
+from ragkit.collection.collection import Collection, Settings
 from ragkit.testing import HashEmbedder
 from ragkit.types import Document
 

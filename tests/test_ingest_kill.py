@@ -10,7 +10,7 @@ import pytest
 from fault_helpers import RETRIEVERS, temporary_folder
 
 from ragkit.collection import Collection
-from ragkit.ingest import BATCH_CHUNKS
+from ragkit.collection.ingest import BATCH_CHUNKS
 from ragkit.testing import HashEmbedder
 from ragkit.types import Document
 

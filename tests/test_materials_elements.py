@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ragkit.agents.ledger import Ledger
-from ragkit.agents.materials.elements import element_tools
-from ragkit.agents.materials.names import ELEMENTS
-from ragkit.agents.materials.structures import formula_facts
+from ragkit.agents.materials.chemistry.elements import element_tools
+from ragkit.agents.materials.chemistry.names import ELEMENTS
+from ragkit.agents.materials.crystals.structures import formula_facts
 from ragkit.agents.tools import ToolError, run_tool, tool
 from ragkit.agents.units import parse_unit
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.agents.materials.formulas import (
+from ragkit.agents.materials.chemistry.formulas import (
     chemsys,
     element_symbol,
     from_name,
@@ -14,8 +14,12 @@ from ragkit.agents.materials.formulas import (
     reduced,
     suggest,
 )
-from ragkit.agents.materials.names import ELEMENTS
-from ragkit.agents.materials.symmetry import crystal_system, point_group, space_group_symbol
+from ragkit.agents.materials.chemistry.names import ELEMENTS
+from ragkit.agents.materials.crystals.symmetry import (
+    crystal_system,
+    point_group,
+    space_group_symbol,
+)
 from ragkit.agents.tools import ToolError
 
 BLUE_VITRIOL = {"Cu": 1, "S": 1, "O": 9, "H": 10}
@@ -173,7 +177,7 @@ def test_a_name_stands_for_one_formula_or_none(name, formula):
 
 
 def test_every_named_formula_is_a_formula():
-    from ragkit.agents.materials import names
+    from ragkit.agents.materials.chemistry import names
 
     for formula in names._SUBSTANCES.values():
         assert reduced(formula)

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from ragkit.agents.ledger import Ledger, Quantity
 from ragkit.agents.materials.backend import ENDPOINTS, Backend, Condition, Endpoint, Query
-from ragkit.agents.materials.fake_records import N_GENERATED
-from ragkit.agents.materials.fake_server import Fault, MaterialsProjectServer
-from ragkit.agents.materials.live import LiveMaterialsProject
-from ragkit.agents.materials.live_http import Limits, Pace
-from ragkit.agents.materials.live_parse import Record, finite, poscar, read_record, recipe
-from ragkit.agents.materials.properties import properties_of
+from ragkit.agents.materials.chemistry.properties import properties_of
+from ragkit.agents.materials.live.backend import LiveMaterialsProject
+from ragkit.agents.materials.live.http import Limits, Pace
+from ragkit.agents.materials.live.parse import Record, finite, poscar, read_record, recipe
 from ragkit.agents.tools import ToolError, run_tool, tool
+from ragkit.testing.materials_project import Fault, MaterialsProjectServer
+from ragkit.testing.materials_records import N_GENERATED
 
 N_MATERIALS = N_GENERATED + 16
 ALL = Query(fields=("band_gap",), limit=3)

@@ -8,12 +8,12 @@ from collections import defaultdict
 import pytest
 
 from ragkit.agents.definition import AgentOptions, load_agent
-from ragkit.agents.materials.perfect import FaultyPlanner, PerfectPlanner
-from ragkit.agents.materials.question_words import PHRASINGS
-from ragkit.agents.materials.questions import KINDS, Plan, generate
-from ragkit.agents.materials.scoring import judge, summary
-from ragkit.agents.materials.snapshot import default_path
+from ragkit.agents.materials.snapshot.backend import default_path
 from ragkit.errors import RagkitError
+from ragkit.evaluation.materials.oracle import FaultyPlanner, PerfectPlanner
+from ragkit.evaluation.materials.questions import KINDS, Plan, generate
+from ragkit.evaluation.materials.scoring import judge, summary
+from ragkit.evaluation.materials.words import PHRASINGS
 from ragkit.evaluation.splits import split_of
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from ragkit.agents.definition import AgentOptions, load_agent
 from ragkit.agents.materials.backend import Condition
-from ragkit.agents.materials.reading import Limit, read_question
-from ragkit.agents.materials.unread import VAGUE
+from ragkit.agents.materials.question.reading import Limit, read_question
+from ragkit.agents.materials.question.unread import VAGUE
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_plan_when_a_unit_is_asked_for_converts_and_names_the_origin(agent):
 
 def test_plan_when_an_extreme_is_asked_for_takes_it_from_all_rows(agent):
     from ragkit.agents.materials.backend import Query
-    from ragkit.agents.materials.snapshot import Snapshot
+    from ragkit.agents.materials.snapshot.backend import Snapshot
 
     run = agent.run("Which oxide has the lowest refractive index?")
     every = Snapshot().search("dielectric", Query(elements=("O",), fields=("n",), limit=10_000))
@@ -207,8 +207,8 @@ def test_plan_when_a_ratio_is_asked_for_divides_in_the_order_of_the_question(age
 
 
 def test_plan_when_the_data_cannot_be_reached_does_not_say_that_nothing_is_held(monkeypatch):
-    from ragkit.agents.materials.live import LiveMaterialsProject
-    from ragkit.agents.materials.rules import RulePlanner
+    from ragkit.agents.materials.live.backend import LiveMaterialsProject
+    from ragkit.agents.materials.question.rules import RulePlanner
     from ragkit.agents.materials.tools import search_tools
     from ragkit.agents.react import ReAct
 

@@ -15,16 +15,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ragkit.agents.materials import sources, transcripts
 from ragkit.agents.materials.backend import ENDPOINTS, Backend, Condition, Query, material_order
-from ragkit.agents.materials.build import build, collect
-from ragkit.agents.materials.formulas import parse_formula, reduced
-from ragkit.agents.materials.properties import PROPERTIES, find_property, properties_of
-from ragkit.agents.materials.snapshot import Snapshot, default_path
-from ragkit.agents.materials.sources import Origin, Value
-from ragkit.agents.materials.symmetry import point_group
+from ragkit.agents.materials.chemistry.formulas import parse_formula, reduced
+from ragkit.agents.materials.chemistry.properties import PROPERTIES, find_property, properties_of
+from ragkit.agents.materials.crystals.symmetry import point_group
+from ragkit.agents.materials.snapshot.backend import Snapshot, default_path
 from ragkit.agents.tools import ToolError
 from ragkit.errors import DatasetError, RagkitError
+from tools.materials_snapshot import sources, transcripts
+from tools.materials_snapshot.build import build, collect
+from tools.materials_snapshot.sources import Origin, Value
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "agents" / "materials" / "snapshot.db"
@@ -454,7 +454,7 @@ def test_a_folder_without_the_sources_is_refused(tmp_path):
 @needs_sources
 def test_the_same_sources_give_the_same_bytes_which_are_the_shipped_ones(tmp_path):
     counts = build(DATA, tmp_path / "one.db")
-    command = [sys.executable, "-m", "ragkit.agents.materials.build", DATA, tmp_path / "two.db"]
+    command = [sys.executable, "-m", "tools.materials_snapshot.build", DATA, tmp_path / "two.db"]
     environment = os.environ | {"PYTHONHASHSEED": "7"}
     subprocess.run(command, check=True, capture_output=True, env=environment, timeout=120)
     one = (tmp_path / "one.db").read_bytes()

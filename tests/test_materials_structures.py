@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragkit.agents.ledger import Ledger
-from ragkit.agents.materials import cells
-from ragkit.agents.materials.similarity import (
+from ragkit.agents.materials.crystals import cells
+from ragkit.agents.materials.crystals.similarity import (
     DIMENSION,
     dissimilarity,
     fingerprint,
@@ -20,8 +20,8 @@ from ragkit.agents.materials.similarity import (
     similarity_tools,
     structure_fingerprint,
 )
-from ragkit.agents.materials.structures import NOT_RELAXED, structure_tools
-from ragkit.agents.materials.voids import largest_void
+from ragkit.agents.materials.crystals.structures import NOT_RELAXED, structure_tools
+from ragkit.agents.materials.crystals.voids import largest_void
 from ragkit.agents.tools import ToolError, run_tool
 
 core = pytest.importorskip("pymatgen.core", reason="needs the extra materials")

@@ -7,8 +7,8 @@ import pytest
 
 from ragkit.agents.ledger import Ledger, Quantity
 from ragkit.agents.materials.backend import ENDPOINTS, Page
-from ragkit.agents.materials.properties import properties_of
-from ragkit.agents.materials.snapshot import Snapshot
+from ragkit.agents.materials.chemistry.properties import properties_of
+from ragkit.agents.materials.snapshot.backend import Snapshot
 from ragkit.agents.materials.tools import related, search_tools
 from ragkit.agents.tools import run_tool
 

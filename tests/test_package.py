@@ -53,31 +53,6 @@ def test_sources_when_scanned_use_no_pickle_and_no_shell(path):
     assert "torch.load(" not in text
 
 
-def test_layers_when_imports_are_followed_never_point_upwards():
-    order = [
-        {"types", "errors", "losses", "digests", "durable", "models", "display"},
-        {"sentences", "documents", "chunking", "store", "trust"},
-        {"embedders", "indexes", "llms", "prompts"},
-        {"retrievers", "snapshot", "token_indexes"},
-        {"readers"},
-        {"description", "pipeline", "ingest", "maintenance", "sync", "verification"},
-        {"collection_reader", "collection_writer"},
-        {"collection"},
-        {"evaluation", "finetune", "recipes", "testing"},
-        {"agents"},
-        {"cli", "__main__"},
-    ]
-    level = {name: i for i, names in enumerate(order) for name in names}
-    for path in SOURCES:
-        own = path.relative_to(ROOT / "ragkit").parts[0].removesuffix(".py")
-        if own == "__init__":
-            continue
-        for node in ast.parse(path.read_text()).body:  # late imports are the stated exceptions
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ragkit."):
-                other = node.module.split(".")[1]
-                assert level[other] <= level[own], f"{path}: ragkit.{own} imports ragkit.{other}"
-
-
 def test_public_names_when_listed_have_a_docstring_in_every_module():
     for path in SOURCES:
         tree = ast.parse(path.read_text())

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ragkit
+from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.embedders import load_embedder
 from ragkit.errors import MissingExtra
 from ragkit.losses import collect
@@ -19,7 +20,6 @@ from ragkit.readers import ExtractiveReader, LongContextReader
 from ragkit.readers.assemble import last_answer
 from ragkit.readers.extractive import FEATURES, FURTHER
 from ragkit.readers.long_context import _by_sentence
-from ragkit.sentences import RuleSegmenter
 from ragkit.testing import HashEmbedder, ScriptedLLM, check_reader
 from ragkit.types import Answer, ChatOptions, Chunk, Embedder, Event, Hit, Message, Reply
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ragkit.collection import Settings
+from ragkit.collection.collection import Settings
 from ragkit.errors import RagkitError
 from ragkit.recipes import find, load_recipe, names
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragkit.sentences import RuleSegmenter
+from ragkit.chunking.sentences import RuleSegmenter
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("RAGKIT_DATA", ROOT.parent / "shared" / "data"))

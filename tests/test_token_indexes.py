@@ -16,13 +16,13 @@ import pytest
 from fault_helpers import in_child, on_every_step, temporary_folder
 from token_models import WordModel, corpus, index_of, live_rows, opened, told
 
+from ragkit.collection.token_indexes import TokenIndexes
 from ragkit.errors import CorruptCollection
 from ragkit.indexes.ngram import NgramIndex, SegmentedNgramIndex
 from ragkit.indexes.trie import Trie
 from ragkit.retrievers.ngram import layout_of
 from ragkit.retrievers.rows import RowFormat
 from ragkit.testing import check_token_index
-from ragkit.token_indexes import TokenIndexes
 from ragkit.types import Document
 
 HANG_S = 120

@@ -12,9 +12,9 @@ import pytest
 import ragkit
 from ragkit.errors import RagkitError
 from ragkit.readers import ExtractiveReader
+from ragkit.readers.verification import answer_json, verify_answer, verify_sentences
 from ragkit.testing import HashEmbedder
 from ragkit.types import Answer, Chunk, Hit
-from ragkit.verification import answer_json, verify_answer, verify_sentences
 
 TEXT = "Intro is here. The band gap of GaAs is 1.42 eV. — ünïcode 鋼 🙂. It is direct."
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ragkit.collection import Collection, Settings
+from ragkit.collection.collection import Collection, Settings
 from ragkit.indexes.token_layout import TokenLayout
 from ragkit.retrievers.rows import PROMPTS
 from ragkit.testing import HashEmbedder

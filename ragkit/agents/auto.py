@@ -15,14 +15,14 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from ragkit.agents.materials.names import ELEMENTS
-from ragkit.agents.materials.reading import read_question
+from ragkit.agents.materials.chemistry.names import ELEMENTS
+from ragkit.agents.materials.question.reading import read_question
 from ragkit.agents.planner import REFUSE, Planner, Proposal, State, Turns, system_prompt
 from ragkit.agents.tools import Tool
 from ragkit.types import Loss
 
 if TYPE_CHECKING:
-    from ragkit.agents.materials.rules import RulePlanner
+    from ragkit.agents.materials.question.rules import RulePlanner
 
 _BACK = re.compile(
     r"\b(?:its|(?:of|than) (?:it|this|that|them|these)|the two|"

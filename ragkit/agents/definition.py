@@ -216,7 +216,7 @@ def _planner(
         )
     if options.team:
         raise ValueError("the planner 'rules' needs no team; name a language model with --llm")
-    from ragkit.agents.materials.rules import RulePlanner
+    from ragkit.agents.materials.question.rules import RulePlanner
 
     if named == RULES:
         return RulePlanner()

@@ -23,7 +23,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check every citation: valid, stale or broken. Exit code 0 only if all are valid."""
-    from ragkit.verification import verify_answer, verify_sentences
+    from ragkit.readers.verification import verify_answer, verify_sentences
 
     data = _read(answer)
     checks = verify_answer(data, _documents(data, in_, docs))

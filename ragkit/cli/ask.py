@@ -39,7 +39,7 @@ from ragkit.types import Answer
 
 if TYPE_CHECKING:
     from ragkit.collection import Collection
-    from ragkit.ingest import AddReport
+    from ragkit.collection.ingest import AddReport
     from ragkit.pipeline import QA
 
 DocsOption = Annotated[

@@ -21,7 +21,7 @@ from ragkit.types import Loss
 
 if TYPE_CHECKING:
     from ragkit.collection import Collection
-    from ragkit.ingest import OnProgress
+    from ragkit.collection.ingest import OnProgress
 
 PARTIAL, NO_EVIDENCE = 3, 4
 

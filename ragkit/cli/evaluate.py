@@ -22,8 +22,8 @@ from ragkit.cli.common import (
     progress,
     resumable,
 )
+from ragkit.collection.ingest import Progress
 from ragkit.errors import DatasetError
-from ragkit.ingest import Progress
 from ragkit.losses import collect
 
 if TYPE_CHECKING:

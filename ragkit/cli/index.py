@@ -31,7 +31,7 @@ from ragkit.errors import RagkitError
 
 if TYPE_CHECKING:
     from ragkit.collection import Collection
-    from ragkit.ingest import AddReport
+    from ragkit.collection.ingest import AddReport
     from ragkit.types import Document
 
 app = typer.Typer(help="Build, change and check collections.", no_args_is_help=True)
@@ -271,7 +271,7 @@ def _open_or_make(
     strict: bool,
 ) -> Collection:
     from ragkit.collection import Collection
-    from ragkit.description import Settings
+    from ragkit.collection.description import Settings
 
     given = {"chunk_tokens": chunk_tokens, "index": index}
     wanted: dict[str, Any] = {key: value for key, value in given.items() if value is not None}

@@ -148,11 +148,11 @@ def agent(
     general set; then it lies in FOLDER/adapter with its card. Interrupted or killed, the same
     command goes on.
     """
-    from ragkit.agents.correcting import Correcting, correct_agent
-    from ragkit.agents.lessons import Lessons
-    from ragkit.agents.promotion import promote
-    from ragkit.agents.training import AgentTraining, train_agent
     from ragkit.finetune import LoraOptions, TrainOptions
+    from ragkit.finetune.planner.correct import Correcting, correct_agent
+    from ragkit.finetune.planner.demonstrations import Lessons
+    from ragkit.finetune.planner.promotion import promote
+    from ragkit.finetune.planner.training import AgentTraining, train_agent
     from ragkit.llms.adapters import read_about
 
     if not math.isfinite(tokens):

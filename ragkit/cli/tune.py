@@ -39,7 +39,7 @@ def tune(
 ) -> None:
     """Choose chunk size, retriever and fusion on half of the queries; confirm on the other half."""
     from ragkit.collection import Collection
-    from ragkit.description import Settings
+    from ragkit.collection.description import Settings
     from ragkit.evaluation.datasets import load_retrieval
     from ragkit.evaluation.measures import parse_measure
     from ragkit.evaluation.tuning import Trial, check_budget, retrieval_trial, retrievers_of

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ragkit.collection import Collection
+from ragkit.collection.ingest import AddReport, OnProgress
 from ragkit.errors import DatasetError
 from ragkit.evaluation.datasets import RetrievalSet
-from ragkit.ingest import AddReport, OnProgress
 
 
 def add_corpus(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ragkit.finetune.synth import Dialogue
+from ragkit.finetune.dialogues import Dialogue
 from ragkit.types import ChatOptions, Message
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ragkit.types import ChatOptions, Message
 
 if TYPE_CHECKING:
-    from ragkit.finetune.kept import KeptLines
+    from ragkit.finetune.jsonl_cache import KeptLines
     from ragkit.types import LLM
 
 _EXAMPLES = (

@@ -5,7 +5,7 @@
       chunks.npy        int64 (rows,): each row's chunk number; rows are sorted by chunk id
       vectors.npy       float32 (rows, dim)
       terms.npy, …      the arrays of `ragkit.indexes.bm25.Postings`
-      index.faiss       only for a factory; opened only where it was written (see `ragkit.trust`)
+      index.faiss       only for a factory; opened only where it was written, see `trust`
 
 Its name is the digest of its manifest. It is written to a temporary name, flushed to the disk and
 renamed, so that a folder with a digest for a name is complete.
@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from ragkit import trust
 from ragkit.digests import digest, file_digest
 from ragkit.durable import disk_errors, make_folder, read_small, remove_folder, sync_path
 from ragkit.errors import CollectionError, CorruptCollection
+from ragkit.indexes import trust
 from ragkit.indexes.arrays import map_array, write_array
 from ragkit.indexes.bm25 import POSTINGS_FILES, Postings
 from ragkit.indexes.exact import ExactIndex

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 
+from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.indexes.terms import TermAnalyzer
-from ragkit.sentences import RuleSegmenter
 from ragkit.types import Citation, Hit
 
 # Fitted on the training pairs of STS-B by `benchmarks/support.py`: see docs/citations.md.

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.indexes.terms import TermAnalyzer
 from ragkit.readers.assemble import AnswerBuilder, last_answer
 from ragkit.readers.citations import cite, names, numbers, strip_marks
-from ragkit.sentences import RuleSegmenter
 from ragkit.types import Answer, Embedder, Event, Hit
 
 # A logistic regression on 629 training questions of NQ with their retrieved passages, with and

@@ -14,11 +14,11 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.indexes.token_layout import Tokenize
 from ragkit.llms.beams import BeamModel
 from ragkit.llms.soft_prompts import PROMPTS, QUERY, nearest_template, without_vectors
 from ragkit.losses import report
-from ragkit.sentences import RuleSegmenter
 from ragkit.types import Chunk, Loss
 
 Ngram = tuple[int, ...]

@@ -12,8 +12,13 @@ from pydantic import BeforeValidator, Field
 
 from ragkit.agents.ledger import Scalar
 from ragkit.agents.materials.backend import Condition, Operator, Query
-from ragkit.agents.materials.formulas import element_symbol, from_name, reduced, suggest
-from ragkit.agents.materials.properties import Place, Property, find_property, properties_of
+from ragkit.agents.materials.chemistry.formulas import element_symbol, from_name, reduced, suggest
+from ragkit.agents.materials.chemistry.properties import (
+    Place,
+    Property,
+    find_property,
+    properties_of,
+)
 from ragkit.agents.tools import ToolError
 
 IDENTITY = frozenset({"material_id", "material_ids", "formula", "formula_pretty"})

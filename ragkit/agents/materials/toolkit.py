@@ -19,11 +19,11 @@ def open_backend(name: Literal["snapshot", "live"]) -> Backend:
         ValueError: There is no back end of that name.
     """
     if name == "snapshot":
-        from ragkit.agents.materials.snapshot import Snapshot
+        from ragkit.agents.materials.snapshot.backend import Snapshot
 
         return Snapshot()
     if name == "live":
-        from ragkit.agents.materials.live import LiveMaterialsProject
+        from ragkit.agents.materials.live.backend import LiveMaterialsProject
 
         return LiveMaterialsProject()
     raise ValueError(f"backend is {name!r}; expected 'snapshot' or 'live'")
@@ -53,10 +53,10 @@ def materials_toolkit(
     The tools of the live back end send their arguments away, so none of them may be copied out of
     tool text without a person's consent. Its answers show no other values.
     """
-    from ragkit.agents.materials.elements import element_tools
-    from ragkit.agents.materials.similarity import similarity_tools
-    from ragkit.agents.materials.structures import structure_tools
-    from ragkit.agents.materials.synthesis import synthesis_tools
+    from ragkit.agents.materials.chemistry.elements import element_tools
+    from ragkit.agents.materials.crystals.similarity import similarity_tools
+    from ragkit.agents.materials.crystals.structures import structure_tools
+    from ragkit.agents.materials.live.synthesis import synthesis_tools
     from ragkit.agents.materials.tools import search_tools
 
     source = open_backend(backend) if isinstance(backend, str) else backend

@@ -25,9 +25,9 @@ from typing import Any
 from ragkit.agents.ledger import Quantity
 from ragkit.agents.materials.arguments import IDENTITY, Given, argument_types, query_of
 from ragkit.agents.materials.backend import ENDPOINTS, Backend, Endpoint, Material, Query
-from ragkit.agents.materials.formulas import reduced, suggest
-from ragkit.agents.materials.properties import Place, find_property, properties_of
-from ragkit.agents.materials.snapshot import Snapshot
+from ragkit.agents.materials.chemistry.formulas import reduced, suggest
+from ragkit.agents.materials.chemistry.properties import Place, find_property, properties_of
+from ragkit.agents.materials.snapshot.backend import Snapshot
 from ragkit.agents.tools import Tool, ToolError, ToolResult, tool
 
 _ABOUT: dict[Place, str] = {

@@ -1,0 +1,1 @@
+"""Elements, formulas, names and properties."""

@@ -1,0 +1,1 @@
+"""Crystal structures: cells, symmetry, voids, similarity, and the tools over them."""

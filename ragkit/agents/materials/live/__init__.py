@@ -1,0 +1,1 @@
+"""The Materials Project's live API, as a back end."""

@@ -1,0 +1,224 @@
+"""The Materials Project's live database as a back end; needs a key and a network."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from ragkit.agents.materials.backend import Endpoint, Page, Query, material_order
+from ragkit.agents.materials.chemistry.formulas import reduced
+from ragkit.agents.materials.chemistry.properties import find_property, properties_of
+from ragkit.agents.materials.live import parse as live_parse
+from ragkit.agents.materials.live.filters import Clause, home
+from ragkit.agents.materials.live.http import ENDPOINT, Limits, Pace, Service
+from ragkit.agents.materials.live.pages import Pages
+from ragkit.agents.materials.live.search import Search, checked_id, normal
+from ragkit.agents.tools import ToolError
+
+_RECIPES_A_REQUEST = 10  # the server gives no more at once
+
+
+class LiveMaterialsProject:
+    """Materials data from the live API; implements `backend.Backend`.
+
+    A search fetches all matching records before it sorts, counts and cuts, so "the lowest" and "how
+    many" are exact. Records that were fetched are kept for the object's life: for a new version of
+    the database make a new object.
+
+    Args:
+        api_key: The key; MP_API_KEY if None.
+        endpoint: The server: https, or http on this machine.
+        cache: A folder that keeps fetched pages for later runs; none if None.
+        thermo_type: Which hull the energies of thermo refer to.
+        limits: What requests and searches may take.
+        pace: Spaces requests and waits between tries.
+
+    Raises:
+        ToolError: There is no key, or RAGKIT_OFFLINE is set and the server is elsewhere.
+        ValueError: The endpoint is none that a key may be sent to.
+
+    >>> from ragkit.testing.materials_project import MaterialsProjectServer
+    >>> with MaterialsProjectServer() as server:
+    ...     live = LiveMaterialsProject(server.key, endpoint=server.url)
+    ...     page = live.search("elasticity", Query(formulas=("GaAs",), fields=("k_vrh",)))
+    >>> page.rows[0].material_id, page.rows[0].quantities[0].unit
+    ('mp-2534', 'GPa')
+    """
+
+    # Which filters an endpoint takes besides material ids; for the others summary is asked first.
+    takes: ClassVar[Mapping[Endpoint, frozenset[str]]] = {
+        "summary": frozenset({"formulas", "chemsys", "elements", "exclude_elements"}),
+        "electronic_structure": frozenset({"formulas", "chemsys", "elements", "exclude_elements"}),
+        "thermo": frozenset({"formulas", "chemsys"}),
+        "elasticity": frozenset(),
+        "magnetism": frozenset(),
+        "dielectric": frozenset(),
+        "piezoelectric": frozenset(),
+    }
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        endpoint: str = ENDPOINT,
+        cache: str | Path | None = None,
+        thermo_type: Literal["GGA_GGA+U_R2SCAN", "GGA_GGA+U", "r2SCAN"] = "GGA_GGA+U_R2SCAN",
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        pace: Pace | None = None,
+    ) -> None:
+        self.name: Literal["snapshot", "live"] = "live"
+        self.version = ""  # known once the server has been asked
+        self._thermo_type = thermo_type
+        self._service = Service(api_key, endpoint, limits, pace or Pace())
+        self._pages = Pages(self._service, limits, Path(cache) if cache is not None else None)
+        self._connected = False
+
+    def __repr__(self) -> str:
+        return f"LiveMaterialsProject(endpoint={self._service.url!r}, version={self.version!r})"
+
+    def close(self) -> None:
+        """Close the connections to the server."""
+        self._service.close()
+
+    def connect(self) -> None:
+        """Ask the server for the version of its database; the first search does it too.
+
+        Raises:
+            ToolError: The server cannot be reached or names no version. The key is not checked yet.
+        """
+        if self._connected:
+            return
+        answer = self._service.get("heartbeat", {})
+        release, version = answer.get("version"), answer.get("db_version")
+        if not isinstance(version, str):
+            raise ToolError(
+                f"{self._service.host} answers, but names no database version, so its values could "
+                "not be told from those of another day. Check the endpoint's address."
+            )
+        self._service.release = release if isinstance(release, str) else ""
+        self.version = self._pages.version = version
+        self._connected = True
+
+    def search(self, endpoint: Endpoint, query: Query) -> Page:
+        """The materials that match and have at least one of the fields.
+
+        Without `sort_fields`, thermo comes by energy above the hull, the others by material id.
+
+        Raises:
+            ToolError: A field, property or value is unknown or makes no sense; more records match
+                than are fetched; the server fails (asking again goes on where it stopped).
+        """
+        shown = tuple(find_property(name, endpoint) for name in query.fields)
+        shown = tuple(dict.fromkeys(shown or properties_of(endpoint)))
+        clauses = [Clause.of(condition) for condition in query.where]
+        given = query.sort_fields or (("energy_above_hull",) if endpoint == "thermo" else ())
+        keys = [(find_property(name.removeprefix("-")), name.startswith("-")) for name in given]
+        for key, _ in keys:
+            home(key)
+        wanted = normal(query)
+        self.connect()
+        search = Search(
+            self._pages, wanted, clauses, takes=self.takes, thermo_type=self._thermo_type
+        )
+        return search.page(endpoint, shown, keys)
+
+    def structure(self, material_id: str) -> str | None:
+        """The crystal structure as POSCAR text; None if none is held.
+
+        Raises:
+            ToolError: The id is malformed, the structure is disordered, or the server fails.
+        """
+        self.connect()
+        params = {
+            "material_ids": checked_id(material_id),
+            "_fields": "formula_pretty,material_id,structure",
+        }
+        for document in self._pages.records("materials/summary/", params):
+            if isinstance(document, Mapping) and document.get("structure"):
+                formula = str(document.get("formula_pretty", ""))[:60]
+                title = f"{formula} {material_id}, Materials Project {self.version}, CC BY 4.0"
+                return live_parse.poscar(document["structure"], title)
+        return None
+
+    def syntheses(
+        self, formula: str, keywords: Sequence[str], limit: int = 5
+    ) -> list[Mapping[str, Any]]:
+        """The first `limit` text-mined recipes for a target, without their paragraphs.
+
+        Raises:
+            ToolError: It is no formula, or the server fails.
+        """
+        self.connect()
+        params = {"target_formula": reduced(formula)}
+        words = [each.replace(",", " ").strip() for each in keywords]
+        if any(words):
+            params["keywords"] = ",".join(filter(None, words))
+        if limit < 1:
+            return []
+        size = min(limit, _RECIPES_A_REQUEST)
+        found = self._pages.records("materials/synthesis/", params, page_size=size, first=limit)
+        return [row for each in found if (row := live_parse.recipe(each)) is not None]
+
+    def similar(self, material_id: str, limit: int) -> list[tuple[str, str, float]]:
+        """(material id, formula, dissimilarity in %) of similar structures, nearest first.
+
+        Taken from the list that the server keeps for the material; if that is empty, from a search
+        with the material's structural fingerprint.
+
+        Raises:
+            ToolError: The id is malformed, or the server fails.
+        """
+        if limit < 1:
+            return []
+        self.connect()
+        fields = "feature_vector,material_id,sim"
+        params = {"material_ids": checked_id(material_id), "_fields": fields}
+        found: dict[str, tuple[str, str, float]] = {}
+        for document in self._pages.records("materials/similarity/", params):
+            if not isinstance(document, Mapping):
+                continue
+            entries = document.get("sim") or self._matches(document.get("feature_vector"), limit)
+            for entry in entries if isinstance(entries, list) else ():
+                row = _neighbour(entry)
+                if row is not None and row[0] != material_id:
+                    found.setdefault(row[0], row)
+        ranked = sorted(found.values(), key=lambda row: (row[2], material_order(row[0])))
+        return ranked[:limit]
+
+    def _matches(self, vector: object, limit: int) -> list[Any]:
+        """What the server finds near a fingerprint; it takes the unit vector and the length."""
+        given = vector if isinstance(vector, list) else []
+        numbers = [number for each in given if (number := live_parse.finite(each)) is not None]
+        norm = math.hypot(*numbers)
+        if not norm or len(numbers) != len(given):
+            return []
+        packed = struct.pack(f"<{len(numbers)}d", *(number / norm for number in numbers))
+        params = {
+            "feature_vector_hex": zlib.compress(packed).hex(),
+            "feature_vector_norm": repr(norm),
+        }
+        size = min(limit + 1, 1000)  # the material itself is among them
+        return self._pages.records(
+            "materials/similarity/match/", params, page_size=size, first=limit + 1
+        )
+
+
+def _neighbour(entry: object) -> tuple[str, str, float] | None:
+    """A row of `similar` from {"task_id", "formula", "dissimilarity"} or from a match's "score"."""
+    if not isinstance(entry, Mapping):
+        return None
+    name = entry.get("task_id") or entry.get("material_id")
+    formula = entry.get("formula") or entry.get("formula_pretty")
+    distance = live_parse.finite(entry.get("dissimilarity"))
+    score = live_parse.finite(entry.get("score"))
+    if distance is None and score is not None:
+        distance = 100 * (1 - score)
+    if not isinstance(name, str) or not live_parse.MATERIAL_ID.fullmatch(name):
+        return None
+    if not isinstance(formula, str) or distance is None:
+        return None
+    return name, formula[:60], distance

@@ -1,0 +1,1 @@
+"""Questions about materials, read and planned by rules."""

@@ -1,0 +1,1 @@
+"""The shipped snapshot of published values, as a back end."""

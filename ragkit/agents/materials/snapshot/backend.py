@@ -1,0 +1,340 @@
+"""The shipped snapshot: real values with ids, sources and licences, in a read-only SQLite file."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+import numpy as np
+import sqlalchemy as sa
+
+from ragkit.agents.ledger import Quantity, Scalar
+from ragkit.agents.materials.backend import Endpoint, Material, Page, Query
+from ragkit.agents.materials.chemistry.formulas import reduced
+from ragkit.agents.materials.chemistry.properties import (
+    WHOLE,
+    Place,
+    Property,
+    find_property,
+    properties_of,
+)
+from ragkit.agents.materials.snapshot import schema
+from ragkit.agents.materials.snapshot.statements import (
+    JOINED,
+    composition,
+    has,
+    holds,
+    order,
+    property_ids,
+    quantities,
+)
+from ragkit.agents.tools import ToolError
+from ragkit.errors import RagkitError
+
+_FORMULAS, _MATERIALS, _QUANTITIES = schema.FORMULAS, schema.MATERIALS, schema.QUANTITIES
+_PROPERTIES, _ORIGINS, _TENSORS = schema.PROPERTIES, schema.ORIGINS, schema.TENSORS
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the snapshot has for a composition.
+
+    Attributes:
+        material_ids: Its polymorphs.
+        properties: Known for at least one of them.
+        table_properties: Known by formula only.
+    """
+
+    material_ids: tuple[str, ...]
+    properties: tuple[str, ...]
+    table_properties: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.material_ids or self.table_properties)
+
+
+def default_path() -> Path:
+    """The snapshot of the working folder, else the one that ragkit ships.
+
+    Raises:
+        RagkitError: There is none.
+    """
+    package = Path(str(resources.files("ragkit")))
+    roots = (Path.cwd() / "agents", package / "_shipped" / "agents", package.parent / "agents")
+    looked = [root / "materials" / "snapshot.db" for root in roots]
+    for path in looked:
+        if path.is_file():
+            return path
+    raise RagkitError(
+        f"there is no materials snapshot; looked for {', '.join(str(path) for path in looked)}. "
+        "Reinstall ragkit, or build one with python -m tools.materials_snapshot.build."
+    )
+
+
+class Snapshot:
+    """Materials data without a network; implements `backend.Backend`.
+
+    It may be read from several threads and from a place that cannot be written.
+
+    Args:
+        path: The file; `default_path()` if None.
+
+    Raises:
+        RagkitError: The file is missing, damaged or something else.
+
+    >>> snapshot = Snapshot()
+    >>> page = snapshot.search("summary", Query(material_ids=("mp-2534",), fields=("band_gap",)))
+    >>> page.rows[0].formula, round(float(page.rows[0].quantities[0].value), 4)
+    ('GaAs', 0.1861)
+    """
+
+    name: Literal["snapshot", "live"] = "snapshot"
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.path = Path(path) if path is not None else default_path()
+        if not self.path.is_file():
+            raise RagkitError(
+                f"there is no materials snapshot at {str(self.path)!r}. Give the path of a "
+                "snapshot.db, or None for the one that ragkit ships."
+            )
+        address = f"file:{quote(str(self.path.resolve()))}?mode=ro&immutable=1"
+        self._engine = sa.create_engine(
+            "sqlite://",
+            creator=lambda: sqlite3.connect(address, uri=True),
+            poolclass=sa.pool.NullPool,
+        )
+        self.meta = self._read_meta()
+        self.version = self.meta["version"]
+
+    def _read_meta(self) -> dict[str, str]:
+        advice = "Build it anew with python -m tools.materials_snapshot.build, or reinstall ragkit."
+        try:
+            with self._engine.connect() as connection:
+                rows = connection.execute(sa.select(schema.META.c.key, schema.META.c.value)).all()
+                n_values = connection.scalar(sa.select(sa.func.count()).select_from(_QUANTITIES))
+        except sa.exc.DBAPIError as error:
+            raise RagkitError(
+                f"{str(self.path)!r} is no readable materials snapshot ({error.orig}). {advice}"
+            ) from error
+        meta = {str(row.key): str(row.value) for row in rows}
+        if meta.get("format") != schema.FORMAT or "version" not in meta or not n_values:
+            raise RagkitError(
+                f"{str(self.path)!r} has format {meta.get('format')!r} and {n_values} values; "
+                f"expected format {schema.FORMAT!r} and some. {advice}"
+            )
+        return meta
+
+    def search(self, endpoint: Endpoint, query: Query) -> Page:
+        """The materials that match and have at least one of the fields.
+
+        The rows also hold the properties sorted by (LLaMP's rule 2). Of several values of one
+        property, any may satisfy a condition; the smallest counts for ascending and the largest
+        for descending order.
+
+        Raises:
+            ToolError: A field or property is unknown, or a condition makes no sense.
+        """
+        fields = _fields(endpoint, query.fields)
+        sort_keys = [find_property(each.removeprefix("-")) for each in query.sort_fields]
+        wanted = [
+            *composition(query),
+            has(_QUANTITIES.c.property.in_(property_ids(each.name for each in fields))),
+            *(has(holds(condition)) for condition in query.where),
+        ]
+        if query.material_ids:
+            wanted.append(_MATERIALS.c.material_id.in_(query.material_ids))
+        joined = _MATERIALS.join(_FORMULAS, _MATERIALS.c.formula == _FORMULAS.c.id)
+        chosen = (
+            sa.select(
+                _MATERIALS.c.id,
+                _MATERIALS.c.material_id,
+                _FORMULAS.c.formula,
+                _MATERIALS.c.space_group,
+            )
+            .select_from(joined)
+            .where(*wanted)
+            .order_by(*order(query.sort_fields), _MATERIALS.c.id)
+            .limit(max(query.limit, 0))
+        )
+        count = sa.select(sa.func.count()).select_from(joined).where(*wanted)
+        with self._engine.connect() as connection:
+            total = connection.scalar(count) or 0
+            rows = connection.execute(chosen).all()
+            values = self._values(connection, [row.id for row in rows], [*fields, *sort_keys])
+        materials = [
+            Material(row.material_id, row.formula, row.space_group, tuple(values.get(row.id, ())))
+            for row in rows
+        ]
+        return Page(tuple(materials), total)
+
+    def _values(
+        self, connection: sa.Connection, materials: Sequence[int], fields: Sequence[Property]
+    ) -> dict[int, list[Quantity]]:
+        """The quantities of each material, in the order of the fields."""
+        rank = {each.name: index for index, each in enumerate(dict.fromkeys(fields))}
+        statement = quantities().where(
+            _QUANTITIES.c.material.in_(materials), _PROPERTIES.c.name.in_(rank)
+        )
+        rows = connection.execute(statement.order_by(_QUANTITIES.c.id)).all()
+        found: dict[int, list[Quantity]] = {}
+        for row in sorted(rows, key=lambda each: rank[each.name]):
+            found.setdefault(row.material, []).append(self._quantity(row))
+        return found
+
+    def formula_values(self, query: Query) -> tuple[tuple[Quantity, ...], int]:
+        """The values known by formula only that match, and how many there are in all.
+
+        Each row is one value, and conditions apply to it: `band_gap > 1` leaves band gaps only.
+
+        Raises:
+            ToolError: A field or property is unknown to these tables, or material ids are given.
+        """
+        if query.material_ids:
+            raise ToolError(
+                "the formula tables have no material ids. Give a formula, or search an endpoint."
+            )
+        fields = _fields("formula_tables", query.fields)
+        wanted = [
+            _QUANTITIES.c.material.is_(None),
+            _PROPERTIES.c.name.in_([each.name for each in fields]),
+            *composition(query),
+            *(holds(condition, "formula_tables") for condition in query.where),
+        ]
+        ranking: list[sa.ColumnElement[Any]] = []
+        for field in query.sort_fields:
+            spec = find_property(field.removeprefix("-"), "formula_tables")
+            ranking.append(_PROPERTIES.c.name != spec.name)
+            number = _QUANTITIES.c.number
+            ranking.append(number.desc() if field.startswith("-") else number.asc())
+        matching = quantities().where(*wanted)
+        page = matching.order_by(*ranking, _QUANTITIES.c.id).limit(max(query.limit, 0))
+        with self._engine.connect() as connection:
+            total = connection.scalar(sa.select(sa.func.count()).select_from(matching.subquery()))
+            rows = connection.execute(page).all()
+        return tuple(self._quantity(row) for row in rows), total or 0
+
+    def _quantity(self, row: Any) -> Quantity:
+        value: Scalar = row.text if row.number is None else row.number
+        if row.kind == "flag":
+            value = bool(row.number)
+        elif row.name in WHOLE:
+            value = int(row.number)
+        return Quantity(
+            value=value,
+            unit=row.unit,
+            property=row.name,
+            formula=row.formula,
+            material_id=row.material_id,
+            space_group=row.space_group or "",
+            method=row.method,
+            source=row.source,
+            licence=row.licence,
+            version=self.version,
+        )
+
+    def held(self, formula: str) -> Held:
+        """What there is for a composition, whatever the endpoint.
+
+        Raises:
+            ToolError: It is no formula.
+        """
+        here = _FORMULAS.c.reduced == reduced(formula)
+        statement = (
+            sa.select(_PROPERTIES.c.name, _QUANTITIES.c.material.is_(None).label("table"))
+            .select_from(JOINED)
+            .where(here)
+            .distinct()
+            .order_by(_PROPERTIES.c.name)
+        )
+        ids = (
+            sa.select(_MATERIALS.c.material_id)
+            .join(_FORMULAS, _MATERIALS.c.formula == _FORMULAS.c.id)
+            .where(here)
+            .order_by(_MATERIALS.c.id)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(statement).all()
+            materials = tuple(connection.scalars(ids))
+        return Held(
+            materials,
+            tuple(row.name for row in rows if not row.table),
+            tuple(row.name for row in rows if row.table),
+        )
+
+    def formulas(self) -> list[str]:
+        """Every formula that has a value, as written by its source."""
+        with self._engine.connect() as connection:
+            return list(connection.scalars(sa.select(_FORMULAS.c.formula).order_by(_FORMULAS.c.id)))
+
+    def structure(self, material_id: str) -> str | None:
+        """The crystal structure as POSCAR text; None if none is held."""
+        statement = sa.select(_MATERIALS.c.poscar).where(_MATERIALS.c.material_id == material_id)
+        with self._engine.connect() as connection:
+            packed = connection.scalar(statement)
+        return None if packed is None else zlib.decompress(packed).decode()
+
+    def tensor(self, material_id: str, name: str) -> list[list[float]] | None:
+        """A tensor by rows: e_total, e_electronic, piezoelectric_tensor or elastic_tensor."""
+        statement = (
+            sa.select(_TENSORS.c.rows)
+            .join(_MATERIALS, _TENSORS.c.material == _MATERIALS.c.id)
+            .where(_MATERIALS.c.material_id == material_id, _TENSORS.c.name == name)
+        )
+        with self._engine.connect() as connection:
+            text = connection.scalar(statement)
+        rows: list[list[float]] | None = None if text is None else json.loads(text)
+        return rows
+
+    def syntheses(
+        self, formula: str, keywords: Sequence[str], limit: int
+    ) -> list[Mapping[str, Any]]:
+        """Not in the snapshot.
+
+        Raises:
+            ToolError: Always.
+        """
+        raise ToolError(
+            "synthesis recipes are not in the snapshot; they need the live database. "
+            "Answer without them or say that they are not available."
+        )
+
+    def similar(self, material_id: str, limit: int) -> list[tuple[str, str, float]]:
+        """The materials with the most similar structures; see `similarity`.
+
+        Raises:
+            ToolError: No structure of that material is held.
+        """
+        from ragkit.agents.materials.crystals.similarity import nearest
+
+        columns = _MATERIALS.c.material_id, _FORMULAS.c.formula, _MATERIALS.c.fingerprint
+        statement = (
+            sa.select(*columns)
+            .join(_FORMULAS, _MATERIALS.c.formula == _FORMULAS.c.id)
+            .where(_MATERIALS.c.fingerprint.is_not(None))
+            .order_by(_MATERIALS.c.id)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(statement).all()
+        formulas = {row.material_id: row.formula for row in rows}
+        if material_id not in formulas:
+            raise ToolError(
+                f"no structure of {material_id!r} is held, so none can be compared with it. "
+                "Take a material that search_dielectric or search_piezoelectric finds."
+            )
+        packed = b"".join(row.fingerprint for row in rows)
+        vectors = np.frombuffer(packed, dtype="<f2").reshape(len(rows), -1)  # (structures, 64)
+        own = vectors[list(formulas).index(material_id)].astype(np.float32)
+        found = nearest(own, vectors, list(formulas), limit=limit, leave_out=material_id)
+        return [(found_id, formulas[found_id], distance) for found_id, distance in found]
+
+
+def _fields(place: Place, names: Sequence[str]) -> list[Property]:
+    found = [find_property(name, place) for name in names] or list(properties_of(place))
+    return list(dict.fromkeys(found))

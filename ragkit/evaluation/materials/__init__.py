@@ -1,0 +1,1 @@
+"""Questions about materials with known answers, an oracle planner, and scoring."""

@@ -1,0 +1,1 @@
+"""Training the planner of an agent: demonstrations, corrections, and the gate."""
