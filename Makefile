@@ -4,24 +4,36 @@ VENV ?= .venv
 PEERS ?= .venv-peers
 PYTHON ?= python3.11
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/pytest -q -n 2 --dist loadgroup
 export RAGKIT_OFFLINE := 1
 
-.PHONY: demo test test-all check bench clean
+.PHONY: demo test test-faults test-models test-all check bench clean
 
 demo: $(VENV)/.local  ## index the demo corpus, ask three questions, check the citations
 	$(BIN)/python notebooks/demo.py .demo/demo.rag
 
-test: $(VENV)/.full  ## the tests, about 8 minutes on two cores
-	$(BIN)/pytest -q -m "not slow"
+# The tiers, and what of each is in `make test`, are in CONTRIBUTING.md.
+test: $(VENV)/.full  ## the tests, about 3 minutes on two cores
+	$(PYTEST) -m "not faults and not models"
 
+test-faults: export RAGKIT_HYPOTHESIS := full
+test-faults: $(VENV)/.full  ## deaths, damage, hostile files; every property with all its examples
+	$(PYTEST) -m "faults or (hypothesis and not models)"
+
+test-models: export RAGKIT_HYPOTHESIS := full
+test-models: $(VENV)/.full  ## training, SmolLM2, the notebooks, README's commands
+	$(PYTEST) -m models
+
+test-all: export RAGKIT_HYPOTHESIS := full
 test-all: $(VENV)/.full  ## every test, and the wheel in an empty environment
-	$(BIN)/pytest -q
+	$(PYTEST)
 	$(BIN)/python tests/wheel_check.py
 
 check: $(VENV)/.full  ## formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(VENV)/.full $(PEERS)/.done  ## the benchmarks, peers beside; each prints machine and versions
 	$(BIN)/python benchmarks/segmentation.py
@@ -32,13 +44,14 @@ bench: $(VENV)/.full $(PEERS)/.done  ## the benchmarks, peers beside; each print
 	$(BIN)/python benchmarks/generative.py train
 	$(BIN)/python benchmarks/generative.py measure
 	$(BIN)/python benchmarks/actions.py
-	$(BIN)/python benchmarks/agents.py --planner perfect faulty faulty-no-retry rules memory smollm2 --team
+	$(BIN)/python benchmarks/agents.py --planner oracle faulty faulty-no-retry rules memory smollm2 --team
 	$(BIN)/python benchmarks/trained_agent.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/ingest.py --peers $(PEERS)/bin/python
 	$(BIN)/python benchmarks/query.py --peers $(PEERS)/bin/python
 	$(BIN)/python benchmarks/time_shares.py
 	$(BIN)/python benchmarks/table.py --peers $(PEERS)/bin/python
+	$(BIN)/python benchmarks/gpu.py
 
 clean:  ## remove what make has made
 	rm -rf .venv $(PEERS) .demo dist build

@@ -1,6 +1,6 @@
 """How well does a planner answer questions about materials? Flat, and as a team.
 
-    python benchmarks/agents.py --planner perfect faulty faulty-no-retry rules memory [--team]
+    python benchmarks/agents.py --planner oracle faulty faulty-no-retry rules memory [--team]
     python benchmarks/agents.py --planner smollm2 trained --team [--n-per-kind N] [--written]
 
 Twelve kinds of questions with truths from the shipped database: three of them must be refused.
@@ -10,7 +10,7 @@ right reason, where nothing can be said. A refusal where there is an answer is w
 run that a limit ended. Intervals are bootstrap percentiles (95 %, 10,000 draws), p is a paired
 permutation test against the first system, Holm's correction.
 
-"perfect" carries out the right actions, "faulty" spoils 30 % of them and says them again after the
+"oracle" carries out the right actions, "faulty" spoils 30 % of them and says them again after the
 error, "faulty-no-retry" gives up then; "rules" is the planner without a model; "memory" has no
 tools; "trained" is SmolLM2 with the agent's adapter (--adapter: another one), and "auto", the
 shipped default, asks it where the rules cannot read a question. Anything else is a language model's
@@ -44,17 +44,18 @@ from ragkit.agents.definition import (
     load_agent,
     load_definition,
 )
-from ragkit.agents.materials.question.rules import RulePlanner
+from ragkit.agents.materials.question.rules import MaterialsRulePlanner
 from ragkit.agents.materials.snapshot.backend import default_path
 from ragkit.agents.planner import LLMPlanner, Planner, system_prompt
 from ragkit.agents.steps import Run
 from ragkit.agents.tools import Tool
-from ragkit.agents.trained import SECTION, trained_planner
+from ragkit.agents.trained import trained_planner, trained_prompt
 from ragkit.digests import file_digest, text_digest
+from ragkit.evaluation import materials
 from ragkit.evaluation.materials.memory import asked_number, remember
-from ragkit.evaluation.materials.oracle import FaultyPlanner, PerfectPlanner, assistants_of
-from ragkit.evaluation.materials.questions import Question, generate
-from ragkit.evaluation.materials.scoring import Verdict, judge, summary
+from ragkit.evaluation.materials.oracle import FaultyPlanner, OraclePlanner, tool_assistants
+from ragkit.evaluation.materials.questions import MaterialsQuestion, generate
+from ragkit.evaluation.materials.scoring import Verdict, judge, summarize
 from ragkit.evaluation.measures import scor
 from ragkit.evaluation.statistics import holm, paired_permutation_test
 from ragkit.llms import load_llm
@@ -68,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--planner", nargs="+", default=["perfect", "faulty", "faulty-no-retry"])
+    parser.add_argument("--planner", nargs="+", default=["oracle", "faulty", "faulty-no-retry"])
     parser.add_argument("--team", action="store_true", help="also as supervisor and assistants")
     parser.add_argument("--n-per-kind", type=int, default=10, help="questions of each kind")
     parser.add_argument("--written", action="store_true", help="questions written by hand")
@@ -105,7 +106,7 @@ def main() -> None:
     out.write_text(json.dumps(result, indent=1, default=str) + "\n")
 
 
-def chosen(options: argparse.Namespace, seed: int) -> list[Question]:
+def chosen(options: argparse.Namespace, seed: int) -> list[MaterialsQuestion]:
     """The questions of a seed, one of each kind after the other."""
     if options.written:
         return written_questions()[: options.max_questions]
@@ -117,7 +118,11 @@ def chosen(options: argparse.Namespace, seed: int) -> list[Question]:
 
 
 def measure(
-    name: str, questions: dict[int, list[Question]], *, team: bool, options: argparse.Namespace
+    name: str,
+    questions: dict[int, list[MaterialsQuestion]],
+    *,
+    team: bool,
+    options: argparse.Namespace,
 ) -> list[Verdict]:
     """The verdicts of a planner, those that are kept and those that are made now."""
     options.to.mkdir(parents=True, exist_ok=True)
@@ -152,8 +157,8 @@ def _model(name: str, adapter: Path | None) -> LLM | Planner | None:
         definition = load_definition("materials")
         if name == TRAINED:
             return trained_planner(definition, adapter)
-        find = partial(trained_planner, definition, adapter)
-        return AutoPlanner(RulePlanner(), find, definition.prompts[SECTION])
+        load = partial(trained_planner, definition, adapter)
+        return AutoPlanner(MaterialsRulePlanner(), load, partial(trained_prompt, definition))
     return load_llm(name)
 
 
@@ -174,11 +179,11 @@ def _progress(label: str, n: int, total: int, verdict: Verdict) -> None:
           file=sys.stderr, flush=True)  # fmt: skip
 
 
-SCRIPTED: dict[str, Callable[[Sequence[Question], int], Planner | str]] = {
-    "perfect": lambda questions, seed: PerfectPlanner(questions),
-    "faulty": lambda questions, seed: FaultyPlanner(PerfectPlanner(questions), seed=seed),
+SCRIPTED: dict[str, Callable[[Sequence[MaterialsQuestion], int], Planner | str]] = {
+    "oracle": lambda questions, seed: OraclePlanner(questions),
+    "faulty": lambda questions, seed: FaultyPlanner(OraclePlanner(questions), seed=seed),
     "faulty-no-retry": lambda questions, seed: FaultyPlanner(
-        PerfectPlanner(questions), seed=seed, retry=False
+        OraclePlanner(questions), seed=seed, retry=False
     ),
     RULES: lambda questions, seed: RULES,
     "memory": lambda questions, seed: RULES,
@@ -186,8 +191,11 @@ SCRIPTED: dict[str, Callable[[Sequence[Question], int], Planner | str]] = {
 
 
 def runner(
-    name: str, questions: Sequence[Question], llm: LLM | Planner | None, options: AgentOptions
-) -> tuple[Callable[[Question], Run], str]:
+    name: str,
+    questions: Sequence[MaterialsQuestion],
+    llm: LLM | Planner | None,
+    options: AgentOptions,
+) -> tuple[Callable[[MaterialsQuestion], Run], str]:
     """What answers a question, and a digest of everything that its answer may depend on."""
     planner = llm if llm is not None else SCRIPTED[name](questions, options.seed)
     agent = load_agent("materials", replace(options, llm=planner))
@@ -218,13 +226,14 @@ def _weights(llm: LLM | Planner | None) -> str:
 
 def sources() -> str:
     """A digest of the agents' code, on which planners without a model depend."""
-    files = sorted(Path(agents.__file__).parent.rglob("*.py"))
+    folders = [Path(package.__file__).parent for package in (agents, materials)]
+    files = sorted(file for folder in folders for file in folder.rglob("*.py"))
     return text_digest("".join(file_digest(file) for file in files))
 
 
 def table(label: str, verdicts: list[Verdict]) -> dict[str, Any]:
     """Print and return the accuracies by kind."""
-    found = summary(verdicts)
+    found = summarize(verdicts)
     print(f"\n{label}: {len(verdicts)} questions")
     print(f"{'kind':12} {'n':>4} {'right':>6} {'95 %':>14} {'refused':>8} {'unfinished':>11} "
           f"{'no number':>10} {'rel. error':>11}")  # fmt: skip
@@ -266,7 +275,7 @@ def comparisons(found: dict[str, list[Verdict]]) -> list[dict[str, Any]]:
     return rows
 
 
-def consistency(questions: dict[int, list[Question]]) -> dict[str, dict[str, float]]:
+def consistency(questions: dict[int, list[MaterialsQuestion]]) -> dict[str, dict[str, float]]:
     """SCoR and MAE of a memory that is asked ten times, by unit: SCoR alone does not see errors."""
     by_unit: dict[str, list[tuple[float, float, float]]] = {}
     for seed, asked in questions.items():
@@ -290,12 +299,12 @@ def consistency(questions: dict[int, list[Question]]) -> dict[str, dict[str, flo
     return found
 
 
-def prompt_lengths(questions: Sequence[Question]) -> dict[str, float]:
+def prompt_lengths(questions: Sequence[MaterialsQuestion]) -> dict[str, float]:
     """Characters of the system prompt, mean over the calls that the right plans make."""
     flat = load_agent("materials", AgentOptions(llm=RULES))
-    planner = PerfectPlanner(questions)
+    planner = OraclePlanner(questions)
     team = load_agent("materials", AgentOptions(llm=planner, team=True))
-    held = assistants_of()
+    held = tool_assistants()
     flat_length = len(system_prompt(flat.role, flat.offered))
     supervisor = len(system_prompt(team.role, team.offered))
     assistant = {tool.name: _assistant_length(tool, held[tool.name])

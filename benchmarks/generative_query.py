@@ -98,15 +98,13 @@ def constraint_cost(collection: Collection, model: Any, asked: list[str]) -> dic
     free = Anything(model.vocab_size)
     found: dict[str, list[float]] = {"constrained": [], "free": []}
 
-    def search(index: Any, _: Any) -> list[list[Any]]:
-        for query in asked:
-            prompt = prompt_for("passage", query, model.prompts)
-            for name, constraint in (("constrained", index), ("free", free)):
-                seconds = _seconds(partial(beam_search, model, prompt, constraint, how))
-                found[name].append(seconds)
-        return [[]]
-
-    collection.search_tokens(ngram.layout_of(model, "passage"), search, 1, 1, None)
+    rows = collection.snapshot().token_rows(ngram.ngram_layout(model, "passage"), None)
+    assert rows is not None
+    for query in asked:
+        prompt = prompt_for("passage", query, model.prompts)
+        for name, constraint in (("constrained", rows.index), ("free", free)):
+            seconds = _seconds(partial(beam_search, model, prompt, constraint, how))
+            found[name].append(seconds)
     cost = {name: 1000 * statistics.median(times) for name, times in found.items()}
     cost["ratio"] = statistics.median(
         a / b for a, b in zip(found["constrained"], found["free"], strict=True)

@@ -41,8 +41,8 @@ from ragkit.evaluation.materials.data import reduced_or_none
 from ragkit.evaluation.measures import scor
 from ragkit.evaluation.splits import split_of
 from ragkit.evaluation.statistics import bootstrap_interval, paired_permutation_test
-from ragkit.finetune.jsonl_cache import KeptLines
-from ragkit.finetune.planner.demonstrations import sources
+from ragkit.finetune.jsonl_cache import JsonlCache
+from ragkit.finetune.planner.demonstrations import VERSION
 
 PROPERTIES = {
     "3a bulk modulus": ("k_vrh", "What is the bulk modulus of {}?"),
@@ -93,8 +93,8 @@ class Kept:
         adapter = options.adapter or adapter_of(load_definition("materials"))
         weights = adapter / "adapter_model.safetensors"
         used = file_digest(weights) if planner == "trained" else ""
-        job = text_digest(repr((planner, used, file_digest(default_path()), sources())))
-        self._kept = KeptLines(options.to / f"{planner}.jsonl", job)
+        job = text_digest(repr((planner, used, file_digest(default_path()), VERSION)))
+        self._kept = JsonlCache(options.to / f"{planner}.jsonl", job)
 
     def ask(self, question: str, *, seed: int = 0, temperature: float = 0.0) -> list[Any]:
         """The rows of the answer: [property, value, unit, formula, material id]."""
@@ -102,7 +102,7 @@ class Kept:
         def run() -> dict[str, Any]:
             made = replace(self._agent, seed=seed, temperature=temperature).run(question)
             rows = [
-                [row.property, row.value, row.unit, row.formula, row.material_id]
+                [row.property, row.value, row.unit, row.subject, row.subject_id]
                 for row in made.final.rows.values()
                 if isinstance(row, Quantity)
             ]

@@ -50,8 +50,8 @@ def open_and_search(path: Path) -> dict[str, float]:
 
     def work() -> None:
         collection = opened(path)
-        collection.search_terms([QUERY], 10, None)
-        collection.search_vectors(collection.embedder.embed_queries([QUERY]), 10, None)
+        collection.retriever("bm25").retrieve([QUERY])
+        collection.retriever("dense").retrieve([QUERY])
 
     before = peak_mb()
     seconds = timed(lambda: opened(path).snapshot())

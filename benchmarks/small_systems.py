@@ -31,7 +31,7 @@ from ragkit.indexes.trie import Trie
 from ragkit.llms.beams import BeamModel, Seq2SeqBeams, load_beam_model
 from ragkit.llms.search import BeamOptions, beam_search
 from ragkit.llms.soft_prompts import Prompts
-from ragkit.retrievers.keys import NgramOptions, keys_of
+from ragkit.retrievers.keys import NgramOptions, generate_keys
 from ragkit.retrievers.ngram_scoring import ScoringOptions
 from ragkit.retrievers.rows import RowFormat, prompt_for
 from ragkit.types import Document, TokenIndex
@@ -181,19 +181,20 @@ def checked_keys(
     options = NgramOptions(width=width)
     found = {"keys": 0, "keys that occur": 0, "keys counted right": 0}
 
-    def look(index: TokenIndex, _: Any) -> list[list[Any]]:
+    def look(index: TokenIndex) -> None:
         rows = [f" {' '.join(map(str, index.row(i).tolist()))} " for i in range(index.n_rows)]
         for query in queries:
-            keys = keys_of(model, RowFormat(model), index, query, "passage", options).keys
+            keys = generate_keys(model, RowFormat(model), index, query, "passage", options).keys
             for key in keys.values():
                 text = " ".join(map(str, key.tokens))
                 n = sum(_occurrences(row, text) for row in rows)
                 found["keys"] += 1
                 found["keys that occur"] += n > 0
                 found["keys counted right"] += n == key.count
-        return [[] for _ in queries]
 
-    collection.search_tokens(retriever.layout, look, len(queries), 1, None)
+    rows = collection.snapshot().token_rows(retriever.layout, None)
+    assert rows is not None
+    look(rows.index)
     return {name: float(n) for name, n in found.items()}
 
 
@@ -243,7 +244,7 @@ def ugr(part: Part) -> None:
             if style == "hybrid":
                 assert isinstance(model, Seq2SeqBeams)
                 other = {unit: model.prompts[SWAPPED[unit]] for unit in UNITS}
-                model.ask_with(Prompts(other, model.vectors))
+                model.set_prompts(Prompts(other, model.vectors))
                 for unit in UNITS:
                     found = succeeded(part, collection, model, unit, test)
                     part.scores[f"{unit}, swapped"] = found

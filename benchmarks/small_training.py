@@ -14,7 +14,7 @@ from small_wiki import CHUNK_TOKENS, UNITS, Sizes, Wiki
 
 from ragkit.collection import Collection
 from ragkit.collection.description import Settings
-from ragkit.durable import replaced
+from ragkit.durable import replace_folder
 from ragkit.finetune import TrainOptions
 from ragkit.finetune.generative import FixedTargets, GenerativeOptions, Targets, train_generative
 from ragkit.finetune.sequences import Example
@@ -152,7 +152,7 @@ def write_model(folder: Path, words: Sequence[str], width: int, seed: int) -> No
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
     pattern = tokenizers.Regex(r"\n|\w+|[^\w\s]")
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split(pattern, "removed", invert=True)
-    with replaced(folder) as temporary:
+    with replace_folder(folder) as temporary:
         model.save_pretrained(temporary)
         transformers.PreTrainedTokenizerFast(
             tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>", pad_token="<pad>",

@@ -29,7 +29,7 @@ from ragkit.embedders import load_embedder
 from ragkit.embedders.onnx import OnnxEmbedder
 from ragkit.embedders.tokenizer import HubTokenizer
 from ragkit.indexes import bm25, terms
-from ragkit.store.ledger import Ledger
+from ragkit.store.ledger import VectorLedger
 from ragkit.store.store import Store
 
 INGESTION = {
@@ -42,7 +42,7 @@ INGESTION = {
         for name in ("stage", "live_versions", "count_embedded", "mark_embedded",
                      "commit_generation", "start_job", "end_job", "close")
     ],
-    "ledger": [(Ledger, "find"), (Ledger, "append")],
+    "ledger": [(VectorLedger, "find"), (VectorLedger, "append")],
 }  # fmt: skip
 QUERY = {
     "encoder": [(OnnxEmbedder, "_one_by_one")],

@@ -33,7 +33,7 @@ from written import written_questions
 from agents import comparisons, generate, measure, table
 from ragkit.agents.definition import AUTO, RULES, TRAINED
 from ragkit.agents.materials.snapshot.backend import default_path
-from ragkit.evaluation.materials.questions import KINDS, Question
+from ragkit.evaluation.materials.questions import KINDS, MaterialsQuestion
 from ragkit.evaluation.materials.scoring import Verdict
 from ragkit.evaluation.statistics import bootstrap_interval
 from ragkit.finetune.planner.promotion import held_out_questions
@@ -79,7 +79,7 @@ def new(options: argparse.Namespace) -> dict[str, Any]:
     return asked("new", new_questions(), [(AUTO, False), (RULES, False)], options)
 
 
-def new_questions() -> list[Question]:
+def new_questions() -> list[MaterialsQuestion]:
     """`N_NEW` of each kind that are in neither the benchmark nor the gate."""
     seen = {each.text for each in [*generate(default_path(), 10), *held_out_questions(120)]}
     made = generate(default_path(), N_NEW + 20, seed=_NEW_SEED)
@@ -104,7 +104,7 @@ def published(options: argparse.Namespace) -> dict[str, Any]:
 
 def asked(
     part: str,
-    questions: Sequence[Question],
+    questions: Sequence[MaterialsQuestion],
     systems: Sequence[tuple[str, bool]],
     options: argparse.Namespace,
 ) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def asked(
     return report
 
 
-def goals(questions: Sequence[Question], verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def goals(questions: Sequence[MaterialsQuestion], verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """The shares right where something is held, and where a refusal is right; intervals."""
     held = [bool(each.truth.facts or each.truth.material_ids) for each in questions]
     shares: dict[str, Any] = {}

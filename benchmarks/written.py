@@ -15,13 +15,13 @@ from typing import Any
 from ragkit.agents.materials.chemistry.formulas import reduced
 from ragkit.agents.materials.snapshot.backend import default_path
 from ragkit.evaluation.materials.data import QuestionData, Value
-from ragkit.evaluation.materials.kinds import extreme_of
-from ragkit.evaluation.materials.question import Fact, Plan, Question, Truth
+from ragkit.evaluation.materials.kinds import find_extreme
+from ragkit.evaluation.materials.question import Fact, MaterialsQuestion, Plan, Truth
 
 FILE = Path(__file__).parent / "data" / "written_questions.jsonl"
 
 
-def written_questions() -> list[Question]:
+def written_questions() -> list[MaterialsQuestion]:
     """All of them; their plans are empty.
 
     Raises:
@@ -41,7 +41,9 @@ def written_questions() -> list[Question]:
             keys |= {value.reduced}
         if not all(map(data.in_split, keys)):
             raise ValueError(f"line {n + 1} ({spec['ask']!r}) is not of the test split")
-        found.append(Question(f"written-{n}", spec["kind"], spec["ask"], truth, Plan(), keys))
+        found.append(
+            MaterialsQuestion(f"written-{n}", spec["kind"], spec["ask"], truth, Plan(), keys)
+        )
     return found
 
 
@@ -61,7 +63,7 @@ def _truth(data: QuestionData, spec: Mapping[str, Any]) -> Truth:
     values = data.of_formula[key, name] if key else data.of_material[spec["id"], name]
     if "order" in spec:
         held = [value for value in values if value.material_id]
-        return _one(extreme_of(held, highest=spec["order"] == "highest"))
+        return _one(find_extreme(held, highest=spec["order"] == "highest"))
     facts = tuple(dict.fromkeys(value.fact for value in values))
     if "unit" not in spec:
         return Truth((facts,) if facts else ())
@@ -84,7 +86,7 @@ def _compared(data: QuestionData, spec: Mapping[str, Any], name: str) -> Truth:
 def _of_group(data: QuestionData, spec: Mapping[str, Any], name: str) -> Truth:
     values = data.matching(name, spec["elements"])
     if "order" in spec:
-        top = extreme_of(values, highest=spec["order"] == "highest")
+        top = find_extreme(values, highest=spec["order"] == "highest")
         if top is None or "then" not in spec:
             return _one(top)
         held = data.of_material[str(top.material_id), spec["then"]]

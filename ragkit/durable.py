@@ -1,4 +1,4 @@
-"""Writes that survive a power failure, and reads of files that may be anything."""
+"""Write files durably, and read files without trusting their kind or size."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import BinaryIO
 
 from ragkit.errors import CollectionError
 
-_NO_SPACE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, None}  # None: NumPy's short write
+_NO_SPACE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, None}  # None: NumPy's error for a short write
 _NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a named pipe would wait for its other end
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a named pipe would block until it has a writer
 
 
 def sync_path(path: Path) -> None:
@@ -29,7 +29,7 @@ def sync_path(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents; its own entry is on the disk when this returns."""
+    """Create a folder and its parents, and flush their directory entries to the disk."""
     if path.is_dir():
         return
     missing = [path, *(parent for parent in path.parents if not parent.exists())]
@@ -39,9 +39,9 @@ def make_folder(path: Path) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file under another name, flush it, and rename it; one writer at a time."""
+    """Write a file under a temporary name, flush it, and rename it; for one writer at a time."""
     temporary = path.with_name(path.name + ".writing")
-    temporary.unlink(missing_ok=True)  # of a writer that was killed, or a link to something else
+    temporary.unlink(missing_ok=True)  # left by a killed writer, or a symbolic link
     with temporary.open("x", encoding="utf-8", newline="\n") as stream:
         stream.write(text)
     sync_path(temporary)
@@ -50,16 +50,16 @@ def replace_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def replaced(folder: Path) -> Iterator[Path]:
-    """Write a folder under another name; at the end of the block it is flushed and renamed.
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """Write a folder under a temporary name; flush and rename it when the block ends.
 
-    What was there before is put aside first and removed afterwards, so that one of the two is
-    whole at any moment, and is in its place again after an error. One writer at a time.
+    The previous folder is moved aside first and removed last, so that a complete folder exists at
+    any moment; after an error it is moved back. For one writer at a time.
     """
-    temporary, aside = folder.with_name(f"{folder.name}.writing"), _aside(folder)
+    temporary, aside = folder.with_name(f"{folder.name}.writing"), _aside_path(folder)
     with disk_errors(folder):
         make_folder(folder.parent)
-        if last_whole(folder) == aside:  # a process was killed between two renames
+        if last_complete(folder) == aside:  # a process was killed between the two renames
             os.replace(aside, folder)
         for rest in (temporary, aside):
             remove_folder(rest)
@@ -72,7 +72,7 @@ def replaced(folder: Path) -> Iterator[Path]:
                 os.replace(folder, aside)
             os.replace(temporary, folder)
         except BaseException:
-            if last_whole(folder) == aside:
+            if last_complete(folder) == aside:
                 os.replace(aside, folder)
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -80,72 +80,72 @@ def replaced(folder: Path) -> Iterator[Path]:
         remove_folder(aside)
 
 
-def last_whole(folder: Path) -> Path:
-    """Where a folder is that `replaced` writes: beside its place while or after it is replaced."""
-    aside = _aside(folder)
+def last_complete(folder: Path) -> Path:
+    """Return the path of the last complete version of a folder written by `replace_folder`."""
+    aside = _aside_path(folder)
     moved = not os.path.lexists(folder) and aside.is_dir() and not aside.is_symlink()
     return aside if moved else folder
 
 
-def _aside(folder: Path) -> Path:
+def _aside_path(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.replaced")
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder with all that is in it, or a file or link of that name; or do nothing."""
+    """Remove a folder and its contents, or a file or link; do nothing if the path is missing."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def open_own(path: str, flags: int) -> int:
-    """An `opener` for `open` that refuses links: only what lies there itself is written."""
+def open_no_follow(path: str, flags: int) -> int:
+    """Open a file without following symbolic links; an `opener` for the built-in `open`."""
     return os.open(path, flags | _NO_FOLLOW, 0o666)
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read.
+    """Open a regular file for reading.
 
     Raises:
-        OSError: There is none.
-        ValueError: It is no regular file: reading a pipe or device might never end.
+        OSError: The file does not exist or cannot be opened.
+        ValueError: The path is not a regular file: reading a pipe or device might never end.
     """
     handle = os.open(path, os.O_RDONLY | _NO_WAIT)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise ValueError(f"{path.name} is no regular file")
+        raise ValueError(f"{path.name} is not a regular file")
     return os.fdopen(handle, "rb")
 
 
 def read_small(path: Path, limit: int) -> bytes:
-    """The bytes of a file.
+    """Read a file of at most `limit` bytes.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: It is no regular file, or longer than the limit.
+        OSError: The file cannot be read.
+        ValueError: The path is not a regular file, or the file is longer than the limit.
     """
     with open_regular(path) as stream:
         data = stream.read(limit + 1)
     if len(data) > limit:
-        raise ValueError(f"{path.name} is longer than the {limit} bytes that are read of it")
+        raise ValueError(f"{path.name} is longer than the limit of {limit} bytes")
     return data
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """The operating system's errors while something is written, in our words.
+    """Turn an OSError inside the block into a `CollectionError` that says what to do.
 
     Args:
-        path: What is written, for errors that name no file.
+        path: The file or folder being written, for errors that carry no file name.
     """
     try:
         yield
     except OSError as error:
-        said = error.strerror or str(error)
+        reason = error.strerror or str(error)
         raise CollectionError(
-            f"{str(error.filename or path)!r} cannot be written: {said}. What was committed "
-            f"before is whole; {_remedy(error.errno)} and do the same again"
+            f"{str(error.filename or path)!r} cannot be written: {reason}. Data committed before "
+            f"is intact; {_remedy(error.errno)} and try again"
         ) from error
 
 

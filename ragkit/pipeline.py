@@ -7,18 +7,55 @@ answer = qa.ask("Which dopant raises the Curie temperature of Fe3O4?")
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from ragkit.losses import collect
-from ragkit.readers.assemble import last_answer
-from ragkit.retrievers.base import Composable, check_queries
 from ragkit.types import Answer, Event, Hit, Loss, Reader, Reranker, Retriever, Source, Where
 
 RERANK_DEPTH = 50
 _T = TypeVar("_T")
+
+
+def check_queries(queries: Sequence[str], k: int) -> None:
+    """Raise for one string instead of several, an empty query, or k < 1."""
+    if isinstance(queries, str):
+        raise TypeError(f"queries is one string; expected a sequence: [{queries[:40]!r}]")
+    for query in queries:
+        if not query.strip():
+            raise ValueError("the query is empty; expected some words")
+        try:
+            query.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"the query is no UTF-8 text: {error.reason}") from error
+    if k < 1:
+        raise ValueError(f"k is {k}; expected at least 1")
+
+
+class Composable(ABC):
+    """A retriever that can be followed by a reranker or a reader: `retriever >> reader`."""
+
+    @property
+    def source(self) -> Source:
+        """Where the hits come from."""
+        return Source()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings that decide the results, for manifests: equal ones give equal results."""
+        return {}
+
+    @abstractmethod
+    def retrieve(
+        self, queries: Sequence[str], k: int = 10, *, where: Where | None = None
+    ) -> list[list[Hit]]:
+        """Return at most k hits for each query, best first."""
+
+    def __rshift__(self, stage: Any) -> Any:
+        return compose(self, stage)
 
 
 def compose(retriever: Retriever, stage: Reranker | Reader) -> Reranked | QA:
@@ -91,32 +128,30 @@ class QA:
 
     def ask(self, question: str, *, where: Where | None = None) -> Answer:
         """Answer one question."""
-        return last_answer(self.stream(question, where=where))
+        *_, last = self.stream(question, where=where)
+        if last.answer is None:
+            raise ValueError("the reader's stream ended without an answer")
+        return last.answer
 
     def ask_many(self, questions: Sequence[str], *, where: Where | None = None) -> list[Answer]:
-        """Answer several; retrieval is one batch, and what it lost is in every answer."""
-        runs, losses = self._retrieve(questions, where)
+        """Answer several; retrieval is one batch, and its losses are in every answer."""
+        with collect(strict=self.strict) as losses:
+            runs = self.retriever.retrieve(questions, self.k, where=where)
         return [
             last_answer(self._read(question, hits, losses))
             for question, hits in zip(questions, runs, strict=True)
         ]
 
     def stream(self, question: str, *, where: Where | None = None) -> Iterator[Event]:
-        """Checked sentences as they come, then the answer."""
-        runs, losses = self._retrieve([question], where)
+        """Yield checked sentences as they come, then the answer."""
+        with collect(strict=self.strict) as losses:
+            runs = self.retriever.retrieve([question], self.k, where=where)
         yield from (Event("loss", loss=loss) for loss in losses)
         yield from self._read(question, runs[0], losses)
 
     async def aask(self, question: str, *, where: Where | None = None) -> Answer:
         """`ask` on a thread, for callers with an event loop."""
         return await asyncio.to_thread(self.ask, question, where=where)
-
-    def _retrieve(
-        self, questions: Sequence[str], where: Where | None
-    ) -> tuple[list[list[Hit]], list[Loss]]:
-        with collect(strict=self.strict) as losses:
-            runs = self.retriever.retrieve(questions, self.k, where=where)
-        return runs, losses
 
     def _read(self, question: str, hits: Sequence[Hit], earlier: Sequence[Loss]) -> Iterator[Event]:
         source = source_of(self.retriever)
@@ -156,3 +191,13 @@ def source_of(retriever: Retriever) -> Source:
 def _complete(answer: Answer, source: Source, earlier: Sequence[Loss]) -> Answer:
     merged = replace(source, llm=answer.source.llm, prompts=answer.source.prompts)
     return replace(answer, source=merged, losses=(*earlier, *answer.losses))
+
+
+def last_answer(events: Iterator[Event]) -> Answer:
+    """Exhaust a reader's stream; its last event holds the answer."""
+    answer = None
+    for event in events:
+        answer = event.answer or answer
+    if answer is None:
+        raise ValueError("the reader's stream ended without an answer")
+    return answer

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ragkit.collection.description import Settings
 from ragkit.errors import RagkitError
+from ragkit.types import RetrieverName
 
 Kind = Literal["indexes", "agents"]
 _FILE = "recipe.toml"
@@ -38,7 +39,7 @@ class IndexRecipe(BaseModel):
     name: str
     about: str
     corpus: list[str] = Field(min_length=1)
-    retriever: Literal["dense", "bm25", "hybrid", "title", "ngram"] = "hybrid"
+    retriever: RetrieverName = "hybrid"
     settings: dict[str, str | int | float] = {}
     metadata: dict[str, Any] = {}
     folder: Path = Path()

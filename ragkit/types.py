@@ -7,14 +7,20 @@ Data are frozen dataclasses. Parts are Protocols: any object with these methods 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Where = Mapping[str, Any]
 """A filter in JSON form, see `ragkit.store.filters`."""
+
+RetrieverName = Literal["dense", "bm25", "hybrid", "title", "ngram"]
+"""A retriever of a collection."""
+
+RETRIEVERS: tuple[RetrieverName, ...] = get_args(RetrieverName)
 
 Vectors = NDArray[np.float32]
 Scores = NDArray[np.float32]
@@ -69,7 +75,7 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ScorePart:
     """One contribution to a hit's score.
 
     Attributes:
@@ -99,7 +105,7 @@ class Hit:
 
     chunk: Chunk
     score: float
-    parts: tuple[Part, ...] = ()
+    parts: tuple[ScorePart, ...] = ()
 
     def _repr_html_(self) -> str:
         from ragkit.display import hit_html
@@ -422,3 +428,140 @@ class TokenIndex(Protocol):
 
     def restricted(self, allowed: Mask) -> TokenIndex:
         """A view of the allowed rows: bool (rows,). A view of a view allows what both allow."""
+
+
+@runtime_checkable
+class DocumentStore(Protocol):
+    """Looks up documents: what the verification of citations needs."""
+
+    def document(self, doc_id: str) -> Document | None:
+        """Return the current version of a document, or None."""
+
+
+class PageStore(Protocol):
+    """Keeps the text of web pages, so that citations of them can be verified later."""
+
+    def keep_page(self, url: str, text: str, *, fetched_at: str) -> str:
+        """Store a page's text; return its digest.
+
+        Args:
+            url: Where the page was found, after redirects.
+            text: Its main text; citation offsets count its code points.
+            fetched_at: ISO 8601, UTC.
+        """
+
+    def page(self, url: str, digest: str) -> str | None:
+        """Return the text with that digest, or None if it was never stored."""
+
+
+class ChunkMatch(NamedTuple):
+    """A chunk that a search returned.
+
+    Attributes:
+        number: Number of the chunk in its collection.
+        score: Higher is better; rounded to 6 decimals.
+        detail: Explanation of the score: BM25 shares by term, or a `RowHit`.
+    """
+
+    number: int
+    score: float
+    detail: Any = None
+
+
+class RowHit(NamedTuple):
+    """A row returned by a search.
+
+    Attributes:
+        row: Row number.
+        score: Higher is better.
+        start: Character offset of the row's text in its document; set by the collection.
+        detail: Explanation of the score.
+    """
+
+    row: int
+    score: float
+    start: int = 0
+    detail: Any = None
+
+
+class IndexedRows(Protocol):
+    """A token index over the chunks of a snapshot that pass a filter.
+
+    Attributes:
+        index: Searches the rows.
+        chunks: int64 (rows,): number of each row's chunk.
+        starts: int64 (rows,): character offset of each row's text in its document.
+    """
+
+    @property
+    def index(self) -> TokenIndex:
+        """Searches the rows."""
+
+    @property
+    def chunks(self) -> Rows:
+        """int64 (rows,): number of each row's chunk."""
+
+    @property
+    def starts(self) -> Rows:
+        """int64 (rows,): character offset of each row's text in its document."""
+
+
+class SearchSnapshot(Protocol):
+    """One generation of a collection. Matches are ordered by score, then by chunk id."""
+
+    def search_vectors(
+        self, vectors: Vectors, k: int, where: Where | None
+    ) -> list[list[ChunkMatch]]:
+        """Return the k nearest chunks of each query vector."""
+
+    def search_terms(
+        self, term_lists: Sequence[Sequence[str]], k: int, where: Where | None
+    ) -> list[list[ChunkMatch]]:
+        """Return the k best chunks of each query by BM25, with the share of each term."""
+
+    def token_rows(self, layout: Any, where: Where | None) -> IndexedRows | None:
+        """Open a token index, see `ragkit.indexes.token_layout`; None if nothing is stored."""
+
+    def best_chunks(self, rows: IndexedRows, run: Sequence[RowHit], k: int) -> list[ChunkMatch]:
+        """Return the k best chunks, each by its best row."""
+
+    def chunks(self, runs: Sequence[Sequence[ChunkMatch]]) -> dict[int, Chunk]:
+        """Fetch the chunks of the matches, by number."""
+
+
+class Analyzer(Protocol):
+    """Splits texts into index terms."""
+
+    def batch(self, texts: Sequence[str]) -> list[list[str]]:
+        """Return the terms of each text."""
+
+
+class ChunkIndex(Protocol):
+    """What retrievers need of a collection.
+
+    `attempts` gives the snapshot to search. Writers may remove a generation while it is searched;
+    the search is then repeated in the next one:
+
+        for attempt in index.attempts():
+            with attempt as snapshot:
+                runs = snapshot.search_vectors(vectors, k, where)
+                chunks = snapshot.chunks(runs)
+    """
+
+    @property
+    def embedder(self) -> Embedder:
+        """Embedder of the collection's vectors."""
+
+    @property
+    def analyzer(self) -> Analyzer:
+        """Analyzer of the collection's terms."""
+
+    @property
+    def source(self) -> Source:
+        """Path, generation and embedder."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return settings and a digest of the content; equal ones give equal results."""
+
+    def attempts(self) -> Iterator[AbstractContextManager[SearchSnapshot]]:
+        """Yield snapshots until a search has succeeded in one."""

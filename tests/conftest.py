@@ -1,8 +1,17 @@
-"""What all tests share: a home of their own, so that no trace of a test stays with the user."""
+"""What all tests share: a home of their own, one thread a process, few examples a property."""
 
+import os
+
+import properties
 import pytest
 
 from ragkit import models
+
+# Two workers share two cores. Nothing has imported numpy or torch yet, which read these once.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
+    os.environ[_name] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+properties.load()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -15,3 +24,11 @@ def own_home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAGKIT_HOME", str(home))
         yield home
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a file on one worker, where its fixtures are; those of faults have none."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group") and not item.get_closest_marker("faults"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))

@@ -210,7 +210,7 @@ def check_no_debris(path):
     with opened(path) as collection:
         counts = collection.info()["documents"]
         assert counts == {**dict.fromkeys(counts, 0), "indexed": counts["indexed"]}
-        live = set(collection._reader.store.opening().segments)
+        live = set(collection._reader.store.read_state().segments)
         with collection._reader.store.reading() as connection:
             rows = connection.exec_driver_sql("SELECT digest FROM segments").all()
     assert live <= {folder.name for folder in path.glob("segments/*")} <= {row[0] for row in rows}

@@ -18,7 +18,7 @@ from ragkit.agents.ledger import Ledger, Quantity, Quote
 from ragkit.agents.planner import LLMPlanner, Planner, Proposal, State, Turns
 from ragkit.agents.react import ReAct
 from ragkit.agents.render import run_html, show_quantity
-from ragkit.agents.steps import Action, Limits, Observation, Run
+from ragkit.agents.steps import Action, Observation, Run, RunLimits
 from ragkit.agents.team import Assistant, team_tools
 from ragkit.agents.tools import RowId, Tool, ToolError, ToolResult, tool
 from ragkit.cli.agent import _print, as_answer, print_step
@@ -29,7 +29,7 @@ from ragkit.types import Citation, Message
 sys.path.insert(0, str(Path(__file__).parent))
 from attacks import ATTACKS, MAIL, Attack, call
 
-LIMITS = Limits(max_steps=8, max_seconds=60)
+LIMITS = RunLimits(max_steps=8, max_seconds=60)
 FLOOD = 60_000
 READ = (
     "text",
@@ -302,7 +302,7 @@ def _naive_call(offered: Mapping[str, Tool], action: Any, rows: dict[str, str]) 
     lines += [_shown(result.text, rows)] if result.text else []
     for item in value if isinstance(value, list) else [*result.evidence, value]:
         if isinstance(item, Quantity):
-            shown = f"{item.formula}: {item.property} = {item.value} {item.unit} [{item.method}; "
+            shown = f"{item.subject}: {item.property} = {item.value} {item.unit} [{item.method}; "
             rows[f"r{len(rows) + 1}"] = f"{shown}{item.source}]"
             lines.append(f"r{len(rows)}: {shown}{item.source}]")
         elif isinstance(item, Quote):
@@ -668,7 +668,7 @@ CHOSEN = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.models
 @pytest.mark.parametrize("name", CHOSEN)
 def test_attack_when_a_real_model_reads_it_then_the_same_holds(
     name: str, smollm2: Any, capsys: pytest.CaptureFixture[str]
@@ -677,7 +677,7 @@ def test_attack_when_a_real_model_reads_it_then_the_same_holds(
     outcome = Outcome()
     tools = _tools(attack, outcome.calls)
     role = "You answer questions about materials."
-    limits = Limits(max_steps=3, max_seconds=120, step_tokens=80)
+    limits = RunLimits(max_steps=3, max_seconds=120, step_tokens=80)
     planner = _LooksFirst(LLMPlanner(smollm2, role))
     run = ReAct(planner, tools, limits=limits).run(attack.question)
     outcome.text, outcome.html = run.text, run_html(run)

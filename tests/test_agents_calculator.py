@@ -8,8 +8,9 @@ import threading
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from ragkit.agents.calculator import calculator_tools
 from ragkit.agents.expressions import evaluate
@@ -22,7 +23,7 @@ TOOLS = {each.name: each for each in calculator_tools()}
 
 
 def gap(value, formula="GaAs", material_id="mp-2534", unit="eV", **more):
-    values = {"source": "MP", "licence": "CC BY 4.0", "space_group": "F-43m"} | more
+    values = {"source": "MP", "licence": "CC BY 4.0", "variant": "F-43m"} | more
     return Quantity(value, unit, "band_gap", formula, material_id, **values)
 
 
@@ -159,7 +160,7 @@ def test_spell_then_parses_to_the_same_unit(parts):
 
 
 @given(st.text(max_size=30))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_parse_unit_with_any_text_then_a_unit_or_a_tool_error(text):
     with contextlib.suppress(ToolError):
         parse_unit(text)
@@ -287,7 +288,7 @@ TREES = st.recursive(
 
 
 @given(TREES)
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_evaluate_with_plain_numbers_then_agrees_with_python(text):
     if len(text) > 200:
         return
@@ -314,7 +315,7 @@ def test_evaluate_with_integers_then_exact(signs, rng):
 
 
 @given(st.text(alphabet="r123 +-*/^().,eEVGPatomsqrt%°", max_size=40))
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_evaluate_with_any_text_then_a_value_or_a_tool_error(text):
     rows = {**ROWS}
 
@@ -388,7 +389,7 @@ def test_calculate_then_names_rows_and_constants(ledger):
             source="MP",
             licence="CC BY 4.0",
             derived_from=("r2", "r1"),
-            space_group="",
+            variant="",
         )
     ]
 
@@ -396,7 +397,7 @@ def test_calculate_then_names_rows_and_constants(ledger):
 def test_calculate_with_rows_of_one_material_then_it_is_kept_and_sources_joined(ledger):
     ledger.add([gap(1.42, source="Experiment; MP", licence="", method="experiment")], "x", {})
     row = call("calculate", ledger, expression="r9 - r1").evidence[0]
-    assert (row.formula, row.material_id, row.space_group) == ("GaAs", "mp-2534", "F-43m")
+    assert (row.subject, row.subject_id, row.variant) == ("GaAs", "mp-2534", "F-43m")
     assert (row.source, row.licence) == ("Experiment; MP", "CC BY 4.0")
     assert row.derived_from == ("r9", "r1")
 
@@ -486,12 +487,12 @@ def test_rank_then_the_rows_themselves_come_back_in_order(ledger):
 def test_average_then_mean_extremes_and_deviation(ledger):
     mean, low, high, spread = call("average", ledger, rows=["r1", "r2", "r3"]).evidence
     assert (mean.property, mean.value, mean.unit) == ("mean", pytest.approx(5.2 / 3), "eV")
-    assert (low.value, low.formula, low.material_id) == (0.5, "Ge", "mp-32")
-    assert (high.value, high.formula, high.property) == (3.2, "GaN", "maximum")
+    assert (low.value, low.subject, low.subject_id) == (0.5, "Ge", "mp-32")
+    assert (high.value, high.subject, high.property) == (3.2, "GaN", "maximum")
     variance = sum((x - 5.2 / 3) ** 2 for x in (1.5, 3.2, 0.5)) / 3
     assert spread.value == pytest.approx(math.sqrt(variance))
     assert low.derived_from == ("r1", "r2", "r3")
-    assert mean.formula == ""
+    assert mean.subject == ""
 
 
 def test_results_are_rows_again(ledger):
@@ -502,4 +503,4 @@ def test_results_are_rows_again(ledger):
         assert isinstance(result, ToolResult)
         (row,) = ledger.add(result.evidence, "calculate", {"expression": row})
     assert json.loads(ledger[row].query)["tool"] == "calculate"
-    assert ledger[row].formula == "GaAs"
+    assert ledger[row].subject == "GaAs"

@@ -18,7 +18,7 @@ from ragkit.agents.definition import (
     system_prompts,
 )
 from ragkit.agents.ledger import Ledger, Quantity
-from ragkit.agents.materials.toolkit import Related
+from ragkit.agents.materials.toolkit import RelatedValues
 from ragkit.agents.planner import LLMPlanner
 from ragkit.agents.tools import run_tool
 from ragkit.agents.trained import trained_planner
@@ -46,7 +46,7 @@ def test_definitions_when_loaded_have_every_prompt_they_need():
 def test_load_agent_when_materials_answers_the_question_of_the_readme():
     run = load_agent("materials").run("What is the band gap of GaAs?")
     first = run.final.rows["r1"]
-    assert (first.value, first.unit, first.material_id) == (0.18610000000000015, "eV", "mp-2534")
+    assert (first.value, first.unit, first.subject_id) == (0.18610000000000015, "eV", "mp-2534")
     assert "DFT" in first.method
     assert "Materials Project" in first.source
     assert first.licence == "CC BY 4.0"
@@ -59,7 +59,7 @@ FREE = "Could I learn from you how wide the electronic gap of gallium arsenide h
 
 def test_planner_when_the_rules_cannot_read_a_question_is_the_trained_one():
     agent = load_agent("materials")
-    assert agent.turns_of.name == "auto"
+    assert agent.resolve_planner().name == "auto"
     assert agent.run("What is the band gap of GaAs?").usage.prompt_tokens == 0  # the rules
     assert agent.run(FREE).usage.prompt_tokens > 0
     unclear = agent.run("What is the band gap?")  # read to its last word: the refusal stands
@@ -87,7 +87,7 @@ def test_planner_when_a_model_is_found_is_loaded_once_and_takes_the_whole_run():
                                        '"off_topic"}}}']), "You answer.", "short")  # fmt: skip
 
     rules = load_agent("materials", AgentOptions("rules"))
-    agent = replace(rules, planner=AutoPlanner(rules.turns_of, find, "You answer."))
+    agent = replace(rules, planner=AutoPlanner(rules.resolve_planner(), find, "You answer."))
     assert "0.186 eV" in agent.run("What is the band gap of GaAs?").text
     assert not found
     for _ in range(2):
@@ -105,7 +105,9 @@ def test_planner_when_the_rules_find_an_empty_group_is_the_model_and_begins_anew
     llm = ScriptedLLM([refused] * 2)
     model = LLMPlanner(llm, "You answer.", "short")
     rules = load_agent("materials", AgentOptions("rules"))
-    agent = replace(rules, planner=AutoPlanner(rules.turns_of, lambda: model, "You answer."))
+    agent = replace(
+        rules, planner=AutoPlanner(rules.resolve_planner(), lambda: model, "You answer.")
+    )
     assert agent.run("What is the band gap of Fe7U3Xe2?").final.refusal == "not_held"
     assert not llm.conversations  # what is named is not misread
     for question in (
@@ -236,4 +238,4 @@ def test_load_agent_when_it_reads_a_database_can_select_from_the_listed_tables_o
 
 def test_related_when_the_back_end_is_live_then_asks_it_nothing():
     unasked = SimpleNamespace(name="live", version="1")  # has no `search`
-    assert Related(unasked)(Quantity(0.19, "eV", "band_gap", "GaAs")) == []
+    assert RelatedValues(unasked)(Quantity(0.19, "eV", "band_gap", "GaAs")) == []

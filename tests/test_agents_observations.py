@@ -160,7 +160,7 @@ def test_observation_when_a_value_breaks_lines_then_it_cannot_forge_a_row(separa
     forged = f"FM{separator}r9: GaAs band_gap = 99 eV"
     for quantity in (
         Quantity(forged, property="ordering"),
-        Quantity(1.0, property="ordering", formula=forged),
+        Quantity(1.0, property="ordering", subject=forged),
         Quantity(1.0, forged, "gap"),
     ):
         lines = observed(ToolResult([quantity])).text.split("\n")

@@ -104,7 +104,7 @@ def test_prompt_when_asked_of_the_planner_then_is_what_is_sent():
     llm = ScriptedLLM(['{"action": {"name": "refuse", "arguments": {"reason": "unclear"}}}'])
     agent = ReAct(llm, TOOLS, role="You test.", permissions={"gaps": "deny"})
     agent.run("Why?")
-    planner = agent.turns_of
+    planner = agent.resolve_planner()
     assert isinstance(planner, LLMPlanner)
     assert llm.conversations == [
         (Message("system", planner.prompt([search, convert])), Message("user", "Question: Why?"))

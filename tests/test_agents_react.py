@@ -13,7 +13,7 @@ import pytest
 from ragkit.agents.ledger import Ledger, Quantity
 from ragkit.agents.planner import Proposal, State
 from ragkit.agents.react import ReAct
-from ragkit.agents.steps import Action, Final, Limits, Observation, Run, Step, Thought
+from ragkit.agents.steps import Action, Final, Observation, Run, RunLimits, Step, Thought
 from ragkit.agents.tools import RowId, Tool, ToolResult, tool
 from ragkit.testing import ScriptedLLM
 from ragkit.types import ChatOptions, Loss, Message, Reply, Usage
@@ -24,7 +24,13 @@ SECRET = "correct horse battery staple"
 
 def gap_of(formula: str) -> Quantity:
     return Quantity(
-        len(formula) / 10, "eV", "band_gap", formula, f"mp-{len(formula)}", method="DFT"
+        len(formula) / 10,
+        "eV",
+        "band_gap",
+        formula,
+        f"mp-{len(formula)}",
+        method="DFT",
+        kind="material",
     )
 
 
@@ -52,7 +58,7 @@ def double(row: RowId, ledger: Ledger) -> Quantity:
     held = ledger[row]
     assert isinstance(held, Quantity)
     assert isinstance(held.value, float)
-    return Quantity(2 * held.value, held.unit, "twice", held.formula, derived_from=(row,))
+    return Quantity(2 * held.value, held.unit, "twice", held.subject, derived_from=(row,))
 
 
 @tool(sends=True)
@@ -159,7 +165,7 @@ def test_run_when_the_question_is_in_another_language_then_passes_through(questi
 @pytest.mark.parametrize(
     ("reason", "text"),
     [
-        ("not_held", "No answer: no value is held for this."),
+        ("not_held", "No value found."),
         ("unclear", "No answer: the question does not say enough."),
         ("off_topic", "No answer: the tools are not for this question."),
         ("unavailable", "No answer: the data could not be reached."),
@@ -174,7 +180,7 @@ def test_run_when_refused_then_says_why(reason, text):
 
 def test_run_when_a_refusal_holds_numbers_then_its_note_is_dropped_and_told():
     run = agent(act("refuse", reason="not_held", note="It is 1.42 eV.")).run(QUESTION)
-    assert (run.text, run.final.note) == ("No answer: no value is held for this.", "")
+    assert (run.text, run.final.note) == ("No value found.", "")
     assert [loss.lost for loss in run.losses] == ["the note"]
 
 
@@ -188,7 +194,7 @@ def test_run_when_the_reason_to_refuse_is_unknown_then_asks_again():
 
 def test_run_when_steps_run_out_then_gives_the_best_answer_so_far():
     replies = [act("search", formula="G" * n) for n in range(1, 9)]
-    run = agent(*replies, limits=Limits(max_steps=3)).run(QUESTION)
+    run = agent(*replies, limits=RunLimits(max_steps=3)).run(QUESTION)
     assert run.final == Final(
         "Not finished (max_steps). Found so far:\nGGG (mp-3): band gap 0.3 eV [DFT]",
         {"r3": run.ledger["r3"]},
@@ -199,7 +205,7 @@ def test_run_when_steps_run_out_then_gives_the_best_answer_so_far():
 
 
 def test_run_when_nothing_was_found_in_time_then_says_so():
-    run = agent(act("search", formula="none"), limits=Limits(max_steps=1)).run(QUESTION)
+    run = agent(act("search", formula="none"), limits=RunLimits(max_steps=1)).run(QUESTION)
     assert run.final == Final(
         "No answer: the run ended (max_steps) before anything was found.",
         refusal="not_held",
@@ -210,7 +216,7 @@ def test_run_when_nothing_was_found_in_time_then_says_so():
 
 def test_run_when_tokens_run_out_then_ends_and_counts_those_of_tools():
     n_words = len(SEARCH.split(" "))
-    run = agent(SEARCH, ANSWER, limits=Limits(max_tokens=n_words + 2)).run(QUESTION)
+    run = agent(SEARCH, ANSWER, limits=RunLimits(max_tokens=n_words + 2)).run(QUESTION)
     assert (run.final.exit_reason, list(run.final.rows)) == ("max_tokens", ["r1"])
     assert run.usage.completion_tokens == n_words + 2
 
@@ -229,14 +235,14 @@ def test_run_when_few_tokens_are_left_then_a_step_gets_no_more():
         def begin(self) -> Turns:
             return Turns()
 
-    ReAct(Plan(), [], limits=Limits(max_tokens=20, step_tokens=10), seed=2).run(QUESTION)
+    ReAct(Plan(), [], limits=RunLimits(max_tokens=20, step_tokens=10), seed=2).run(QUESTION)
     assert [each.max_tokens for each in asked] == [10, 10, 6]
     assert len({each.seed for each in asked}) == 3
     assert asked[0].seed == 2000
 
 
 def test_run_when_time_runs_out_then_ends():
-    run = agent(SEARCH, limits=Limits(max_seconds=1e-9)).run(QUESTION)
+    run = agent(SEARCH, limits=RunLimits(max_seconds=1e-9)).run(QUESTION)
     assert (run.final.exit_reason, run.steps) == ("max_seconds", (run.final,))
 
 
@@ -247,7 +253,7 @@ def test_run_when_a_call_comes_again_then_is_told_and_at_last_ends_as_a_loop():
         "tool, or finish with answer or refuse"
     ]
     assert (run.final.exit_reason, list(run.final.rows)) == ("loop", ["r1"])
-    patient = agent(SEARCH, SEARCH, SEARCH, ANSWER, limits=Limits(max_repeats=3)).run(QUESTION)
+    patient = agent(SEARCH, SEARCH, SEARCH, ANSWER, limits=RunLimits(max_repeats=3)).run(QUESTION)
     assert patient.final.exit_reason == "answered"
 
 
@@ -342,7 +348,7 @@ def test_answer_when_many_rows_are_named_then_each_of_five_pairs_is_looked_up_on
     asked: list[str] = []
 
     def related(quantity: Quantity) -> Sequence[Quantity]:
-        asked.append(quantity.formula)
+        asked.append(quantity.subject)
         return []
 
     formulas = ["Si", "Si", "C", "Ge", "Sn", "Pb", "Fe", "Co"]
@@ -365,7 +371,7 @@ def test_answer_when_the_time_is_used_up_then_no_other_values_are_looked_up():
         threading.Event().wait(0.2)
         return gap_of("GaAs")
 
-    limits = Limits(max_seconds=0.1)
+    limits = RunLimits(max_seconds=0.1)
     run = agent(act("slow"), tools=[slow], related=related, limits=limits).run(QUESTION)
     assert (run.final.exit_reason, list(run.final.rows), asked) == ("max_seconds", ["r1"], [])
 
@@ -666,7 +672,7 @@ def test_agent_when_names_clash_or_are_unknown_then_raises(options, message):
 )
 def test_limits_when_not_positive_then_raise(name):
     with pytest.raises(ValueError, match=f"{name} is 0; expected more than 0"):
-        Limits(**{name: 0})
+        RunLimits(**{name: 0})
 
 
 def test_model_when_it_fails_then_the_run_raises_its_error():

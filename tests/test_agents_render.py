@@ -32,7 +32,9 @@ GAP = Quantity(
     "DFT (PBE)",
     "Materials Project",
 )
-MEASURED = Quantity(1.52, "eV", "band_gap", "GaAs", None, "", "experiment", "Zhuo 2018")
+MEASURED = Quantity(
+    1.52, "eV", "band_gap", "GaAs", None, "", "experiment", "Zhuo 2018", kind="material"
+)
 VOLUME = Quantity(45.2, "angstrom**3", "volume", "Fe2O3", "mp-24972")
 COUNT = Quantity(42, "", "n_rows", method="count over all matching rows")
 DIRECT = Citation("d1", "c1", 0, 15, "GaAs is direct.", "0" * 32)
@@ -74,7 +76,7 @@ def test_answer_when_rendered_then_is_a_line_a_row_then_what_else_is_held_then_t
     assert render_answer({"r1": GAP, "r4": COUNT}, [MEASURED], "A direct gap.") == (
         "GaAs (mp-2534, F-43m): band gap 0.186 eV [DFT (PBE); Materials Project]\n"
         "n rows: 42 [count over all matching rows]\n"
-        "Also held for this composition (other polymorphs, methods or sources):\n"
+        "Other values:\n"
         "- GaAs (no material id): band gap 1.52 eV [experiment; Zhuo 2018]\n"
         "Note: A direct gap."
     )
@@ -85,7 +87,7 @@ def test_answer_when_much_else_is_held_then_eight_are_shown_and_the_rest_counted
     lines = render_answer({"r1": GAP}, others, pages=["Shown: 1 of 3 materials."]).splitlines()
     assert lines[1:4] == [
         "Shown: 1 of 3 materials.",
-        "Also held for this composition (other polymorphs, methods or sources):",
+        "Other values:",
         "- GaAs (no material id): band gap 0 eV [experiment; Zhuo 2018]",
     ]
     assert lines[10:] == [

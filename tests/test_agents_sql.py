@@ -8,8 +8,9 @@ import time
 from contextlib import closing, suppress
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
+from properties import examples
 
 from ragkit.agents import sql_worker
 from ragkit.agents.ledger import Ledger, Quantity
@@ -382,7 +383,7 @@ def test_secrets_of_the_environment_do_not_reach_the_worker(tool, tmp_path, monk
 
 
 def cells(result):
-    return [(each.formula, each.property, each.value) for each in result.evidence]
+    return [(each.subject, each.property, each.value) for each in result.evidence]
 
 
 def test_an_agent_with_only_this_tool_answers_with_a_cell(tool, path):
@@ -402,7 +403,7 @@ def test_an_agent_with_only_this_tool_answers_with_a_cell(tool, path):
     assert json.loads(row.query)["tool"] == "query_table"
     assert row == Quantity(1.4, "", "value", "GaAs", method=method, source=path.name,
                            query=row.query)  # fmt: skip
-    assert run.text == f"GaAs (no material id): value 1.4 [{method}; {path.name}]"
+    assert run.text == f"GaAs: value 1.4 [{method}; {path.name}]"
 
 
 def test_cells_are_named_by_the_text_of_their_row_where_one_column_holds_texts(tool):
@@ -483,7 +484,7 @@ SELECTS = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(400, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of(SELECTS, st.text(max_size=80), st.text(max_size=60).map("SELECT {}".format)))
 @example("SELECT * FROM secret")
 def test_no_statement_changes_the_file_or_reads_what_is_not_listed(path, sql):
@@ -496,7 +497,7 @@ def test_no_statement_changes_the_file_or_reads_what_is_not_listed(path, sql):
     assert file_digest(path) == before
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.one_of(SELECTS, st.text(max_size=80)))
 def test_a_call_gives_a_result_or_a_tool_error_and_nothing_else(tool, path, sql):
     before = file_digest(path)

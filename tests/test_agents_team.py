@@ -12,7 +12,7 @@ import pytest
 from ragkit.agents.ledger import Ledger, Quantity
 from ragkit.agents.planner import LLMPlanner
 from ragkit.agents.react import ReAct
-from ragkit.agents.steps import Action, Final, Limits, Observation
+from ragkit.agents.steps import Action, Final, Observation, RunLimits
 from ragkit.agents.team import Assistant, as_tool, team_tools
 from ragkit.agents.tools import RowId, Tool, ToolResult, run_tool, tool
 from ragkit.testing import ScriptedLLM
@@ -37,7 +37,7 @@ def double(row: RowId, ledger: Ledger) -> Quantity:
     held = ledger[row]
     assert isinstance(held, Quantity)
     assert isinstance(held.value, float)
-    return Quantity(2 * held.value, held.unit, "twice", held.formula, derived_from=(row,))
+    return Quantity(2 * held.value, held.unit, "twice", held.subject, derived_from=(row,))
 
 
 def act(name: str, **arguments: object) -> str:
@@ -79,7 +79,7 @@ def test_assistant_when_asked_then_evidence_comes_back_and_no_state():
     ledger = Ledger()
     result = asked(afresh(GAPS), ledger)
     (row,) = result.evidence
-    assert (row.value, row.formula, row.query) == (
+    assert (row.value, row.subject, row.query) == (
         *(0.4, "GaAs"),
         '{"arguments": {"formula": "GaAs"}, "tool": "gap"}',
     )
@@ -121,9 +121,9 @@ def test_assistant_when_it_is_stopped_then_what_it_found_comes_back():
     one = Assistant(
         "gaps",
         "Knows.",
-        ReAct(ScriptedLLM([act("gap", formula="Si")]), [gap], limits=Limits(max_steps=1)),
+        ReAct(ScriptedLLM([act("gap", formula="Si")]), [gap], limits=RunLimits(max_steps=1)),
     )
-    assert [each.formula for each in asked(one).evidence] == ["Si"]
+    assert [each.subject for each in asked(one).evidence] == ["Si"]
 
 
 def test_assistant_when_its_model_fails_then_it_is_an_error_for_the_supervisor():
@@ -186,7 +186,7 @@ def test_team_when_two_assistants_start_from_nothing_then_no_id_means_two_things
     second = assistant("second", act("gap", formula="GaAs"), act("answer", rows=["r2"]))
     replies = [act("first", input="a"), act("second", input="b"), act("answer", rows=["r1", "r2"])]
     run = ReAct(ScriptedLLM(replies), team_tools([first, second])).run("Both gaps?")
-    assert [(key, row.formula) for key, row in run.final.rows.items()] == [
+    assert [(key, row.subject) for key, row in run.final.rows.items()] == [
         ("r1", "Si"),
         ("r2", "GaAs"),
     ]
@@ -227,7 +227,7 @@ def test_materials_team_when_prompted_then_each_prompt_is_shorter_than_the_flat_
     definitions = definition.load_definition("materials").assistants
 
     def length(agent: ReAct) -> int:
-        planner = agent.turns_of
+        planner = agent.resolve_planner()
         assert isinstance(planner, LLMPlanner)
         return len(planner.prompt(agent.offered))
 

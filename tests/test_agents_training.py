@@ -21,8 +21,8 @@ from ragkit.agents.trained import adapter_of, trained_planner, why_not_trained
 from ragkit.digests import text_digest
 from ragkit.errors import ModelError, RagkitError
 from ragkit.evaluation.materials.data import QuestionData
-from ragkit.evaluation.materials.kinds import pick
-from ragkit.evaluation.materials.oracle import PerfectPlanner
+from ragkit.evaluation.materials.kinds import question_text
+from ragkit.evaluation.materials.oracle import OraclePlanner
 from ragkit.evaluation.materials.question import KINDS
 from ragkit.evaluation.materials.questions import generate
 from ragkit.evaluation.materials.scoring import judge
@@ -34,12 +34,16 @@ from ragkit.finetune.general import GENERAL
 from ragkit.finetune.planner import promotion
 from ragkit.finetune.planner.correct import Correcting, correct_agent
 from ragkit.finetune.planner.corrections import Corrector
-from ragkit.finetune.planner.demonstrations import Lessons, demonstrations, in_other_words
+from ragkit.finetune.planner.demonstrations import (
+    DemonstrationConfig,
+    demonstrations,
+    in_other_words,
+)
 from ragkit.finetune.planner.questions import training_questions
 from ragkit.finetune.planner.recorder import Recorder, in_order
 from ragkit.finetune.planner.training import AgentTraining, train_agent
 from ragkit.finetune.planner.wordings import TRAINING, UNKNOWN
-from ragkit.llms.adapters import read_about
+from ragkit.llms.adapters import read_metadata
 from ragkit.llms.constrain import JsonConstraint
 from ragkit.llms.local import LocalLLM
 from ragkit.testing import ScriptedLLM
@@ -48,7 +52,7 @@ from ragkit.types import Message
 MATERIALS = load_definition("materials")
 BY_RULES = AgentOptions(llm="rules")
 ROLE = MATERIALS.prompts["short"]
-TINY = Lessons(n_questions=20, n_follow_ups=3, n_paraphrased=2, seed=3)
+TINY = DemonstrationConfig(n_questions=20, n_follow_ups=3, n_paraphrased=2, seed=3)
 
 
 def read_actions(dialogue, first=0):
@@ -67,7 +71,7 @@ def recorded(questions):
     """The dialogues of all questions, alone and as a team."""
     found = {}
     for team in (False, True):
-        recorder = Recorder(PerfectPlanner(questions), ROLE)
+        recorder = Recorder(OraclePlanner(questions), ROLE)
         agent = load_agent("materials", AgentOptions(llm=recorder, team=team))
         verdicts = [judge(question, agent.run(question.text)) for question in questions]
         assert [v.why for v in verdicts] == [""] * len(questions)
@@ -129,7 +133,7 @@ def test_training_wordings_fill_every_slot_that_the_benchmark_fills():
             continue
         for wanted in map(slots, phrasings):
             values = {name: f"<{name}>" for name in wanted}
-            text = pick(data, random.Random(0), kind, **values)
+            text = question_text(data, random.Random(0), kind, **values)
             assert all(value in text for value in values.values()), (kind, wanted)
 
 
@@ -187,7 +191,7 @@ def test_what_is_learned_is_what_decoding_would_write(recorded, tiny, team):
     """The tokens under the grammar, forced ones too, are those of the training example."""
     llm = LocalLLM(str(tiny))
     known = llm._grammar_vocabulary()
-    options = AgentOptions(llm=Recorder(PerfectPlanner([]), ROLE), team=team)
+    options = AgentOptions(llm=Recorder(OraclePlanner([]), ROLE), team=team)
     agent = load_agent("materials", options)
     by_prompt = {system_prompt(ROLE, agent.offered, "short"): agent.offered}
     checked = 0
@@ -267,7 +271,7 @@ def test_targets_hold_every_dialogue_once_an_epoch_and_share_prompts(recorded, t
 
 def test_targets_when_all_dialogues_are_too_long_say_so(recorded, tiny):
     n = len(recorded[False])
-    none = f"none of {n} dialogues is left"
+    none = f"none of the {n} dialogues fits"
     with losses.collect() as lost, pytest.raises(ValueError, match=none):
         DialogueTargets(LocalLLM(str(tiny)), recorded[False], max_tokens=50)
     assert lost[0].lost == str(n)
@@ -289,7 +293,7 @@ def test_name_tools_groups_those_with_the_same_arguments():
     assert len(text.splitlines()) < 20
 
 
-def test_demonstrations_are_kept_and_made_anew_for_other_lessons(tmp_path):
+def test_demonstrations_are_kept_and_made_anew_for_another_config(tmp_path):
     file = tmp_path / "train.jsonl"
     made = demonstrations(MATERIALS, TINY, tmp_path, "train")
     before = file.read_bytes()
@@ -302,8 +306,8 @@ def test_demonstrations_are_kept_and_made_anew_for_other_lessons(tmp_path):
 
 
 def test_a_follow_up_is_shown_what_was_said_before(tmp_path):
-    lessons = replace(TINY, n_follow_ups=5, first_share=0.0)
-    made = demonstrations(MATERIALS, lessons, tmp_path, "train").dialogues
+    config = replace(TINY, n_follow_ups=5, first_share=0.0)
+    made = demonstrations(MATERIALS, config, tmp_path, "train").dialogues
     chats = [each for each in made if each.task == "follow-up"]
     assert chats
     for each in chats:
@@ -331,9 +335,9 @@ def test_first_share_cuts_runs_of_one_call_after_it(tmp_path):
     "wrong",
     [{"n_questions": 3}, {"first_share": 1.5}, {"team_share": -1}, {"n_paraphrased": -1}],
 )
-def test_lessons_that_make_no_sense_are_refused(wrong):
+def test_configs_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match="expected at least"):
-        Lessons(**wrong)
+        DemonstrationConfig(**wrong)
 
 
 def test_paraphrases_are_learned_only_if_they_ask_for_the_same(tmp_path):
@@ -359,7 +363,7 @@ def test_an_agent_without_materials_cannot_be_trained(tmp_path):
         demonstrations(other, TINY, tmp_path, "train")
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_training_when_stopped_goes_on_and_its_adapter_plans(tmp_path, tiny, monkeypatch):
     how = AgentTraining(
         TrainOptions(max_tokens=6_000, batch_tokens=2048, learning_rate=1e-2, warmup_tokens=0,
@@ -404,7 +408,7 @@ def test_training_when_stopped_goes_on_and_its_adapter_plans(tmp_path, tiny, mon
 
 def test_the_shipped_card_tells_every_round():
     folder = adapter_of(MATERIALS)
-    card, rounds = (folder / "README.md").read_text(), [read_about(folder)]
+    card, rounds = (folder / "README.md").read_text(), [read_metadata(folder)]
     while before := rounds[-1]["start"]:
         rounds.append(before)
     assert len(rounds) > 1
@@ -458,7 +462,7 @@ def test_why_not_trained_says_what_is_missing(tmp_path):
     bare = MATERIALS.model_copy(update={"folder": tmp_path})
     assert why_not_trained(bare, load_agent("materials", BY_RULES).offered) == "it has no adapter"
     (tmp_path / "materials" / "adapter").mkdir(parents=True)
-    assert "holds no adapter of ragkit's" in why_not_trained(
+    assert "is not a ragkit adapter" in why_not_trained(
         bare, load_agent("materials", BY_RULES).offered
     )
 
@@ -487,7 +491,7 @@ def _check_correction(folder):
 def test_corrections_are_a_students_wrong_samples_beside_the_right_action(tiny):
     asked = training_questions(default_path(), 20, seed=5)[:3]
     llm = LocalLLM(str(tiny))
-    corrector = Corrector(PerfectPlanner(asked), LLMPlanner(llm, ROLE, "short"), n_samples=2)
+    corrector = Corrector(OraclePlanner(asked), LLMPlanner(llm, ROLE, "short"), n_samples=2)
     agent = load_agent("materials", AgentOptions(llm=corrector))
     for question in asked:
         assert judge(question, agent.run(question.text)).correct
@@ -504,9 +508,7 @@ def test_corrections_are_a_students_wrong_samples_beside_the_right_action(tiny):
 def test_corrections_do_not_take_another_order_of_arguments_for_an_error(tiny, monkeypatch):
     [question] = generate(default_path(), 1, kinds=["lookup"], split="train")
 
-    corrector = Corrector(
-        PerfectPlanner([question]), LLMPlanner(LocalLLM(str(tiny)), ROLE, "short")
-    )
+    corrector = Corrector(OraclePlanner([question]), LLMPlanner(LocalLLM(str(tiny)), ROLE, "short"))
     agent = load_agent("materials", AgentOptions(llm=corrector))
     state = _first_state(agent)
     call = question.plan.calls[0]

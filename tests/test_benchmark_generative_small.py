@@ -28,7 +28,7 @@ def test_wiki_is_the_same_for_a_seed_and_holds_test_pairs_out():
     assert all(page.paragraphs[0].endswith(page.sentence) for page in wiki.pages)
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_every_claim_is_judged(tmp_path, capsys):
     found = {system: {0: run_part(system, 0, TINY, tmp_path)} for system in SYSTEMS}
     rows = [judged(each, found[each.system]) for each in claims(TINY)]

@@ -2,8 +2,9 @@ import re
 from unittest import mock
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from properties import examples
 
 from ragkit.chunking import chunker as chunking
 from ragkit.chunking.chunker import Chunker, WordTokenizer
@@ -16,8 +17,10 @@ TEXTS = st.lists(PIECES, max_size=80).map("".join) | st.text(max_size=80)
 
 
 class FirstWordTokenizer:
-    """Splits the first word of a text into single characters, as no other word: like real
-    tokenizers, it finds more tokens in a slice than in its context."""
+    """Tokenizer that splits only the first word of a text into single characters.
+
+    Like real tokenizers, it finds more tokens in a slice than in the slice's context.
+    """
 
     def spans(self, texts):
         return [
@@ -27,7 +30,7 @@ class FirstWordTokenizer:
                 for span in (
                     [match.span()]
                     if number
-                    else [(place, place + 1) for place in range(match.start(), match.end())]
+                    else [(offset, offset + 1) for offset in range(match.start(), match.end())]
                 )
             ]
             for text in texts
@@ -35,7 +38,7 @@ class FirstWordTokenizer:
 
 
 class CountingTokenizer(WordTokenizer):
-    """Remembers how often it was called."""
+    """Tokenizer that counts its calls."""
 
     def __init__(self):
         self.calls = 0
@@ -46,7 +49,7 @@ class CountingTokenizer(WordTokenizer):
 
 
 class WholeText:
-    """Knows no sentences: everything is one, even across headers."""
+    """Segmenter that treats the whole text as one sentence, even across headers."""
 
     def sentences(self, text):
         bare = text.strip()
@@ -120,7 +123,7 @@ def test_chunk_when_markdown_then_headers_start_chunks_and_nest():
 
 def test_chunk_when_hashes_in_fence_or_word_then_no_header():
     text = "# A\n```sh\n# no\n~~~\n# no\n````\n# B\n#tag\n    # code\n~~~\n# open"
-    assert [found for _, found in headers(text)] == [["A"], ["B"]]
+    assert [titles for _, titles in headers(text)] == [["A"], ["B"]]
 
 
 def test_chunk_when_not_markdown_then_hashes_mean_nothing():
@@ -177,7 +180,7 @@ def test_word_tokenizer_when_marks_and_words_then_one_token_each():
     assert [text[start:end] for start, end in spans] == ["T_c", "=", "39", "K", "."]
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @example("\n## A\n .", 1, 0, WordTokenizer(), {}, None)
 @example(". The . .", 3, 2, FirstWordTokenizer(), {}, None)
 @example(". The \n## A\n.", 3, 2, FirstWordTokenizer(), {}, None)
@@ -211,7 +214,7 @@ def test_chunk_when_any_text_then_the_invariants_hold(
     assert max(counts, default=0) <= max_tokens
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(text=TEXTS, max_tokens=st.integers(2, 30))
 def test_chunk_when_markdown_then_headers_stand_only_at_the_start_of_chunks(text, max_tokens):
     document = Document(
@@ -230,13 +233,12 @@ def test_chunk_when_200_kilobytes_of_one_piece_then_all_is_kept(piece):
     assert "".join("".join(chunk.text.split()) for chunk in chunks) == "".join(text.split())
 
 
-# Shorter than the smallest block: only longer sentences are cut where a block ends.
+# Shorter than the smallest block, because longer sentences are cut at the end of a block.
 SENTENCES = st.lists(
     st.sampled_from(["a", "Bc", "def", "It", "so,", "x" * 36]), min_size=1, max_size=3
 ).map(lambda words: " ".join(words) + ".")
 
 
-@settings(deadline=None)
 @given(
     sentences=st.lists(SENTENCES, max_size=120),
     max_tokens=st.integers(1, 3),
@@ -244,14 +246,14 @@ SENTENCES = st.lists(
 )
 def test_chunk_when_tokenized_block_by_block_then_as_if_at_once(sentences, max_tokens, overlap):
     document = Document("d", "\n\n".join(sentences))
-    found = []
+    results = []
     for block in (1, 1 << 20):
         with mock.patch.object(chunking, "_BLOCK", block):
             chunker = Chunker(
                 WordTokenizer(), max_tokens=max_tokens, overlap=min(overlap, max_tokens - 1)
             )
-        found.append(chunker.chunk(document))
-    assert found[0] == found[1]
+        results.append(chunker.chunk(document))
+    assert results[0] == results[1]
 
 
 def test_chunk_when_a_text_is_one_endless_word_then_its_chunks_are_bounded():

@@ -54,7 +54,7 @@ def test_run_when_the_material_is_not_held_refuses_with_exit_code_4():
         "agent", "run", "materials", "What is the band gap of Fe7U3Xe2?", *RULES, "--quiet"
     )
     assert result.exit_code == 4
-    assert result.stdout.startswith("No answer: no value is held for this.")
+    assert result.stdout.startswith("No value found.")
 
 
 def test_run_when_json_is_asked_for_prints_every_field_of_the_rows():

@@ -215,4 +215,4 @@ def test_a_damaged_adapter_of_a_collection_is_told_and_one_put_aside_is_used(
     (own / "ragkit.json").unlink()
     damaged = ragkit(*arguments)
     assert damaged.code == 1
-    assert "holds no adapter" in damaged.err
+    assert "is not a ragkit adapter" in damaged.err

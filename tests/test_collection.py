@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ragkit.collection.collection import Collection, Settings
-from ragkit.collection.ingest import Progress
+from ragkit.collection.context import Progress
 from ragkit.errors import (
     CollectionError,
     CorruptCollection,
@@ -163,7 +163,7 @@ def test_add_when_ids_repeat_keeps_the_first_and_says_so(notes, folder):
         (Document(3, "text"), "its id is 3"),
         (Document("a", "   "), "it has no text"),
         (Document("a", None), "it has no text"),
-        (Document("a\0", "text"), "holds NUL"),
+        (Document("a\0", "text"), "contains NUL"),
         (Document("a\ud800", "text"), "lone surrogate"),
         (Document("a", "text", title=None), "its title is None"),
     ],
@@ -394,13 +394,13 @@ def test_collection_when_the_embedder_is_another_is_refused(notes, path):
 
 def test_collection_when_settings_differ_is_refused(notes, path):
     notes.add(ROCKS)
-    with pytest.raises(CollectionError, match="was made with"):
+    with pytest.raises(CollectionError, match="was created with"):
         Collection(path, settings=Settings(chunk_tokens=7))
     Collection(path, settings=Settings()).close()
     late = Collection(path.with_name("late.rag"), settings=Settings(chunk_tokens=7))
     with Collection(late.path, embedder=HashEmbedder()) as first:
         first.add(ROCKS)
-    with pytest.raises(CollectionError, match="was made with"):
+    with pytest.raises(CollectionError, match="was created with"):
         late.digest()
 
 
@@ -416,7 +416,7 @@ def test_collection_when_made_meanwhile_by_another_takes_its_settings(path):
 @pytest.mark.parametrize(
     ("change", "error", "said"),
     [
-        ({"format": 99}, FormatMismatch, "has format version 99; this ragkit reads 1"),
+        ({"format": 99}, FormatMismatch, "has format version 99; this version of ragkit reads 1"),
         ({"embedder": {}}, CorruptCollection, "cannot be read"),
         ({"embedder": {"fingerprint": "../x", "dim": 3}}, CorruptCollection, "fingerprint"),
         ({"settings": 3}, CorruptCollection, "cannot be read"),
@@ -547,7 +547,7 @@ def test_retriever_when_arguments_are_extreme_answers_or_says_why(notes, name):
 def test_retriever_when_options_do_not_apply_or_name_is_wrong_refuses(notes):
     with pytest.raises(TypeError, match="'dense' takes no options, but got method"):
         notes.retriever("dense", method="rrf")
-    with pytest.raises(ValueError, match="no retriever named 'sparse'"):
+    with pytest.raises(ValueError, match="no retriever is named 'sparse'"):
         notes.retriever("sparse")
 
 
@@ -797,7 +797,7 @@ def test_repair_when_a_text_is_beyond_it_lets_its_source_be_added_again(notes, p
 def test_verify_when_a_title_changed_finds_it(notes, path):
     notes.add(ROCKS)
     _change(path, "UPDATE documents SET title = 'InAs' WHERE id = 'gaas'")
-    assert "is not what was embedded" in notes.verify().faults[0]
+    assert "differs from the embedded text" in notes.verify().faults[0]
 
 
 def test_verify_when_the_database_file_is_damaged_says_so(notes, path):
@@ -819,7 +819,7 @@ def test_repair_when_a_segment_name_is_a_path_touches_nothing_else(notes, path, 
     _change(path, "UPDATE segments SET digest = '../../victim'")
     with Collection(path, embedder=HashEmbedder()) as again:
         for call in (again.repair, again.compact, again.digest):
-            with pytest.raises(CorruptCollection, match="no digest"):
+            with pytest.raises(CorruptCollection, match="not a digest"):
                 call()
         assert not again.verify().ok
     assert (victim / "file").read_text() == "keep me"
@@ -914,7 +914,7 @@ def test_add_when_the_collection_lies_in_the_folder_leaves_itself_out(tmp_path):
 
 def test_collection_when_the_folder_holds_other_things_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(CollectionError, match="holds other things"):
+    with pytest.raises(CollectionError, match="contains other files"):
         Collection(tmp_path, embedder=HashEmbedder()).add(Document("a", "words"))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(ValueError, match="a path is empty"):

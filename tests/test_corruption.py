@@ -1,4 +1,4 @@
-"""Flipped bits, cut and missing files, and collections made to do harm."""
+"""Flipped bits, truncated and missing files, and malicious collections."""
 
 import json
 import os
@@ -17,8 +17,9 @@ from fault_helpers import (
     small_batches,
     temporary_folder,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from properties import examples
 
 from ragkit.collection.collection import Collection, Settings
 from ragkit.digests import digest as digest_of
@@ -33,7 +34,7 @@ ARRAYS = ("chunks", "vectors", "terms", "term_ends", "posting_ends", "rows", "co
 
 @pytest.fixture(scope="module")
 def base():
-    """A collection with several segments, dead rows, and files."""
+    """Create a collection with several segments, dead rows and files."""
     with temporary_folder() as folder:
         docs = folder / "docs"
         docs.mkdir()
@@ -54,7 +55,7 @@ def path(base, tmp_path_factory):
 
 
 def _answers(collection):
-    """All that a caller can learn of the content."""
+    """Return all content that a caller can read."""
     listed = [
         (row["id"], row["title"], row["chunks"])
         for row in collection.documents()
@@ -83,7 +84,7 @@ def _flip(file, at, bit=2):
 
 
 def _examine(path, known):
-    """What is said of a damaged collection: (search is right, faults), in a child that may die."""
+    """Check a damaged collection in a child that may crash: (results are correct, faults)."""
 
     def work():
         try:
@@ -100,16 +101,16 @@ def _examine(path, known):
         assert not again or faults, f"search fails ({right}), and verify finds nothing"
         return right, faults
 
-    status, said = in_child(work)
-    assert status == 0, said
-    return said
+    status, result = in_child(work)
+    assert status == 0, result
+    return result
 
 
 def _repaired(path, known):
     try:
         opened(path).close()
     except CorruptCollection:
-        (path / "collection.json").unlink()  # as the message says
+        (path / "collection.json").unlink()  # as the message advises
     with small_batches(), opened(path) as collection:
         collection.repair()
         assert collection.verify().faults == ()
@@ -117,7 +118,7 @@ def _repaired(path, known):
 
 
 def _files_but_the_store(path):
-    """Of every kind one: of the segments, the first."""
+    """Return one file of every kind; of the segments, the first."""
     first = sorted((path / "segments").iterdir())[0]
     return sorted(
         str(file.relative_to(path))
@@ -146,7 +147,7 @@ def test_verify_when_a_bit_flipped_in_any_file_tells_and_repair_brings_it_back(b
 
 
 def _check_flips_of_the_store(base, known, name, n_flips, seed):
-    """A flip is told, or it changes nothing that anybody can see."""
+    """A flipped bit is detected, or it has no visible effect."""
     print(f"seed {seed}")
     dice = random.Random(seed)
     n_told = 0
@@ -166,7 +167,7 @@ def test_verify_when_a_bit_flipped_in_the_store_tells_or_nothing_changed(base):
     assert _check_flips_of_the_store(base, _known(base), "store.db", 40, seed=3) > 3
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_verify_when_bits_flip_all_over_the_store_tells_or_nothing_changed(base):
     seed = random.SystemRandom().randrange(10**6)
     assert _check_flips_of_the_store(base, _known(base), "store.db", 600, seed=seed) > 25
@@ -240,7 +241,7 @@ def test_verify_when_the_ledgers_size_in_the_store_is_wrong_tells_and_repair_men
 
 @pytest.fixture(scope="module")
 def logged():
-    """A collection whose last writer was killed: its last generations are in the log."""
+    """Create a collection whose writer was killed, so that its last generations are in the log."""
     with temporary_folder() as folder:
         path = folder / "c.rag"
         with opened(path) as collection:
@@ -304,7 +305,7 @@ def test_files_when_cut_or_gone_are_told_and_repaired(base, cut):
                 os.truncate(file, length.get(cut, size + 4096))
             _, faults = _examine(path, known)
             if (cut, file.parent.name) == ("longer", "ledger"):
-                assert faults == []  # what a killed writer leaves: no key points there
+                assert faults == []  # vectors without keys, as left by a killed writer
             else:
                 assert faults, (name, cut)
                 assert _repaired(path, known), (name, cut)
@@ -436,13 +437,13 @@ def test_description_when_it_is_no_file_is_refused_at_once(path, kind):
         os.mkfifo(file)
     else:
         file.symlink_to("/dev/zero")
-    status, said = in_child(lambda: opened(path).digest(), hang_s=10)
-    assert status == 2, said
-    assert "collection.json" in said
+    status, message = in_child(lambda: opened(path).digest(), hang_s=10)
+    assert status == 2, message
+    assert "collection.json" in message
 
 
 def _resign(path, change):
-    """Change the first segment and give it the name of its new manifest, as an attacker would."""
+    """Change the first segment and rename it to match its new manifest, as an attacker would."""
     folder = sorted((path / "segments").iterdir())[0]
     manifest = json.loads((folder / "manifest.json").read_text())
     change(folder, manifest)
@@ -454,7 +455,7 @@ def _resign(path, change):
 
 
 def _array(name, make):
-    """A change of one array, whose digest in the manifest fits."""
+    """Change one array and update its digest in the manifest."""
 
     def change(folder, manifest):
         file = folder / f"{name}.npy"
@@ -532,7 +533,7 @@ def test_segment_when_hostile_is_refused_and_rebuilt(path, base, change):
     def work():
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))  # no giant allocation
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))  # prevents huge allocations
         refused = []
         for call in (_answers, lambda c: c.compact()):
             try:
@@ -591,8 +592,8 @@ def test_store_when_hostile_is_refused_in_words(path, change):
         for call in (_answers, lambda c: c.verify().faults or None, lambda c: c.compact()):
             try:
                 with opened(path) as collection:
-                    found = call(collection)
-                    refused += [str(fault) for fault in found] if isinstance(found, tuple) else []
+                    result = call(collection)
+                    refused += [str(fault) for fault in result] if isinstance(result, tuple) else []
             except CollectionError as error:
                 refused.append(str(error))
         return refused
@@ -672,10 +673,7 @@ def test_small_files_when_mutated_raise_nothing_but_our_errors(base, name):
         good = file.read_bytes()
         head = len(good) if name.endswith(".json") else min(len(good), 200)
 
-        @settings(
-            max_examples=40, deadline=None, derandomize=True, database=None,
-            suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
+        @examples(40, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
         @given(
             st.lists(
                 st.tuples(st.integers(0, head - 1), st.binary(max_size=8), st.integers(0, 9)),

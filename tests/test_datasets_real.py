@@ -178,7 +178,7 @@ def _bm25(texts, data):
     return values[ndcg], values[recall]
 
 
-@pytest.mark.slow
+@pytest.mark.models
 @pytest.mark.reference
 @pytest.mark.filterwarnings("ignore")  # bm25s' own
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_bm25_when_run_on_the_loaded_sets_then_the_figures_of_the_index(
     assert found == pytest.approx((ndcg, recall), abs=tolerance)
 
 
-@pytest.mark.slow
+@pytest.mark.models
 @pytest.mark.reference
 @pytest.mark.filterwarnings("ignore")  # bm25s' own
 def test_bm25_when_cacm_keeps_its_citation_links_then_the_figure_of_the_index_else_a_better_one():

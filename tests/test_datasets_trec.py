@@ -8,8 +8,9 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from ragkit.errors import DatasetError
 from ragkit.evaluation.datasets import (
@@ -53,9 +54,9 @@ def test_qrels_when_gzipped_or_with_byte_order_mark_then_read_all_the_same(tmp_p
     [
         ("q1 0 d2", "line 2: 3 columns; expected query, 0, document, relevance"),
         ("q1 0 d2 1 more", "line 2: 5 columns"),
-        ("q1 0 d2 high", "line 2: relevance 'high'; a relevance is a whole number"),
+        ("q1 0 d2 high", "line 2: relevance 'high'; a relevance is an integer"),
         ("q1 0 d2 1.5", "line 2: relevance '1.5'"),
-        ("q1 0 d1 2", "line 2: query 'q1': document id 'd1' for the second time"),
+        ("q1 0 d1 2", "line 2: query 'q1': document id 'd1' is a duplicate"),
         (b"q1 0 caf\xe9 1", "line 2: byte 0xe9 is not UTF-8; convert the file"),
     ],
 )
@@ -88,12 +89,12 @@ def test_qrels_when_there_is_no_file_then_an_error_that_says_so(tmp_path, make):
 def test_qrels_when_the_gzip_is_cut_off_then_an_error_and_lenient_keeps_the_start(tmp_path):
     rows = "".join(f"q{i} 0 d{random.Random(i).random()} 1\n" for i in range(5000))
     path = _write(tmp_path, "qrels.gz", gzip.compress(rows.encode())[:-2000])
-    with pytest.raises(DatasetError, match=r"qrels.gz line \d+: .*the file is cut off"):
+    with pytest.raises(DatasetError, match=r"qrels.gz line \d+: .*the file is truncated"):
         read_qrels(path)
     with collect() as losses:
         kept = read_qrels(path, lenient=True)
     assert 1000 < len(kept) < 5000
-    assert losses[0].lost.startswith("1 the rest skipped: line ")
+    assert losses[0].lost.startswith("1 the rest of the file skipped: line ")
 
 
 def test_run_when_written_then_sorted_by_score_then_id_and_ranked_from_one(tmp_path):
@@ -113,7 +114,7 @@ _words = st.text(min_size=1, max_size=8).filter(
 _scores = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     st.dictionaries(_words, st.dictionaries(_words, _scores, min_size=1, max_size=6), max_size=5)
 )
@@ -148,7 +149,7 @@ def test_run_when_it_cannot_be_written_then_value_error_and_no_file(tmp_path, ru
         ("q Q0 d2 2 inf tag", "score inf"),
         ("q Q0 d2 2 much tag", "score 'much'; a score is a number"),
         ("q Q0 d2 two 1.0 tag", "rank 'two'"),
-        ("q Q0 d1 2 1.0 tag", "query 'q': document id 'd1' for the second time"),
+        ("q Q0 d1 2 1.0 tag", "query 'q': document id 'd1' is a duplicate"),
     ],
 )
 def test_run_when_a_line_is_malformed_then_file_and_line_or_a_counted_loss(tmp_path, line, problem):
@@ -166,7 +167,10 @@ def test_run_when_a_line_is_malformed_then_file_and_line_or_a_counted_loss(tmp_p
     [
         ("q Q0 d2 2 3.0 tag", "line 3: score 3.0 after 2.0"),
         ("q Q0 d2 1 1.0 tag", "line 3: rank 1 after 1"),
-        ("r Q0 d1 1 1.0 tag\nq Q0 d2 2 3.0 tag", "line 4: query 'q' goes on here after another"),
+        (
+            "r Q0 d1 1 1.0 tag\nq Q0 d2 2 3.0 tag",
+            "line 4: lines of query 'q' are separated by another",
+        ),
     ],
 )
 def test_run_when_out_of_order_then_file_and_line_and_lenient_sorts_it(tmp_path, last, problem):
@@ -234,10 +238,10 @@ TOPIC = "<top>\n<num>{0}</num><title>{1}</title>\n</top>\n"
 @pytest.mark.parametrize(
     ("bad", "problem"),
     [
-        (TOPIC.format(1, "again"), "line 4: topic id '1' for the second time"),
-        (TOPIC.format(2, " "), "line 4: topic '2' is empty; a query needs words"),
+        (TOPIC.format(1, "again"), "line 4: topic id '1' is a duplicate"),
+        (TOPIC.format(2, " "), "line 4: topic '2' is empty; a query must have text"),
         (TOPIC.format("", "words"), "line 4: a <top> without a number"),
-        ("<top>\n<num>2</num><title>cut o", "line 4: <top> has no end; the file is cut off"),
+        ("<top>\n<num>2</num><title>cut o", "line 4: <top> is not closed; the file is truncated"),
         ("loose text\n", "line 4: text outside of a block"),
     ],
 )
@@ -278,7 +282,7 @@ def test_trec_collection_when_ids_are_unknown_or_doubled_then_file_and_line(tmp_
     )
     topics = _write(tmp_path, "topics", TOPIC.format(1, "one"))
     qrels = _write(tmp_path, "qrels", "1 0 d1 1\n1 0 d7 1\n9 0 d1 1\n1 0 d8 1\n")
-    with pytest.raises(DatasetError, match="docs line 2: document id 'd1' for the second time"):
+    with pytest.raises(DatasetError, match="docs line 2: document id 'd1' is a duplicate"):
         read_trec(documents, topics, qrels)
     data = read_trec(documents, topics, qrels, lenient=True)
     assert data.corpus == (Document("d1", "x"),)
@@ -289,7 +293,7 @@ def test_trec_collection_when_ids_are_unknown_or_doubled_then_file_and_line(tmp_
         "2 skipped: line 2, line 4",
         "1 skipped: line 3",
     ]
-    assert data.losses[2].why.startswith("no document has the id 'd7'")
+    assert data.losses[2].why.startswith("document 'd7' does not exist")
 
 
 def test_rerank_when_read_then_pool_run_and_all_judgements(tmp_path):

@@ -1,4 +1,4 @@
-"""HTML of hits and answers: everything escaped, the cited spans marked."""
+"""HTML of hits and answers: texts are escaped and cited spans highlighted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EVIL = "<script>alert('x')</script> <img src=x onerror=\"y\"> & </div>"
 
 
 class Tags(HTMLParser):
-    """Every tag with its attributes' names, and that they are balanced."""
+    """Parser that records tags with their attribute names and checks that they are balanced."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Loading one file: text, Markdown, HTML, tables and records."""
+"""Loading of single files: text, Markdown, HTML, tables and records."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from ragkit.digests import file_digest
 from ragkit.documents import SUPPORTED, SourceFile, load_file, read_stream
@@ -203,7 +204,7 @@ def test_html_when_a_layout_table_holds_prose_then_its_paragraphs_stay():
 WORDS = st.lists(st.text("abc<>&\"'é漢", min_size=1, max_size=5), min_size=1, max_size=4)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(st.lists(st.tuples(st.sampled_from(["p", "li", "h2", "pre", "td"]), WORDS), max_size=6))
 def test_html_when_words_are_escaped_in_blocks_then_they_come_back_in_order(blocks):
     escape = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
@@ -217,7 +218,7 @@ def test_html_when_words_are_escaped_in_blocks_then_they_come_back_in_order(bloc
     assert [word for word in text.split() if word not in marks] == expected
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.text("<>/!-? =\"'&;apbrtdhul1prescnvt\n", max_size=80))
 def test_html_when_it_is_noise_then_it_is_read_all_the_same(page):
     title, text = to_markdown(page)

@@ -1,4 +1,4 @@
-"""Finding files, and the child process that parses."""
+"""File discovery, and the child process that parses."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ _REASONS = {
     ".env": "hidden",
     "leaves.txt": "leaves the folder",
     "leaves": "leaves the folder",
-    "loop": "read by its own name",
+    "loop": "is read there",
     "dangling.txt": "No such file",
-    "pipe.txt": "no regular file",
-    "huge.txt": "over 100000000",
+    "pipe.txt": "not a regular file",
+    "huge.txt": "the limit is 100000000",
 }
 
 
@@ -215,7 +215,7 @@ def test_worker_when_its_parent_ends_then_it_ends_quietly(tmp_path, mode, end):
     file = _html(tmp_path)
     command = [sys.executable, "-c", _SCRIPT, str(file.path), mode]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    # A background job inherits SIGINT ignored; the process under test must heed it.
+    # A background job inherits SIGINT ignored; the process under test must handle it.
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, preexec_fn=heed, **pipes) as parent:
         pid = int(parent.stdout.readline())
@@ -244,7 +244,7 @@ def test_worker_when_started_then_it_sees_no_secrets(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     worker = sandbox._Worker()
     try:
-        reply, _ = worker.ask(
+        reply, _ = worker.request(
             b'{"kind": "html", "name": "a", "n_bytes": 0, "seconds": 9, '
             b'"memory_bytes": 2000000000, "unpacked_bytes": 9, "characters": 9, '
             b'"header_bytes": 9999}',

@@ -1,4 +1,4 @@
-"""PDF, office files, e-mail: small ones written here, and the shared sample of 55."""
+"""PDF, office files and e-mails: small files written here, and the shared sample of 55."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_pdf_when_pages_exceed_the_cap_then_loss(monkeypatch):
 
 
 def _docx() -> bytes:
-    """The least that is a Word file: python-docx is no part of the extra."""
+    """Write a minimal Word file; python-docx is not part of the extra."""
     space = "http://schemas.openxmlformats.org"
     kinds = "application/vnd.openxmlformats-officedocument.wordprocessingml"
     relations = "application/vnd.openxmlformats-package.relationships+xml"
@@ -175,7 +175,7 @@ def test_office_when_its_extra_is_missing_then_the_pip_line_is_named(tmp_path, m
     missing = "raise ModuleNotFoundError('no', name='markitdown')"
     (tmp_path / "markitdown.py").write_text(missing)
     pool = sandbox._pool(os.getpid())
-    pool.close()  # only a fresh worker looks here
+    pool.close()  # only a new worker sees the change
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(
         DocumentError, match=r"^a\.docx: .*pip install 'ragkit-framework\[office\]'"
@@ -239,12 +239,15 @@ def test_mail_when_loaded_then_body_headers_and_attachment_losses(tmp_path):
 
 
 def _raw_pdf(*objects: bytes, trailer: str = "") -> bytes:
-    """A PDF of these objects, the first its catalog; PLACE in the trailer is that of the table."""
-    out, places = b"%PDF-1.7\n", []
+    """Build a PDF of objects, the first being its catalog.
+
+    PLACE in the trailer is replaced by the offset of the cross-reference table.
+    """
+    out, offsets = b"%PDF-1.7\n", []
     for number, content in enumerate(objects, start=1):
-        places.append(len(out))
+        offsets.append(len(out))
         out += f"{number} 0 obj\n".encode() + content + b"\nendobj\n"
-    table = "".join(f"{place:010d} 00000 n \n" for place in places)
+    table = "".join(f"{offset:010d} 00000 n \n" for offset in offsets)
     start = len(out)
     rest = f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}trailer\n"
     rest += f"<< /Size {len(objects) + 1} /Root 1 0 R {trailer.replace('PLACE', str(start))} >>\n"
@@ -265,7 +268,7 @@ _FORM = b"/Type /XObject /Subtype /Form /BBox [0 0 9 9] /Resources << /XObject <
 
 
 def _hostile_pdfs() -> dict[str, tuple[bytes, str]]:
-    """Names of PDFs, the files, and what the text or the error begins with."""
+    """Return names, contents, and expected prefixes of texts or errors of PDFs."""
     parts = (_CATALOG, _PAGES, _PAGE, _TEXT, _FONT)
     self_kid = b"<< /Type /Pages /Kids [2 0 R 3 0 R] /Count 2 >>"
     liar = b"<< /Type /Pages /Kids [3 0 R] /Count 1000000000 >>"
@@ -439,7 +442,7 @@ def test_sample_when_loaded_then_texts_are_clean_and_pages_fit(sample):
                 assert start == 0 or document.text[start - 2 : start] == "\n\n"
 
 
-# A PDF's words come in our reader's order, so words are compared, not lines.
+# The order of a PDF's words depends on the reader, so words are compared, not lines.
 @needs_samples
 @pytest.mark.parametrize(
     ("source", "expected", "share"),

@@ -1,4 +1,4 @@
-"""Folders that are replaced in one step."""
+"""Atomic replacement of folders."""
 
 import os
 import signal
@@ -6,13 +6,13 @@ import signal
 import pytest
 from fault_helpers import in_child, on_every_step
 
-from ragkit.durable import last_whole, replaced
+from ragkit.durable import last_complete, replace_folder
 from ragkit.errors import CollectionError
 
 
 def interrupted(folder):
-    """Begin to replace what is whole and says "old", and do not come to the end."""
-    with replaced(folder) as writing:
+    """Start to replace a folder whose file contains "old", and interrupt it."""
+    with replace_folder(folder) as writing:
         assert (folder / "file").read_text() == "old"
         assert not list(writing.iterdir())
         (writing / "file").write_text("half")
@@ -22,7 +22,7 @@ def interrupted(folder):
 def test_folder_when_replaced_holds_what_was_written_and_nothing_is_left_beside_it(tmp_path):
     folder = tmp_path / "adapter"
     for text in ("first", "second"):
-        with replaced(folder) as writing:
+        with replace_folder(folder) as writing:
             (writing / "inner").mkdir()
             (writing / "inner" / "file").write_text(text)
             if text == "second":
@@ -33,12 +33,12 @@ def test_folder_when_replaced_holds_what_was_written_and_nothing_is_left_beside_
 
 def test_folder_when_writing_fails_is_what_it_was(tmp_path):
     folder = tmp_path / "adapter"
-    with replaced(folder) as writing:
+    with replace_folder(folder) as writing:
         (writing / "file").write_text("old")
     with pytest.raises(KeyboardInterrupt):
         interrupted(folder)
     assert (folder / "file").read_text() == "old"
-    with pytest.raises(CollectionError, match="cannot be written"), replaced(folder):
+    with pytest.raises(CollectionError, match="cannot be written"), replace_folder(folder):
         raise OSError(28, "No space left on device")
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 
@@ -58,19 +58,19 @@ def test_folder_after_a_death_between_two_renames_is_the_old_one_again(tmp_path)
 def test_folder_when_a_file_or_link_is_in_the_way_is_replaced_and_what_it_leads_to_stays(
     tmp_path, name, what
 ):
-    elsewhere, place = tmp_path / "elsewhere", tmp_path / "place"
+    elsewhere, parent = tmp_path / "elsewhere", tmp_path / "parent"
     elsewhere.mkdir()
-    place.mkdir()
+    parent.mkdir()
     (elsewhere / "file").write_text("mine")
     if what == "link":
-        (place / name).symlink_to(elsewhere)
+        (parent / name).symlink_to(elsewhere)
     else:
-        (place / name).write_text("no folder")
+        (parent / name).write_text("not a folder")
     for text in ("first", "second"):
-        with replaced(place / "adapter") as writing:
+        with replace_folder(parent / "adapter") as writing:
             (writing / "file").write_text(text)
-        assert (place / "adapter" / "file").read_text() == text
-        assert [path.name for path in place.iterdir()] == ["adapter"]
+        assert (parent / "adapter" / "file").read_text() == text
+        assert [path.name for path in parent.iterdir()] == ["adapter"]
     assert (elsewhere / "file").read_text() == "mine"
 
 
@@ -78,32 +78,32 @@ def test_folder_when_a_file_or_link_is_in_the_way_is_replaced_and_what_it_leads_
 def test_folder_when_stopped_at_any_step_is_a_whole_one(tmp_path, killed):
     folder = tmp_path / "adapter"
     folder.mkdir()
-    found = set()
+    contents = set()
     for stop in range(1, 40):
-        with replaced(folder) as writing:
+        with replace_folder(folder) as writing:
             (writing / "file").write_text("old")
 
         def work(stop=stop):
-            left = [stop]
+            steps_left = [stop]
 
             def act(_):
-                left[0] -= 1
-                if left[0] == 0 and killed:
+                steps_left[0] -= 1
+                if steps_left[0] == 0 and killed:
                     os.kill(os.getpid(), signal.SIGKILL)
-                if left[0] == 0:
+                if steps_left[0] == 0:
                     raise KeyboardInterrupt
 
             on_every_step(act)
             try:
-                with replaced(folder) as writing:
+                with replace_folder(folder) as writing:
                     (writing / "file").write_text("new")
             except KeyboardInterrupt:
                 assert folder.is_dir()
-            return "done" if left[0] > 0 else "stopped"
+            return "done" if steps_left[0] > 0 else "stopped"
 
-        _, said = in_child(work)
-        found.add((last_whole(folder) / "file").read_text())
-        if said == "done":
+        _, outcome = in_child(work)
+        contents.add((last_complete(folder) / "file").read_text())
+        if outcome == "done":
             break
-    assert said == "done"
-    assert found == {"old", "new"}
+    assert outcome == "done"
+    assert contents == {"old", "new"}

@@ -105,7 +105,7 @@ def test_embedder_when_arguments_are_wrong_says_so(int8, transformer):
 
 
 def test_embedder_when_the_folder_is_no_model_says_so(tmp_path):
-    with pytest.raises(ModelError, match=r"holds no config\.json; expected a model folder"):
+    with pytest.raises(ModelError, match=r"has no config\.json; expected a model folder"):
         OnnxEmbedder(str(tmp_path))
 
 
@@ -117,7 +117,7 @@ def _convert(home: str, results: "multiprocessing.Queue[int]") -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAGKIT_HOME", home)
-        assert (models.converted("0" * 32, build) / "weights").read_text() == "converted"
+        assert (models.convert_once("0" * 32, build) / "weights").read_text() == "converted"
 
 
 def test_conversion_when_two_processes_want_it_happens_once(tmp_path):

@@ -8,8 +8,8 @@ from ragkit.agents.ledger import Quantity
 from ragkit.agents.render import render_answer
 from ragkit.agents.steps import Action, Final, Observation, Run
 from ragkit.evaluation.materials.memory import asked_number, remember
-from ragkit.evaluation.materials.question import Fact, Plan, Question, Truth
-from ragkit.evaluation.materials.scoring import Verdict, judge, summary, ungrounded
+from ragkit.evaluation.materials.question import Fact, MaterialsQuestion, Plan, Truth
+from ragkit.evaluation.materials.scoring import Verdict, judge, summarize, ungrounded
 from ragkit.evaluation.measures import scor
 from ragkit.types import Usage
 
@@ -18,12 +18,15 @@ OTHER = Fact("band_gap", 0.5, "eV", "GaAs", "mp-10048")
 
 
 def question(truth, kind="lookup"):
-    return Question("q-1", kind, "What is the band gap of GaAs?", truth, Plan(), frozenset())
+    return MaterialsQuestion(
+        "q-1", kind, "What is the band gap of GaAs?", truth, Plan(), frozenset()
+    )
 
 
 def row(fact, **changes):
     given = {"value": fact.value, "unit": fact.unit, "property": fact.property,
-             "formula": fact.formula, "material_id": fact.material_id}  # fmt: skip
+             "subject": fact.formula, "subject_id": fact.material_id,
+             "kind": "material"}  # fmt: skip
     return Quantity(**(given | changes))
 
 
@@ -58,7 +61,7 @@ MISSING = question(Truth(refusal="not_held"), "missing")
         (LOOKUP, answer(row(GAP, value=0.18605))),
         (LOOKUP, answer(row(GAP), row(GAP, property="space_group", value="F-43m", unit=""))),
         (CONVERSION, answer(row(GAP), row(GAP, value=186.0, unit="meV"))),
-        (FILTER, answer(row(GAP, material_id="mp-1"), row(GAP, material_id="mp-2"))),
+        (FILTER, answer(row(GAP, subject_id="mp-1"), row(GAP, subject_id="mp-2"))),
         (COUNT, answer(Quantity(7, property="n_materials"))),
         (COMPARISON, answer(row(GAP), row(OTHER), Quantity(0.314, "eV", "difference"))),
         (COMPARISON, answer(row(GAP), row(OTHER), Quantity(-0.314, "eV", "calculated"))),
@@ -74,9 +77,9 @@ def test_judge_when_the_answer_is_right_accepts_it(asked, run):
     ("asked", "run", "why"),
     [
         (LOOKUP, answer(row(GAP, value=0.19)), "band_gap is 0.19 eV; expected 0.186"),
-        (LOOKUP, answer(row(GAP, material_id="mp-1")), "material mp-1; expected mp-2534"),
-        (LOOKUP, answer(row(GAP, material_id=None)), "material None"),
-        (LOOKUP, answer(row(OTHER, material_id="mp-2534")), "expected mp-2534"),
+        (LOOKUP, answer(row(GAP, subject_id="mp-1")), "material mp-1; expected mp-2534"),
+        (LOOKUP, answer(row(GAP, subject_id=None)), "material None"),
+        (LOOKUP, answer(row(OTHER, subject_id="mp-2534")), "expected mp-2534"),
         (LOOKUP, answer(row(GAP, unit="meV")), "band_gap is 0.186 meV"),
         (LOOKUP, answer(row(GAP, unit="GPa")), "band_gap is 0.186 GPa"),
         (LOOKUP, answer(row(GAP, property="efermi")), "no band_gap among the rows"),
@@ -86,8 +89,8 @@ def test_judge_when_the_answer_is_right_accepts_it(asked, run):
         (LOOKUP, answer(row(GAP), exit_reason="max_steps", complete=False), "not finished"),
         (CONVERSION, answer(row(GAP)), "no value in meV"),
         (CONVERSION, answer(row(GAP, value=0.186, unit="meV")), "0.186 meV; expected 186"),
-        (FILTER, answer(row(GAP, material_id="mp-1")), "missing mp-2"),
-        (FILTER, answer(*(row(GAP, material_id=f"mp-{n}") for n in (1, 2, 3))), "among them mp-3"),
+        (FILTER, answer(row(GAP, subject_id="mp-1")), "missing mp-2"),
+        (FILTER, answer(*(row(GAP, subject_id=f"mp-{n}") for n in (1, 2, 3))), "among them mp-3"),
         (COUNT, answer(Quantity(8, property="n_materials")), "count is 8"),
         (COMPARISON, answer(row(GAP), row(OTHER)), "no difference"),
         (COMPARISON, answer(row(GAP), Quantity(0.314, "eV", "difference")), "expected 0.5"),
@@ -105,9 +108,9 @@ def test_judge_when_the_answer_is_wrong_says_why(asked, run, why):
 def test_judge_when_values_are_known_by_formula_only_compares_compositions():
     fact = Fact("band_gap", 2.4, "eV", "Li2ZnGe", None)
     asked = question(Truth(((fact,),)))
-    assert judge(asked, answer(row(fact, formula="Ge1Li2Zn1"))).correct
-    assert not judge(asked, answer(row(fact, formula="GeLiZn"))).correct
-    assert not judge(asked, answer(row(fact, material_id="mp-1"))).correct
+    assert judge(asked, answer(row(fact, subject="Ge1Li2Zn1"))).correct
+    assert not judge(asked, answer(row(fact, subject="GeLiZn"))).correct
+    assert not judge(asked, answer(row(fact, subject_id="mp-1"))).correct
 
 
 def test_judge_when_a_wavenumber_is_asked_for_in_terahertz_converts_as_light():
@@ -151,7 +154,7 @@ def test_judge_when_a_run_has_assistants_counts_their_steps_and_failures():
 
 def test_summary_when_there_are_refusals_counts_them_as_wrong_and_drops_none():
     runs = [answer(row(GAP)), answer(row(GAP, value=0.286)), refusal("not_held")]
-    found = summary([judge(LOOKUP, run) for run in runs] + [judge(MISSING, refusal("not_held"))])
+    found = summarize([judge(LOOKUP, run) for run in runs] + [judge(MISSING, refusal("not_held"))])
     assert list(found) == ["lookup", "missing", "all"]
     lookup = found["lookup"]
     assert (lookup.n, lookup.n_refused, lookup.n_no_number) == (3, 1, 1)
@@ -162,7 +165,7 @@ def test_summary_when_there_are_refusals_counts_them_as_wrong_and_drops_none():
     assert found["missing"].interval is None
     assert found["missing"].relative_error.value is None
     assert found["all"].accuracy == 0.5
-    assert summary([]) == {}
+    assert summarize([]) == {}
 
 
 def test_memory_when_asked_again_repeats_itself_and_is_far_off():

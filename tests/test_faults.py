@@ -25,7 +25,7 @@ from fault_helpers import (
     temporary_folder,
 )
 
-from ragkit.collection.writer import writers_lock
+from ragkit.collection.writer import acquire_write_lock
 from ragkit.errors import CollectionError, Locked
 from ragkit.types import Document
 
@@ -78,7 +78,7 @@ def _prepare(name, base):
         if name == "gc":
             collection.compact()
             with collection._writing() as writer:  # a generation further, and nobody tidies up
-                writer.parts.store.kill_documents(["d02"])
+                writer.parts.store.delete_documents(["d02"])
             shutil.copytree(next(base.glob("c.rag/segments/*")), base / "c.rag/segments/writing-1")
     if name == "repair":
         [file, *_] = sorted(base.glob("c.rag/segments/*/vectors.npy"))
@@ -163,7 +163,7 @@ def test_command_when_it_dies_at_a_durable_step_goes_on(folder, name):
     assert n_deaths >= FAST_POINTS - 2
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("name", COMMANDS)
 def test_command_when_it_dies_at_every_durable_step_goes_on(folder, name):
     scenario = _Scenario(name, folder)
@@ -198,7 +198,7 @@ def test_command_when_the_disk_is_full_says_so_and_goes_on_when_there_is_space(f
         if status == 2:
             said_something += 1
             assert said.startswith("CollectionError: ")
-            assert "What was committed before is whole" in said, said
+            assert "Data committed before is intact" in said, said
             assert "free space" in said or "check the permissions" in said, said
         scenario.check_and_go_on()
     assert said_something > 4
@@ -380,7 +380,7 @@ def test_lock_when_left_by_the_dead_is_taken(folder):
     def work():
         collection = opened(path)
         collection.add(documents(0, 2))
-        lock = writers_lock(path)
+        lock = acquire_write_lock(path)
         assert lock.is_locked
         os._exit(DIED)
 
@@ -394,7 +394,7 @@ def test_lock_when_held_by_the_living_names_the_collection(folder):
     path = folder / "c.rag"
     with opened(path) as first, opened(path) as second:
         first.add(documents(0, 2))
-        lock = writers_lock(path)
+        lock = acquire_write_lock(path)
         try:
             with pytest.raises(Locked, match=r"another process is writing to .*c\.rag.*try again"):
                 second.add(documents(2, 4))

@@ -33,7 +33,7 @@ from ragkit.indexes.trie import Trie
 from ragkit.llms.beams import Seq2SeqBeams
 from ragkit.llms.soft_prompts import PROMPTS, vector_text
 from ragkit.losses import collect
-from ragkit.retrievers.rows import RowFormat, title_tokens
+from ragkit.retrievers.rows import RowFormat, title_tokenizer
 from ragkit.types import Chunk, Loss
 
 KILT = Path(os.environ.get("RAGKIT_DATA", Path(__file__).parents[2] / "shared/data"), "kilt_format")
@@ -112,7 +112,7 @@ def test_pages_when_too_short_or_with_a_short_title_are_left_out_and_reported():
     assert losses == [
         Loss(
             "training",
-            "pages to learn from",
+            "pages to train on",
             "3 pages",
             "1 pages",
             "a title of 3 characters or fewer, or under 128 words",
@@ -436,7 +436,7 @@ def test_kilt_link_leads_to_its_title_or_else_to_what_its_address_says(fields, t
     ("wrong", "message"),
     [
         ([], r"a KILT row is \[\]; expected an object with 'wikipedia_title'"),
-        ({}, "a KILT row has the 'wikipedia_title' None; expected a Unicode text"),
+        ({}, "a KILT row has the 'wikipedia_title' None; expected a Unicode string"),
         (row(wikipedia_title=7), "'wikipedia_title' 7"),
         (row(wikipedia_title="half \ud800"), "'wikipedia_title'"),
         (row(text=None), "row 'Dune' has the 'text' None; expected a list"),
@@ -450,10 +450,10 @@ def test_kilt_link_leads_to_its_title_or_else_to_what_its_address_says(fields, t
         (link(paragraph_id="1"), "'paragraph_id' '1'; expected an integer"),
         (link(paragraph_id=True), "'paragraph_id' True; expected an integer"),
         (link(paragraph_id=1.0), "'paragraph_id' 1.0; expected an integer"),
-        (link(paragraph_id=2), "in item 2 .* expected an item of 0 to 1"),
-        (link(paragraph_id=-1), "in item -1 .* expected an item of 0 to 1"),
+        (link(paragraph_id=2), "in item 2 .* expected an item from 0 to 1"),
+        (link(paragraph_id=-1), "in item -1 .* expected an item from 0 to 1"),
         (link(wikipedia_title=3), "'wikipedia_title' 3"),
-        (link(wikipedia_title=" "), "leads to ''; expected .* a title"),
+        (link(wikipedia_title=" "), "points to ''; expected .* a title"),
         (link(href=None), "anchor 0 .* 'href' None"),
     ],
 )
@@ -469,7 +469,7 @@ def test_page_when_a_link_is_in_no_item_is_refused(item):
 
 
 def test_page_when_a_link_leads_nowhere_is_refused():
-    with pytest.raises(ValueError, match=r"leads to ' '; expected .* a title"):
+    with pytest.raises(ValueError, match=r"points to ' '; expected .* a title"):
         Page("Dune", ("Dune", "sand"), (Anchor(1, "x", " "),))
 
 
@@ -564,7 +564,7 @@ def test_examples_when_the_first_title_does_not_end_are_the_papers():
 
 def test_targets_up_to_their_delimiter_are_what_the_trie_admits():
     model = WordModel()
-    tokenize = title_tokens(RowFormat(model), 32)
+    tokenize = title_tokenizer(RowFormat(model), 32)
     titles = ["Dune", "Dune Messiah", "Frank Herbert"]
     chunks = [Chunk(title, title, "", 0, 0, {"title": title}) for title in titles]
     trie = Trie.build([tokenize(chunk, "")[0][1] for chunk in chunks], model.vocab_size)
@@ -606,7 +606,7 @@ def test_pairs_when_the_title_has_no_token_are_left_out_and_reported():
     with collect() as losses:
         targets = CorpusBrainTargets(model, pairs)
     assert [read(model, each)[2] for each in targets.epoch(0)] == [["Sand \n"]]
-    why = "the first title has no token"
+    why = "the first title has no tokens"
     assert losses == [Loss("training", "pairs", "1 pairs", "1 pairs", why)]
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ragkit.finetune.gate import Scores, compare, judge_adapter
+from ragkit.finetune.gate import Scores, compare_scores, judge_adapter
 
 N = 60
 BAD = Scores("task", [0.0] * N, [0.0] * N)
@@ -17,9 +17,9 @@ SAME = Scores("general", [1.0] * N, [1.0] * N)
 def test_a_gain_without_a_loss_is_promoted_and_says_how_much():
     report = judge_adapter(GOOD, SAME)
     assert report.promoted
-    assert report.task.gained == pytest.approx(2 / 3)
+    assert report.task.gain == pytest.approx(2 / 3)
     assert report.task.p < 0.001
-    assert report.general.gained == 0
+    assert report.general.gain == 0
     assert "+0.667 on task" in report.why
 
 
@@ -46,5 +46,5 @@ def test_a_small_loss_that_is_not_significant_passes():
 
 @pytest.mark.parametrize("scores", [([1.0], [1.0]), ([1.0, 0.0], [1.0]), ([math.nan, 1], [1, 1])])
 def test_scores_that_cannot_be_compared_are_refused(scores):
-    with pytest.raises(ValueError, match=r"expected as many|no number"):
-        compare(Scores("x", *scores))
+    with pytest.raises(ValueError, match=r"expected equal numbers|not finite"):
+        compare_scores(Scores("x", *scores))

@@ -6,7 +6,13 @@ import re
 
 import pytest
 
-from ragkit.finetune.general import GENERAL, REPLAY, Plain, general_scores, replayed
+from ragkit.finetune.general import (
+    GENERAL,
+    REPLAY,
+    GeneralQuestion,
+    general_scores,
+    replay_dialogues,
+)
 from ragkit.testing import ScriptedLLM
 
 RIGHT = {
@@ -48,11 +54,11 @@ def test_patterns_are_expressions_and_no_question_is_replayed():
 
 
 def test_only_whole_replies_are_learned_again():
-    dialogues = replayed(ScriptedLLM(["Hello!"]), ["Hi!", "Ho!"])
+    dialogues = replay_dialogues(ScriptedLLM(["Hello!"]), ["Hi!", "Ho!"])
     assert [each.messages[-1].content for each in dialogues] == ["Hello!", "Hello!"]
     assert {each.task for each in dialogues} == {"general"}
-    assert replayed(ScriptedLLM([" "]), ["Hi!"]) == []
+    assert replay_dialogues(ScriptedLLM([" "]), ["Hi!"]) == []
 
 
 def test_a_plain_question_is_judged_line_by_line_in_any_case():
-    assert general_scores(ScriptedLLM(["so:\nYES"]), [Plain("?", "^yes")]) == [1.0]
+    assert general_scores(ScriptedLLM(["so:\nYES"]), [GeneralQuestion("?", "^yes")]) == [1.0]

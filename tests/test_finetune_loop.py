@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pytest
 from fault_helpers import DIED, in_child, on_every_step, temporary_folder
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from properties import examples
 
 from ragkit.digests import text_digest
 from ragkit.errors import CollectionError, FormatMismatch, Locked, ModelError, RagkitError
@@ -73,7 +74,7 @@ class Toy:
             loss=lambda batch: self.loss(batch, 0.5),
             recipe={"what": recipe},
             evaluate=self.evaluate,
-            keep=lambda: self.kept.append(self.numbers()),
+            save=lambda: self.kept.append(self.numbers()),
         )
 
     def loss(self, batch, dropout):
@@ -126,7 +127,7 @@ def run_until(folder, stop, options=WHOLE, error=KeyboardInterrupt):
 )
 @example(stops=[(N_BATCHES, 0.0, KeyboardInterrupt)], evaluate_tokens=1)  # an epoch's end
 @example(stops=[(N_BATCHES + 1, 0.0, KeyboardInterrupt)], evaluate_tokens=1)
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_run_when_stopped_anywhere_and_called_again_ends_with_the_same_bits(stops, evaluate_tokens):
     options = replace(WHOLE, evaluate_tokens=evaluate_tokens)
     expected, numbers, kept = whole_run(options)
@@ -198,7 +199,7 @@ def kill_at_each(first, apart):
     sys.exit(DIED)
 
 
-@pytest.mark.parametrize("apart", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("apart", [7, pytest.param(1, marks=pytest.mark.models)])
 def test_run_when_killed_at_a_durable_step_ends_with_the_same_bits_and_leaves_nothing(apart):
     first = 1 + random.SystemRandom().randrange(apart)
     command = f"import test_finetune_loop as tests; tests.kill_at_each({first}, {apart})"
@@ -374,7 +375,7 @@ def test_run_when_a_number_is_none_stops_before_it_is_learned_or_written(tmp_pat
 
 def test_run_when_an_epoch_is_empty_or_nothing_is_trained_says_so(tmp_path):
     task = replace(Toy().task, batches=lambda epoch: [])
-    with pytest.raises(ValueError, match="holds no batch"):
+    with pytest.raises(ValueError, match="has no batches"):
         train(task, tmp_path, WHOLE)
     with pytest.raises(ValueError, match="no parameters"):
         train(replace(task, parameters={}), tmp_path, WHOLE)
@@ -488,7 +489,7 @@ def test_checkpoint_when_of_another_version_is_refused_in_words(stopped, tmp_pat
 
 
 @given(st.sampled_from(FILES), st.data())
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_checkpoint_when_any_bytes_are_changed_goes_on_or_says_why_not(stopped, name, data):
     with temporary_folder() as folder:
         shutil.copytree(stopped, folder / "run")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from ragkit.finetune.jsonl_cache import KeptLines
-from ragkit.finetune.paraphrase import ParaphraseOptions, Tally, paraphrases, usual_ratios
+from ragkit.finetune.jsonl_cache import JsonlCache
+from ragkit.finetune.paraphrase import ParaphraseOptions, Tally, length_ratio_bounds, paraphrases
 from ragkit.testing import ScriptedLLM
 
 TEXT = "What is the band gap of GaAs, which I need?"
 
 
 def test_usual_ratios_are_two_standard_deviations_around_the_mean():
-    assert usual_ratios([("ab", "a"), ("ab", "abc")]) == pytest.approx((0.0, 2.0))
+    assert length_ratio_bounds([("ab", "a"), ("ab", "abc")]) == pytest.approx((0.0, 2.0))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_texts_are_told_apart_by_their_place_and_kept(tmp_path):
         return texts[i].split(",")[0][-4:] in text
 
     for model in (llm, ScriptedLLM(["never asked"])):
-        kept = KeptLines(tmp_path / "kept.jsonl", "job")
-        found, tally = paraphrases(model, texts, same, ParaphraseOptions(seed=7), kept=kept)
+        cache = JsonlCache(tmp_path / "cache.jsonl", "job")
+        found, tally = paraphrases(model, texts, same, ParaphraseOptions(seed=7), cache=cache)
         assert found == dict(enumerate(replies))
         assert tally.kept == 2

@@ -120,19 +120,19 @@ def test_going_on_begins_where_the_adapter_was(base, tmp_path):
 
 def test_an_adapter_of_another_size_is_refused(base, tmp_path):
     start = adapter_of(base, tmp_path / "start")
-    with pytest.raises(ModelError, match="its parts are others"):
+    with pytest.raises(ModelError, match="its tensors have other names or shapes"):
         Lora(opened(base).model, LoraOptions(rank=5)).load(start)
-    with pytest.raises(ModelError, match="cannot go on with the adapter"):
+    with pytest.raises(ModelError, match="cannot load the adapter"):
         Lora(opened(base).model, SIZE).load(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("parts", [((), (1,), (2,)), ((1,), (), (2,)), ((1,), (2,), (2,))])
 def test_a_pair_that_teaches_nothing_is_refused(parts):
-    with pytest.raises(ValueError, match="expected t"):
+    with pytest.raises(ValueError, match=r"expected (tokens in all three|two different)"):
         Preference(*parts)
 
 
 @pytest.mark.parametrize("options", [{"beta": 0}, {"supervised": -1}, {"beta": math.nan}])
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match="expected more than 0"):
+    with pytest.raises(ValueError, match="expected beta above 0"):
         PreferenceOptions(**options)

@@ -6,8 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from properties import examples
 from tiny_models import VOCABULARY, tiny_bart, tiny_llama, tiny_t5, torch, transformers
 
 from ragkit import losses
@@ -95,7 +96,7 @@ def assert_same_lessons(model, examples, logits, one):
 @given(short)
 @example(SINGLE)
 @example(SHARED)
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_pack_teaches_what_each_target_alone_would(llama, examples):
     pack = Pack.of(examples)
     assert pack.labels.tolist() == target_labels(examples).tolist()
@@ -106,7 +107,7 @@ def test_pack_teaches_what_each_target_alone_would(llama, examples):
 @given(short)
 @example(SINGLE)
 @example(SHARED)
-@settings(max_examples=15, deadline=None)
+@examples(15)
 def test_seq2seq_batch_teaches_what_each_target_alone_would(seq2seq, examples):
     logits = seq2seq_logits(seq2seq, examples)
     assert_same_lessons(seq2seq, examples, logits, alone_seq2seq)
@@ -118,7 +119,7 @@ def test_pack_of_two_examples_is_laid_out_as_the_figure_says():
     assert pack.positions.tolist() == [0, 1, 2, 3, 0, 1]
     assert pack.predicting.tolist() == [1, 2, 3, 1, 4, 5]
     assert pack.labels.tolist() == [3, 4, 5, 6, 8, 9]
-    assert pack.sees.astype(int).tolist() == [
+    assert pack.mask.astype(int).tolist() == [
         [1, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0],
         [1, 1, 1, 0, 0, 0],
@@ -132,7 +133,7 @@ def test_pack_when_a_prompt_has_two_targets_hides_each_from_the_other():
     pack = Pack.of([Example((1,), ((2, 3), (4, 5)))])
     assert pack.tokens.tolist() == [1, 2, 4]
     assert pack.positions.tolist() == [0, 1, 1]
-    assert pack.sees.astype(int).tolist() == [[1, 0, 0], [1, 1, 0], [1, 0, 1]]
+    assert pack.mask.astype(int).tolist() == [[1, 0, 0], [1, 1, 0], [1, 0, 1]]
 
 
 @given(any_length, st.integers(1, 40))
@@ -153,12 +154,12 @@ def test_example_when_longer_than_a_batch_is_a_loss_that_says_how_to_keep_it():
         assert list(batches([long], BUDGET)) == []
     [loss] = lost
     assert (loss.stage, loss.lost, loss.kept) == ("training", "1", "0")
-    assert f"{BUDGET + 1} tokens, at most {BUDGET} fit" in loss.what
+    assert f"{BUDGET + 1} tokens; a batch takes at most {BUDGET}" in loss.what
     assert "raise batch_tokens" in loss.why
 
 
 @given(st.lists(examples_of(120, 30, 3), min_size=1, max_size=12))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_packs_of_a_batch_hold_it_once_in_short_rows(examples):
     batch = Batch(tuple(examples))
     packs = batch.packs
@@ -180,11 +181,11 @@ def test_pack_shows_each_token_its_prompt_and_its_own_target_up_to_itself(exampl
         [a <= b and at[0] == by[0] and at[1] in (None, by[1]) for a, at in enumerate(owners)]
         for b, by in enumerate(owners)
     ]
-    assert Pack.of(examples).sees.tolist() == expected
+    assert Pack.of(examples).mask.tolist() == expected
 
 
 @given(st.lists(examples_of(60, 20, 3), min_size=2, max_size=8))
-@settings(max_examples=15, deadline=None)
+@examples(15)
 def test_packs_in_one_pass_predict_what_each_predicts_alone(llama, examples):
     packs = Batch(tuple(examples)).packs
     with torch.inference_mode():

@@ -7,8 +7,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from scipy.stats import chisquare
 from tiny_models import END, WORDS, tiny_llama, tokenizers
 
@@ -19,8 +20,8 @@ from ragkit.finetune.generative.spans import (
     keyword_query,
     span,
     span_starts,
+    split_words,
     start_scores,
-    words_of,
 )
 from ragkit.llms.beams import CausalBeams
 from ragkit.llms.local import LocalLLM
@@ -72,14 +73,14 @@ KINDS = {
 def test_words_of_any_tokenizer_are_those_between_spaces(kind, text):
     tokenizer = tokenizer_of(*KINDS[kind](), f"{TEXT} Zoë's naïve Ærø one a b c")
     tokens = tokenizer.encode(f" {text}").ids
-    found = words_of(tokens, lambda ids: tokenizer.decode(list(ids)))
+    found = split_words(tokens, lambda ids: tokenizer.decode(list(ids)))
     assert found.words == tuple(text.lower().split())
     parts = np.split(np.array(tokens), found.starts[1:])
     assert [tokenizer.decode(part.tolist()).strip() for part in parts] == text.split()
 
 
 def test_words_of_nothing_are_none():
-    found = words_of([], lambda ids: "")
+    found = split_words([], lambda ids: "")
     assert (found.words, found.starts.tolist()) == ((), [])
 
 
@@ -234,7 +235,7 @@ passages_drawn = st.lists(
 
 
 @given(passages_drawn, st.integers(0, 5), st.integers(1, 12), st.data())
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_targets_occur_in_a_row_and_follow_the_prompt_of_their_unit(model, passages, n, long, data):
     at = data.draw(st.integers(0, len(passages) - 1))
     passage, query = passages[at], "w3 w4"
@@ -299,7 +300,7 @@ def test_digest_when_anything_that_decides_the_examples_differs_is_another(model
 
 @pytest.mark.parametrize("at", [-1, 4])
 def test_pair_when_its_passage_is_not_there_is_refused(model, at):
-    with pytest.raises(ValueError, match=f"passage {at}; expected a place among the 4 passages"):
+    with pytest.raises(ValueError, match=f"passage {at}; expected an index of the 4 passages"):
         spans_of(model, pairs=[Pair("w1", at)])
 
 

@@ -116,7 +116,7 @@ def test_wrong_runs_are_refused():
 
 def test_fit_when_two_runs_have_one_name_or_there_are_no_steps_is_refused():
     runs = [noisy("a", 0.5, 0), noisy("a", 0.5, 1)]
-    with pytest.raises(ValueError, match="every name once"):
+    with pytest.raises(ValueError, match="no name twice"):
         fit_fusion(runs, QRELS, nDCG @ 10)
     for steps in (0, -1):
         with pytest.raises(ValueError, match=f"steps is {steps}"):

@@ -1,6 +1,6 @@
-"""Whatever the bytes, a loader gives documents that can be stored, or a DocumentError.
+"""Fuzz tests: any bytes yield documents that can be stored, or a DocumentError.
 
-`RAGKIT_FUZZ` is the number of examples of each test, for a longer search by hand.
+`RAGKIT_FUZZ` sets the number of examples per test, for longer manual runs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from properties import examples
 from test_documents_office import _docx, _epub, _zip
 
 from ragkit.documents import LoadResult, SourceFile, load_file, read_stream
@@ -30,11 +31,10 @@ STREAMED = ("csv", "html", "json", "jsonl", "markdown", "text")
 _UNSTORABLE = re.compile("[\0\r\ud800-\udfff]")
 
 
-def _settings(n_examples: int) -> settings:
+def _examples(n: int) -> settings:
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
-    return settings(
-        max_examples=N_EXAMPLES or n_examples, deadline=None, suppress_health_check=checks
-    )
+    asked = examples(n, suppress_health_check=checks)
+    return settings(asked, max_examples=N_EXAMPLES) if N_EXAMPLES else asked
 
 
 def _check_or_refused(load: Callable[[], LoadResult], reason: str) -> None:
@@ -77,13 +77,13 @@ NOISE = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_si
 
 
 @pytest.mark.parametrize("format", [name for name in STREAMED if name != "html"])
-@_settings(150)
+@_examples(150)
 @given(text=NOISE)
 def test_read_stream_when_it_is_noise_then_storable_or_refused(format, text):
     _check_or_refused(lambda: read_stream(text, format=format), "stdin: ")
 
 
-@_settings(60)
+@_examples(60)
 @given(NOISE)
 def test_html_when_it_is_noise_then_storable_or_refused(text):
     _check_or_refused(lambda: read_stream(text, format="html"), "stdin: empty")
@@ -99,7 +99,7 @@ JSON = st.recursive(
 )
 
 
-@_settings(100)
+@_examples(100)
 @given(st.lists(JSON, min_size=1, max_size=6))
 def test_json_and_jsonl_when_values_are_any_then_they_agree(values):
     texts = {"json": json.dumps(values), "jsonl": "\n".join(map(json.dumps, values))}
@@ -120,7 +120,7 @@ NAMES = ["first", "second", "third"]
 CELL = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('",\n'), max_size=9)
 
 
-@_settings(150)
+@_examples(150)
 @given(st.lists(st.lists(CELL, min_size=3, max_size=3).filter(any), min_size=1, max_size=6))
 def test_csv_when_the_csv_module_wrote_it_then_the_cells_come_back(rows):
     buffer = io.StringIO()
@@ -135,7 +135,7 @@ def test_csv_when_the_csv_module_wrote_it_then_the_cells_come_back(rows):
 
 @functools.cache
 def _valid(kind: str) -> bytes:
-    """A small valid file."""
+    """Return a small valid file."""
     buffer = io.BytesIO()
     if kind == "pdf":
         from reportlab.pdfgen.canvas import Canvas
@@ -169,15 +169,15 @@ CHANGE = st.tuples(st.floats(0, 0.999), st.integers(0, 4), st.binary(max_size=6)
 
 
 def _mutated(data: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
-    """The bytes with pieces at some places replaced, each by another."""
-    for place, n_bytes, piece in changes:
-        start = int(place * len(data))
+    """Replace pieces of the data; a position is a fraction of its length."""
+    for position, n_bytes, piece in changes:
+        start = int(position * len(data))
         data = data[:start] + piece + data[start + n_bytes :]
     return data
 
 
 def _mutated_member(data: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
-    """The archive with one of its members changed, so that its parser gets to see it."""
+    """Change one member of the archive, so that the change reaches the parser."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     names = sorted(name for name in files if name.endswith((".xml", ".rels", "html", ".opf")))
@@ -186,7 +186,7 @@ def _mutated_member(data: bytes, changes: list[tuple[float, int, bytes]]) -> byt
 
 
 @pytest.mark.parametrize("kind", ["pdf", "eml", "docx", "xlsx", "pptx", "epub"])
-@_settings(25)
+@_examples(25)
 @given(changes=st.lists(CHANGE, min_size=2, max_size=6), is_inside=st.booleans())
 def test_load_file_when_a_valid_file_is_damaged_then_storable_or_refused(kind, changes, is_inside):
     pytest.importorskip("markitdown")

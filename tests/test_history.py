@@ -5,9 +5,10 @@ import shutil
 import sqlite3
 import tempfile
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from properties import examples
 
 from ragkit.collection.collection import Collection, Settings
 from ragkit.testing import HashEmbedder
@@ -122,11 +123,7 @@ def _must_be_alike(kept: Collection, fresh: Collection) -> None:
                 assert found == fresh.retriever(name).retrieve(QUERIES, k, where=where)
 
 
-History.TestCase.settings = settings(
-    max_examples=14,
-    stateful_step_count=12,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
+History.TestCase.settings = examples(
+    14, few=3, stateful_step_count=12, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 test_history_when_anything_happened_does_not_show = History.TestCase

@@ -5,8 +5,9 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from ragkit.indexes import merge
 from ragkit.indexes.bm25 import BM25Index, Postings, Statistics
@@ -64,7 +65,7 @@ def test_faiss_when_saved_and_loaded_answers_the_same(tmp_path):
     index.save(tmp_path / "i.faiss")
     again = FaissIndex.load(vectors, tmp_path / "i.faiss")
     np.testing.assert_array_equal(again.search(queries, 5)[1], index.search(queries, 5)[1])
-    with pytest.raises(ValueError, match="holds 500 rows of 16 dimensions; expected 499"):
+    with pytest.raises(ValueError, match="has 500 rows of 16 dimensions; expected 499"):
         FaissIndex.load(vectors[:499], tmp_path / "i.faiss")
 
 
@@ -106,7 +107,7 @@ def test_term_index_when_checked_keeps_the_contract():
 
 @pytest.mark.reference
 @given(rows=ROWS, query=st.lists(WORDS, min_size=1, max_size=5))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_bm25_when_compared_with_bm25s_agrees(rows, query):
     import bm25s
 
@@ -129,7 +130,7 @@ def test_bm25_when_compared_with_bm25s_agrees(rows, query):
 
 
 @given(rows=ROWS, dead=st.sets(st.integers(0, 24)), cut=st.integers(0, 25), query=st.lists(WORDS))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_bm25_when_split_and_partly_dead_scores_like_a_fresh_index(rows, dead, cut, query):
     live = np.array([i not in dead for i in range(len(rows))])
     fresh = BM25Index(Postings.build([row for row, on in zip(rows, live, strict=True) if on]))
@@ -147,7 +148,7 @@ def test_bm25_when_split_and_partly_dead_scores_like_a_fresh_index(rows, dead, c
 
 
 @given(rows=ROWS, cut=st.integers(0, 25), data=st.data())
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_postings_when_merged_equal_postings_built_at_once(rows, cut, data):
     order = data.draw(st.permutations(range(len(rows))))
     dropped = data.draw(st.sets(st.integers(0, len(rows) - 1)))

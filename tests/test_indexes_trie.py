@@ -108,7 +108,7 @@ def test_build_with_a_long_identifier_is_refused_unless_asked_for():
 
 @pytest.mark.parametrize("token", [4, -1])
 def test_build_with_a_token_outside_the_vocabulary_is_refused(token):
-    with pytest.raises(ValueError, match=f"row 0 holds the token {token}"):
+    with pytest.raises(ValueError, match=f"row 0 contains the token {token}"):
         Trie.build([[1]], 4, end_token=token)
 
 

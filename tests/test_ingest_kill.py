@@ -10,7 +10,7 @@ import pytest
 from fault_helpers import RETRIEVERS, temporary_folder
 
 from ragkit.collection import Collection
-from ragkit.collection.ingest import BATCH_CHUNKS
+from ragkit.collection.context import BATCH_CHUNKS
 from ragkit.testing import HashEmbedder
 from ragkit.types import Document
 
@@ -117,7 +117,7 @@ def test_writing_when_killed_again_and_again_ends_like_one_that_was_not(folder):
     _kill_again_and_again(folder, 5, seed=random.SystemRandom().randrange(10**6))
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_writing_when_killed_fifty_times_ends_like_one_that_was_not(folder):
     _kill_again_and_again(folder, 50, seed=random.SystemRandom().randrange(10**6))
 

@@ -135,7 +135,7 @@ def test_command_when_interrupted_ends_at_once_and_quietly(folder, name):
     check(folder, name, SECONDS_OF_PYTHON + random.random() * 0.6)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("name", COMMANDS)
 def test_command_when_interrupted_at_many_moments_ends_quietly(folder, name):
     for step in range(6):

@@ -110,7 +110,7 @@ def test_fields_when_they_are_a_list_already_then_the_dielectric_search_reads_th
     assert found[0] == found[1]
     assert [name for name, _ in found[0]] == ["n", "e_total", "n_materials"]
     by_formula = run_tool(dielectric, {"formula": ["HfO2", "ZrO2"], "fields": ["n"]}, Ledger())
-    formulas = {each.formula for each in quantities(by_formula) if each.material_id}
+    formulas = {each.subject for each in quantities(by_formula) if each.subject_id}
     assert formulas == {"HfO2", "ZrO2"}
 
 

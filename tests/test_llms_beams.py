@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from properties import examples
 from tiny_models import END, VOCABULARY, WINDOW, tiny_bart, tiny_llama, tiny_t5, torch
 
 from ragkit.errors import ModelError
@@ -69,7 +70,7 @@ def last_logprobs(model, **token_lists: list[list[int]]) -> NDArray[np.float32]:
 
 
 @given(steps=growth)
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_logprobs_after_any_reordering_equal_a_fresh_pass(model_and_fresh, steps):
     model, fresh = model_and_fresh
     beams, texts = model.begin(PROMPT), [[]]
@@ -164,7 +165,7 @@ def test_advance_when_the_window_is_full_raises_value_error(llm, bart, kind, pro
     read = prompt_tokens if kind == "llama" else 1  # the decoder has read its start token
     for _ in range(WINDOW - read):
         beams.advance([0], [4])
-    with pytest.raises(ValueError, match=f"fill the model's window of {WINDOW} tokens"):
+    with pytest.raises(ValueError, match=f"fill the model's context window of {WINDOW} tokens"):
         beams.advance([0], [4])
 
 

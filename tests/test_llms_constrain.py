@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from properties import examples
 
 from ragkit.agents.ledger import Ledger, Quantity
 from ragkit.agents.planner import action_schema, parse_action
@@ -186,7 +187,7 @@ def test_chat_when_the_weights_are_random_then_every_reply_is_an_action(random_l
     assert all(map(is_sound, actions_of(random_llm, 20)))
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_chat_when_hundreds_of_actions_are_drawn_then_all_are_sound(random_llm):
     texts = actions_of(random_llm, 300)  # benchmarks/actions.py draws 2,000
     assert sum(map(is_sound, texts)) == 300
@@ -194,7 +195,7 @@ def test_chat_when_hundreds_of_actions_are_drawn_then_all_are_sound(random_llm):
     assert names == {*TOOLS, "answer", "refuse"}
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_chat_when_smollm2_acts_then_every_reply_is_an_action(smol):
     torch.set_num_threads(2)
     assert sum(map(is_sound, actions_of(smol, 10))) == 10
@@ -384,9 +385,7 @@ def signatures(draw: st.DrawFn) -> Tool:
     return tool(do)
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(made=signatures(), seed=st.integers(0, 10_000))
 def test_constraint_when_a_tool_is_random_then_what_is_written_passes_its_check(
     smol, words, made, seed

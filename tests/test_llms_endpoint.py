@@ -489,8 +489,8 @@ def test_load_llm_when_the_name_is_a_url_then_takes_the_options(server):
         ("", {}, "expected a shipped model"),
         ("openai:", {}, "'openai:gpt-4.1-mini'"),
         ("http://localhost:1/v1", {}, "'http://localhost:1/v1#MODEL'"),
-        ("http://localhost:1/v1#m", {"device": "cuda"}, "device is for local models"),
-        ("smollm2", {"timeout_s": 3.0}, "timeout_s is for hosted models"),
+        ("http://localhost:1/v1#m", {"device": "cuda"}, "device applies to local models only"),
+        ("smollm2", {"timeout_s": 3.0}, "timeout_s applies to hosted models only"),
     ],
 )
 def test_load_llm_when_name_and_options_do_not_fit_then_says_what_would(name, options, expected):

@@ -342,7 +342,7 @@ def test_load_llm_when_the_name_resolves_nowhere_then_lists_the_forms():
 
 
 def test_load_llm_when_the_model_is_an_encoder_then_says_so():
-    with pytest.raises(ModelError, match="'minilm' is no language model"):
+    with pytest.raises(ModelError, match="'minilm' is not a language model"):
         load_llm("minilm")
 
 
@@ -362,7 +362,7 @@ def test_load_llm_when_a_file_is_no_model_then_says_what_was_expected(tmp_path):
 def test_load_llm_when_there_is_no_gpu_then_says_so(tiny_folder):
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    with pytest.raises(ModelError, match="sees no CUDA device"):
+    with pytest.raises(ModelError, match="finds no CUDA device"):
         load_llm(str(tiny_folder), device="cuda")
     with pytest.raises(ValueError, match="expected 'cpu', 'cuda'"):
         load_llm(str(tiny_folder), device="tpu")
@@ -383,7 +383,7 @@ def test_render_when_the_model_has_no_template_then_says_it_is_a_base_model(tiny
     with pytest.raises(ModelError, match="no chat template"):
         model.render(FRANCE)
     model.tokenizer.chat_template = "{{ raise_exception('no system turns') }}"
-    with pytest.raises(ValueError, match="refuses turns of the roles user: no system turns"):
+    with pytest.raises(ValueError, match="rejects turns of the roles user: no system turns"):
         model.render(FRANCE)
 
 

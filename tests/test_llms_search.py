@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from tiny_models import END, VOCABULARY, tiny_bart, tiny_llama
 
 from ragkit.errors import ModelError
@@ -168,7 +169,7 @@ def stepwise(model: WrittenModel, known: set[tuple[int, ...]], width: int, steps
     width=st.integers(1, 6),
     steps=st.integers(1, 6),
 )
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_narrow_beam_equals_brute_force_step_by_step(rows, width, steps):
     model = HashedModel()
     found = beam_search(model, "q", NgramIndex.build(rows, V), BeamOptions(width, steps))
@@ -205,7 +206,7 @@ def test_hypotheses_of_1000_random_prompts_all_occur_in_the_allowed_rows(view):
     check_prompts(index, rows, 0, 1000, 2, 5)
 
 
-@pytest.mark.slow
+@pytest.mark.models
 @pytest.mark.parametrize("view", ["whole", "restricted", "segments restricted"])
 def test_hypotheses_of_10000_random_prompts_all_occur_in_the_allowed_rows(view):
     index, rows = views(40)[view]
@@ -372,7 +373,7 @@ def test_search_when_the_index_is_one_row_stays_in_it():
     rows=st.lists(st.lists(st.integers(0, V - 1), max_size=6), max_size=6),
     order=st.randoms(use_true_random=False),
 )
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_ranking_does_not_depend_on_the_order_of_the_corpus(rows, order):
     shuffled = order.sample(rows, len(rows))
     first, second = (

@@ -77,7 +77,7 @@ def test_element_of_an_isotope_then_only_what_it_shares_with_hydrogen(name, symb
     assert held["atomic_mass"].value == pytest.approx(mass, abs=1e-6)
     assert held["atomic_mass"].source.startswith("AME2020")
     assert held["atomic_number"].value == 1
-    assert held["group"].formula == symbol
+    assert held["group"].subject == symbol
     assert "melting_point" not in held
     error = run_tool(ELEMENT, {"name": name, "property": "melting_point"}, Ledger()).error
     assert "differs between isotopes" in error
@@ -110,7 +110,7 @@ def test_element_of_every_symbol_then_units_parse_and_rows_are_complete():
         assert rows == facts(name)
         for row in rows.values():
             parse_unit(row.unit)
-            assert row.formula == symbol
+            assert row.subject == symbol
             assert row.value == row.value  # not NaN
     assert len({facts(symbol)["atomic_number"].value for symbol in ELEMENTS}) == 118
 
@@ -147,7 +147,7 @@ def test_formula_facts_then_as_by_hand():
     assert rows["atoms"].value == 10
     assert rows["mass_fraction.Ca"].value == pytest.approx(2 * 40.078 / mass, rel=1e-5)
     assert rows["atom_fraction.O"].value == pytest.approx(0.4)
-    assert rows["atoms"].formula == "Ca2(OH)4"
+    assert rows["atoms"].subject == "Ca2(OH)4"
 
 
 def test_formula_facts_when_no_formula_then_tool_error():

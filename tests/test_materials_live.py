@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.agents.ledger import Ledger, Quantity
 from ragkit.agents.materials.backend import ENDPOINTS, Backend, Condition, Endpoint, Query
 from ragkit.agents.materials.chemistry.properties import properties_of
 from ragkit.agents.materials.live.backend import LiveMaterialsProject
-from ragkit.agents.materials.live.http import Limits, Pace
+from ragkit.agents.materials.live.http import Pace, RequestLimits
 from ragkit.agents.materials.live.parse import Record, finite, poscar, read_record, recipe
 from ragkit.agents.tools import ToolError, run_tool, tool
 from ragkit.testing.materials_project import Fault, MaterialsProjectServer
@@ -68,7 +68,7 @@ def connect(
     kind: type[LiveMaterialsProject] = LiveMaterialsProject,
     **options: Any,
 ) -> LiveMaterialsProject:
-    limits = options.pop("limits", Limits(page_size=100))
+    limits = options.pop("limits", RequestLimits(page_size=100))
     return kind(server.key, endpoint=server.url, limits=limits, pace=clock.pace(), **options)
 
 
@@ -99,9 +99,10 @@ def test_search_by_formula_gives_quantities_with_everything_to_check_them(
             value=0.1861,
             unit="eV",
             property="band_gap",
-            formula="GaAs",
-            material_id="mp-2534",
-            space_group="F-43m",
+            subject="GaAs",
+            subject_id="mp-2534",
+            variant="F-43m",
+            kind="material",
             method="DFT (GGA, GGA+U or r2SCAN)",
             source="Materials Project",
             licence="CC BY 4.0",
@@ -334,7 +335,7 @@ def test_many_ids_go_in_requests_of_bounded_length(
 def test_more_records_than_are_fetched_is_an_error_with_the_number(
     server: MaterialsProjectServer, clock: Clock
 ) -> None:
-    backend = connect(server, clock, limits=Limits(page_size=100, max_records=300))
+    backend = connect(server, clock, limits=RequestLimits(page_size=100, max_records=300))
     with pytest.raises(ToolError, match=f"{N_MATERIALS} records match and at most 300 are"):
         backend.search("summary", ALL)
     assert len(server.seen) == 1
@@ -636,7 +637,7 @@ def test_redirect_on_the_same_server_is_followed_and_circles_end(
 def test_answers_that_are_none_are_errors_in_words(
     server: MaterialsProjectServer, clock: Clock, kind: Any, said: str
 ) -> None:
-    live = connect(server, clock, limits=Limits(timeout_s=0.3, max_bytes=500_000))
+    live = connect(server, clock, limits=RequestLimits(timeout_s=0.3, max_bytes=500_000))
     server.faults.append(Fault(kind))
     with pytest.raises(ToolError, match=said):
         live.search("summary", Query(formulas=("GaAs",)))
@@ -740,7 +741,6 @@ _JSON = st.recursive(
 _NAMES = sorted({each.name for endpoint in ENDPOINTS for each in properties_of(endpoint)})
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(
     document=st.dictionaries(
         st.sampled_from(
@@ -762,14 +762,12 @@ def test_any_document_is_read_or_refused_and_never_fails(
     assert isinstance(read_record(document, endpoint, properties_of(endpoint), "1"), str)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(_JSON)
 def test_any_json_is_a_recipe_or_none(document: Any) -> None:
     recipe(document)
     recipe({"target": {"material_formula": "GaAs"}, "operations": [document], "doi": document})
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(_JSON)
 def test_any_json_is_a_structure_or_refused(document: Any) -> None:
     for structure in (document, {"lattice": {"matrix": document}, "sites": document}):

@@ -10,9 +10,9 @@ import pytest
 from ragkit.agents.definition import AgentOptions, load_agent
 from ragkit.agents.materials.snapshot.backend import default_path
 from ragkit.errors import RagkitError
-from ragkit.evaluation.materials.oracle import FaultyPlanner, PerfectPlanner
+from ragkit.evaluation.materials.oracle import FaultyPlanner, OraclePlanner
 from ragkit.evaluation.materials.questions import KINDS, Plan, generate
-from ragkit.evaluation.materials.scoring import judge, summary
+from ragkit.evaluation.materials.scoring import judge, summarize
 from ragkit.evaluation.materials.words import PHRASINGS
 from ragkit.evaluation.splits import split_of
 
@@ -149,33 +149,33 @@ def test_kinds_when_some_are_chosen_give_the_same_questions(questions):
 
 
 @pytest.mark.parametrize("team", [False, True], ids=["flat", "team"])
-def test_perfect_planner_when_all_questions_are_asked_makes_no_mistake(questions, team):
+def test_oracle_planner_when_all_questions_are_asked_makes_no_mistake(questions, team):
     chosen = [q for n, q in enumerate(questions) if not team or n % 2]
-    options = AgentOptions(llm=PerfectPlanner(questions), team=team)
+    options = AgentOptions(llm=OraclePlanner(questions), team=team)
     agent = load_agent("materials", options)
     verdicts = [judge(question, agent.run(question.text)) for question in chosen]
     assert [v for v in verdicts if not v.correct] == []
-    found = summary(verdicts)["all"]
+    found = summarize(verdicts)["all"]
     assert set(found.mae.values()) == {0.0}
     assert found.n_no_number == 0
     assert sum(v.ungrounded + v.parse_failures for v in verdicts) == 0
 
 
 def test_faults_when_they_may_be_repaired_cost_little_and_much_when_not(questions):
-    chosen, perfect = questions[::3], PerfectPlanner(questions)
+    chosen, oracle = questions[::3], OraclePlanner(questions)
     accuracies, errors = [], 0
     for retry in (True, False):
-        agent = load_agent("materials", AgentOptions(llm=FaultyPlanner(perfect, retry=retry)))
+        agent = load_agent("materials", AgentOptions(llm=FaultyPlanner(oracle, retry=retry)))
         verdicts = [judge(question, agent.run(question.text)) for question in chosen]
-        accuracies.append(summary(verdicts)["all"].accuracy)
+        accuracies.append(summarize(verdicts)["all"].accuracy)
         errors += sum(v.errors + v.parse_failures for v in verdicts)
     assert accuracies[0] > 0.95
     assert accuracies[1] < accuracies[0] - 0.25
     assert errors > 20
 
 
-def test_perfect_planner_when_asked_something_else_says_so(questions):
-    agent = load_agent("materials", AgentOptions(llm=PerfectPlanner(questions)))
+def test_oracle_planner_when_asked_something_else_says_so(questions):
+    agent = load_agent("materials", AgentOptions(llm=OraclePlanner(questions)))
     with pytest.raises(RagkitError, match="no plan is known for 'Why\\?'"):
         agent.run("Why?")
 
@@ -186,6 +186,6 @@ def test_plan_when_a_row_does_not_come_fails_in_the_loop_and_does_not_crash(ques
         question, plan=Plan(question.plan.calls, ({"row": {"step": 0, "property": "none",
                                                            "material_id": ""}},))
     )  # fmt: skip
-    run = load_agent("materials", AgentOptions(llm=PerfectPlanner([broken]))).run(question.text)
+    run = load_agent("materials", AgentOptions(llm=OraclePlanner([broken]))).run(question.text)
     assert not run.final.complete
     assert "no row r0" in "".join(step.text for step in run.steps if step.kind == "observation")

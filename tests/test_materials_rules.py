@@ -5,7 +5,7 @@ import pytest
 from ragkit.agents.definition import AgentOptions, load_agent
 from ragkit.agents.materials.backend import Condition
 from ragkit.agents.materials.question.reading import Limit, read_question
-from ragkit.agents.materials.question.unread import VAGUE
+from ragkit.agents.materials.question.unrecognized import VAGUE
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +96,12 @@ def test_plan_when_a_unit_is_asked_for_converts_and_names_the_origin(agent):
 
 def test_plan_when_an_extreme_is_asked_for_takes_it_from_all_rows(agent):
     from ragkit.agents.materials.backend import Query
-    from ragkit.agents.materials.snapshot.backend import Snapshot
+    from ragkit.agents.materials.snapshot.backend import SnapshotBackend
 
     run = agent.run("Which oxide has the lowest refractive index?")
-    every = Snapshot().search("dielectric", Query(elements=("O",), fields=("n",), limit=10_000))
+    every = SnapshotBackend().search(
+        "dielectric", Query(elements=("O",), fields=("n",), limit=10_000)
+    )
     lowest = min(each.value for row in every.rows for each in row.quantities)
     assert every.total > 100
     assert values(run) == {("n", lowest)}
@@ -121,14 +123,14 @@ def test_plan_when_two_materials_are_compared_shows_both_and_the_difference(agen
 
 def test_plan_when_a_formula_is_misspelt_reads_what_is_meant(agent):
     run = agent.run("What is the band gap of GaAS?")
-    assert {row.formula for row in run.final.rows.values()} == {"GaAs"}
+    assert {row.subject for row in run.final.rows.values()} == {"GaAs"}
 
 
 def test_plan_when_two_hops_are_needed_takes_both(agent):
     question = "What is the space group of the nitride with the highest refractive index?"
     run = agent.run(question)
     assert [row.property for row in run.final.rows.values()] == ["space_group", "n"]
-    assert len({row.material_id for row in run.final.rows.values()}) == 1
+    assert len({row.subject_id for row in run.final.rows.values()}) == 1
 
 
 def test_plan_when_a_structure_is_asked_for_gives_the_file_and_its_facts(agent):
@@ -177,12 +179,12 @@ def test_plan_when_a_name_is_not_the_formula_suggested_does_not_take_it(agent):
 
 def test_plan_when_a_name_means_one_polymorph_takes_no_other(agent):
     for row in agent.run("What is the band gap of calcite?").final.rows.values():
-        assert row.space_group == "R-3c"
+        assert row.variant == "R-3c"
 
 
 def test_plan_when_a_polymorph_is_asked_for_takes_no_value_without_an_id(agent):
     for question in ("What is the bulk modulus of diamond?", "band gap of cubic boron nitride"):
-        assert all(row.material_id for row in agent.run(question).final.rows.values())
+        assert all(row.subject_id for row in agent.run(question).final.rows.values())
 
 
 def test_plan_when_a_flag_is_not_held_does_not_count_it_as_none(agent):
@@ -202,18 +204,18 @@ def test_plan_when_a_unit_does_not_fit_says_so(agent):
 def test_plan_when_a_ratio_is_asked_for_divides_in_the_order_of_the_question(agent):
     run = agent.run("What is the ratio of the band gap of GaAs to that of Si?")
     first, second, ratio = run.final.rows.values()
-    assert (first.formula, second.formula) == ("GaAs", "Si")
+    assert (first.subject, second.subject) == ("GaAs", "Si")
     assert ratio.value == pytest.approx(first.value / second.value)
 
 
 def test_plan_when_the_data_cannot_be_reached_does_not_say_that_nothing_is_held(monkeypatch):
     from ragkit.agents.materials.live.backend import LiveMaterialsProject
-    from ragkit.agents.materials.question.rules import RulePlanner
+    from ragkit.agents.materials.question.rules import MaterialsRulePlanner
     from ragkit.agents.materials.tools import search_tools
     from ragkit.agents.react import ReAct
 
     closed = LiveMaterialsProject("x" * 32, endpoint="http://127.0.0.1:9/")
-    run = ReAct(RulePlanner(), search_tools(closed)).run("What is the band gap of GaAs?")
+    run = ReAct(MaterialsRulePlanner(), search_tools(closed)).run("What is the band gap of GaAs?")
     assert run.final.refusal == "unavailable"
 
 

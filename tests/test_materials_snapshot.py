@@ -12,14 +12,15 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from properties import examples
 
 from ragkit.agents.materials.backend import ENDPOINTS, Backend, Condition, Query, material_order
 from ragkit.agents.materials.chemistry.formulas import parse_formula, reduced
 from ragkit.agents.materials.chemistry.properties import PROPERTIES, find_property, properties_of
 from ragkit.agents.materials.crystals.symmetry import point_group
-from ragkit.agents.materials.snapshot.backend import Snapshot, default_path
+from ragkit.agents.materials.snapshot.backend import SnapshotBackend, default_path
 from ragkit.agents.tools import ToolError
 from ragkit.errors import DatasetError, RagkitError
 from tools.materials_snapshot import sources, transcripts
@@ -38,7 +39,7 @@ needs_sources = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def snapshot():
-    return Snapshot(SHIPPED)
+    return SnapshotBackend(SHIPPED)
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +149,7 @@ queries = st.builds(
 )
 
 
-@settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(endpoint=st.sampled_from(ENDPOINTS), query=queries, pick=st.randoms(use_true_random=False))
 def test_a_search_finds_what_a_scan_of_everything_finds(
     snapshot, everything, endpoint, query, pick
@@ -169,9 +168,7 @@ def test_a_search_finds_what_a_scan_of_everything_finds(
         assert shown == {name: len(held) for name, held in values.items() if name in wanted}
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     query=st.builds(
         Query,
@@ -197,7 +194,7 @@ def test_the_formula_tables_give_what_a_scan_gives(snapshot, everything, query):
         expected.sort(key=lambda row: (row[1] != name, sign * row[2]))
     values, total = snapshot.formula_values(query)
     assert total == len(expected)
-    shown = [(each.formula, each.property, float(each.value)) for each in values]
+    shown = [(each.subject, each.property, float(each.value)) for each in values]
     wanted = [(formula, name, float(value)) for formula, name, value in expected[: query.limit]]
     if query.sort_fields:  # rows of other properties follow in no promised order
         name = query.sort_fields[0].removeprefix("-")
@@ -251,8 +248,8 @@ def test_every_value_says_where_it_is_from_and_what_it_is(snapshot):
             assert each.method
             assert each.source
             assert each.licence
-            assert each.formula == row.formula
-            assert each.material_id == row.material_id
+            assert each.subject == row.formula
+            assert each.subject_id == row.material_id
 
 
 def test_no_answer_of_a_language_model_is_held(everything):
@@ -326,7 +323,7 @@ def test_it_is_a_back_end_and_found_by_default(snapshot, tmp_path, monkeypatch):
     mine.mkdir(parents=True)
     shutil.copy(SHIPPED, mine / "snapshot.db")
     assert default_path() == mine / "snapshot.db"
-    assert Snapshot().version == snapshot.version
+    assert SnapshotBackend().version == snapshot.version
 
 
 def test_it_reads_from_a_place_that_cannot_be_written_and_writes_nothing(tmp_path):
@@ -338,7 +335,7 @@ def test_it_reads_from_a_place_that_cannot_be_written_and_writes_nothing(tmp_pat
     folder.chmod(0o555)
     before = copy.read_bytes()
     try:
-        assert Snapshot(copy).search("summary", Query()).total == 3006
+        assert SnapshotBackend(copy).search("summary", Query()).total == 3006
     finally:
         folder.chmod(0o755)
     assert copy.read_bytes() == before
@@ -354,7 +351,7 @@ def test_threads_may_share_it(snapshot):
 
 def test_a_file_that_is_no_snapshot_is_refused(tmp_path):
     with pytest.raises(RagkitError, match=r"no materials snapshot at .*gone\.db"):
-        Snapshot(tmp_path / "gone.db")
+        SnapshotBackend(tmp_path / "gone.db")
     text = tmp_path / "text.db"
     text.write_text("hello" * 1000)
     cut = tmp_path / "cut.db"
@@ -366,7 +363,7 @@ def test_a_file_that_is_no_snapshot_is_refused(tmp_path):
     connection.close()
     for path in (text, cut, foreign):
         with pytest.raises(RagkitError, match=r"is no readable materials snapshot .*Build it anew"):
-            Snapshot(path)
+            SnapshotBackend(path)
     newer = tmp_path / "newer.db"
     shutil.copy(SHIPPED, newer)
     connection = sqlite3.connect(newer)
@@ -374,7 +371,7 @@ def test_a_file_that_is_no_snapshot_is_refused(tmp_path):
     connection.commit()
     connection.close()
     with pytest.raises(RagkitError, match="has format '99'"):
-        Snapshot(newer)
+        SnapshotBackend(newer)
 
 
 def test_every_unit_is_one_that_pint_reads():

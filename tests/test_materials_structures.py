@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from ragkit.agents.ledger import Ledger
 from ragkit.agents.materials.crystals import cells
@@ -197,14 +198,14 @@ def test_read_structure_of_a_cif_with_a_block_without_sites_then_the_other_is_re
 
 
 @given(st.text(max_size=200))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_read_structure_with_any_text_then_a_tool_error(text):
     with pytest.raises(ToolError):
         cells.read_structure(text)
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_read_structure_with_a_damaged_file_then_a_structure_or_a_tool_error(data):
     text = data.draw(st.sampled_from([NACL, CIF_HEAD + CIF_SITES + "Na Na 0 0 0 1\n"]))
     at = data.draw(st.integers(0, len(text) - 1))
@@ -247,7 +248,7 @@ def test_read_structure_of_all_files_then_they_read_write_and_measure():
 
 
 @given(st.tuples(*[st.integers(1, 3)] * 3), st.sampled_from(list(HELD.values())))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_supercell_then_volume_and_sites_scale_and_density_stays(times, poscar):
     structure = cells.read_structure(poscar)
     larger = cells.supercell(structure, *times)
@@ -290,7 +291,7 @@ def test_largest_void_in_the_primitive_cell_then_the_same_room():
 
 
 @given(st.integers(0, 10**6), st.integers(1, 6))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_largest_void_then_no_random_point_has_more_room(seed, n_atoms):
     rng = np.random.default_rng(seed)
     lattice = core.Lattice.from_parameters(*rng.uniform(2, 9, 3), *rng.uniform(55, 115, 3))
@@ -395,7 +396,7 @@ def test_structure_facts_then_rows_have_unit_and_origin():
     assert rows["a"].method == "computed from the structure"
     assert rows["space_group"].value == "Im-3m"
     assert "spglib" in rows["space_group"].method
-    assert (rows["a"].formula, rows["a"].material_id, rows["a"].version) == (
+    assert (rows["a"].subject, rows["a"].subject_id, rows["a"].version) == (
         "Fe",
         "mp-13",
         "2026.1",
@@ -407,7 +408,7 @@ def test_make_supercell_then_a_labelled_file_without_a_material_id():
     rows = {row.property: row for row in result.evidence}
     assert rows["nsites"].value == 16
     assert rows["a"].value == pytest.approx(11.28)
-    assert all(row.material_id is None and NOT_RELAXED in row.method for row in result.evidence)
+    assert all(row.subject_id is None and NOT_RELAXED in row.method for row in result.evidence)
     assert result.text.splitlines()[0].endswith(NOT_RELAXED)
     assert len(cells.read_structure(result.text)) == 16
     assert "less than or equal to 10" in fails(
@@ -419,12 +420,12 @@ def test_make_supercell_then_a_labelled_file_without_a_material_id():
 
 def test_substitute_then_the_formula_changes():
     whole = call("substitute", material_id="mp-2534", from_element="gallium", to_element="Al")
-    assert whole.evidence[0].formula == "AlAs"
-    assert whole.evidence[0].space_group == "F-43m"
+    assert whole.evidence[0].subject == "AlAs"
+    assert whole.evidence[0].variant == "F-43m"
     half = call(
         "substitute", material_id="mp-2534", from_element="Ga", to_element="Al", fraction=0.5
     )
-    assert half.evidence[0].formula == "AlGaAs2"
+    assert half.evidence[0].subject == "AlGaAs2"
     assert "others are possible" in half.evidence[0].method
 
 
@@ -455,7 +456,7 @@ def test_add_interstitial_then_in_the_largest_void():
     rows = {row.property: row for row in result.evidence}
     gap = rows["distance_to_nearest_atom"]
     assert (gap.value, gap.unit) == (pytest.approx(3.567 * math.sqrt(3) / 4, abs=1e-4), "angstrom")
-    assert gap.formula == "LiC8"
+    assert gap.subject == "LiC8"
     assert "0.0000 0.0000 0.5000 (the largest void)" in gap.method
     assert NOT_RELAXED in result.text
     assert len(cells.read_structure(result.text)) == 9
@@ -478,6 +479,6 @@ def test_add_interstitial_at_a_position_then_there():
 def test_similar_structures_then_rows_name_the_materials():
     result = call("similar_structures", material_id="mp-22862", limit=1)
     (row,) = result.evidence
-    assert (row.material_id, row.formula, row.value) == ("mp-1265", "MgO", 0.0)
+    assert (row.subject_id, row.subject, row.value) == ("mp-1265", "MgO", 0.0)
     assert row.property == "dissimilarity"
     assert "mp-22862" in row.method

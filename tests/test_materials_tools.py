@@ -8,14 +8,14 @@ import pytest
 from ragkit.agents.ledger import Ledger, Quantity
 from ragkit.agents.materials.backend import ENDPOINTS, Page
 from ragkit.agents.materials.chemistry.properties import properties_of
-from ragkit.agents.materials.snapshot.backend import Snapshot
+from ragkit.agents.materials.snapshot.backend import SnapshotBackend
 from ragkit.agents.materials.tools import related, search_tools
 from ragkit.agents.tools import run_tool
 
 
 @pytest.fixture(scope="module")
 def snapshot():
-    return Snapshot()
+    return SnapshotBackend()
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def refusal(tools):
 
 def shown(result, *properties):
     return [
-        (each.material_id, each.property, each.value)
+        (each.subject_id, each.property, each.value)
         for each in result.evidence
         if not properties or each.property in properties
     ]
@@ -123,7 +123,7 @@ def test_fields_may_be_a_text_or_a_list(search, fields):
 def test_ten_rows_come_back_and_five_from_summary_and_the_total_is_told(search):
     for endpoint, n_rows in (("summary", 5), ("dielectric", 10)):
         result = search(endpoint, elements="O", fields="n")
-        materials = {each.material_id for each in result.evidence if each.material_id}
+        materials = {each.subject_id for each in result.evidence if each.subject_id}
         assert len(materials) == n_rows
         assert result.total == count(result).value > n_rows
         assert result.unit == "materials"
@@ -148,8 +148,8 @@ def test_what_is_sorted_by_is_shown_and_sorted_before_the_cut(search):
 def test_every_row_tells_its_id_and_formula(search):
     for endpoint in ENDPOINTS:
         for each in search(endpoint, limit=3).evidence[:-1]:
-            assert each.material_id
-            assert each.formula
+            assert each.subject_id
+            assert each.subject
     result = search("summary", chemsys="Fe-O", fields="material_id,formula_pretty")
     assert shown(result, "material_id") == [
         (name, "material_id", name) for name in ("mp-19306", "mp-19770", "mp-24972")
@@ -160,7 +160,7 @@ def test_every_row_tells_its_id_and_formula(search):
 def test_thermo_puts_the_ground_state_first_and_names_the_functionals(search):
     result = search("thermo", formula="FePO4")
     first = result.evidence[0]
-    assert (first.material_id, first.property, first.value) == (
+    assert (first.subject_id, first.property, first.value) == (
         "mp-753395", "energy_above_hull", 0.0,
     )  # fmt: skip
     carbon_dioxide = search("thermo", formula="CO2", limit=100)
@@ -346,10 +346,10 @@ def test_counts_of_different_searches_are_different_rows_of_the_ledger(search):
 
 def test_the_tables_give_values_without_ids_and_their_number(search):
     result = search("formula_tables", where=["band_gap > 6"], sort_fields="-band_gap", limit=2)
-    assert [(each.formula, each.value, each.method) for each in result.evidence[:2]] == [
+    assert [(each.subject, each.value, each.method) for each in result.evidence[:2]] == [
         ("LiF", 11.7, "experiment"), ("MgF2", 11.1, "experiment"),
     ]  # fmt: skip
-    assert all(each.material_id is None for each in result.evidence)
+    assert all(each.subject_id is None for each in result.evidence)
     assert (count(result).property, count(result).value, result.unit) == ("n_values", 42, "values")
 
 
@@ -364,15 +364,15 @@ def test_related_are_other_polymorphs_methods_and_sources(snapshot, search):
     assert {each.property for each in others} == {"band_gap"}
     assert len({each.source for each in others}) == 2
     (first, *_) = search("piezoelectric", formula="BaTiO3").evidence
-    assert [each.material_id for each in related(snapshot, first)] == [
+    assert [each.subject_id for each in related(snapshot, first)] == [
         "mp-5777", "mp-5986", "mp-12992",
     ]  # fmt: skip
 
 
 def test_related_of_what_has_no_relatives_is_empty(snapshot):
     assert related(snapshot, Quantity(3, property="n_materials")) == []
-    assert related(snapshot, Quantity(3, property="hardness", formula="GaAs")) == []
-    assert related(snapshot, Quantity(3, property="band_gap", formula="no formula")) == []
+    assert related(snapshot, Quantity(3, property="hardness", subject="GaAs")) == []
+    assert related(snapshot, Quantity(3, property="band_gap", subject="no formula")) == []
 
 
 def test_schemas_are_plain_json(tools):

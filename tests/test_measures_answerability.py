@@ -21,7 +21,7 @@ def test_answerability_when_worked_by_hand_is_this():
     none = answerability([False], [False])
     assert none.precision == Score(None, "no question was answered")
     assert none.recall == Score(None, "no question is answerable")
-    with pytest.raises(ValueError, match="answered has 1 values and answerable 2"):
+    with pytest.raises(ValueError, match="answered has 1 values and answerable has 2"):
         answerability([True], [True, False])
 
 

@@ -63,7 +63,7 @@ def test_answer_measures_when_worked_by_hand_are_these(prediction, answers, em, 
 
 
 def test_answer_measures_when_answers_are_one_text_refuse_it():
-    with pytest.raises(TypeError, match="expected a list of texts"):
+    with pytest.raises(TypeError, match="expected a list of strings"):
         exact_match("a", "abc")
 
 

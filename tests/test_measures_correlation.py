@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.evaluation.measures.correlation import pearson, spearman
@@ -27,7 +27,6 @@ numbers = st.lists(
 
 
 @pytest.mark.reference
-@settings(deadline=None)  # the first example waits for scipy's import
 @given(numbers)
 def test_correlations_when_compared_with_scipy_are_equal(pairs):
     stats = pytest.importorskip("scipy.stats")

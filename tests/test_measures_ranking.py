@@ -169,14 +169,14 @@ def test_measure_when_written_with_at_equals_the_parsed_one_and_is_a_key():
     [
         ("ndcg@10", r"'ndcg@10'; expected one of nDCG, R@k, MRR, .*Success@k"),
         ("", "expected one of"),
-        ("nDCG@", "cutoff of 'nDCG@' is ''; expected a number, as in nDCG@10"),
+        ("nDCG@", "cutoff of 'nDCG@' is ''; expected a number, such as nDCG@10"),
         ("nDCG@-1", "expected a number"),
         ("nDCG@1.5", "expected a number"),
         ("nDCG@10@5", "expected a number"),
         ("nDCG@0", "is 0; expected 1 or more"),
-        ("P", "P needs a cutoff, as in P@10"),
-        ("R", "R needs a cutoff, as in R@10"),
-        ("Rprec@10", "Rprec has no cutoff, but got 10"),
+        ("P", "P needs a cutoff, such as P@10"),
+        ("R", "R needs a cutoff, such as R@10"),
+        ("Rprec@10", "Rprec takes no cutoff, but got 10"),
     ],
 )
 def test_parse_measure_when_text_is_no_measure_says_why(text, message):
@@ -191,7 +191,7 @@ def test_measure_when_cutoff_is_no_count_is_refused(cutoff):
 
 
 def test_measure_when_cut_twice_or_not_at_all_is_refused():
-    with pytest.raises(ValueError, match="nDCG@10 has a cutoff already"):
+    with pytest.raises(ValueError, match="nDCG@10 already has a cutoff"):
         _ = nDCG @ 10 @ 5
     with pytest.raises(ValueError, match="Success needs a cutoff"):
         Success.scores({}, {"q": {"a": 1}})

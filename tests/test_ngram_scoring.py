@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from ragkit.indexes.ngram import NgramIndex
 from ragkit.retrievers.ngram_scoring import (
@@ -376,7 +377,7 @@ key_weights = st.dictionaries(
 
 
 @given(rows=corpora, weights=key_weights, beta=st.floats(0, 1))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_matches_never_overlap_and_never_add_more_than_their_weight(rows, weights, beta):
     keys = [key(tokens, weight) for tokens, weight in weights.items()]
     for found in stage_2(rows, keys, ScoringOptions(beta=beta)):
@@ -388,7 +389,7 @@ def test_matches_never_overlap_and_never_add_more_than_their_weight(rows, weight
 
 
 @given(rows=corpora, weights=key_weights)
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_every_row_that_holds_a_key_is_a_candidate_and_no_other(rows, weights):
     keys = [key(tokens, weight) for tokens, weight in weights.items()]
     holding = [each.row for each in stage_2(rows, keys, ScoringOptions()) if each.matches]

@@ -12,9 +12,9 @@ import pytest
 import ragkit
 from ragkit.errors import LossError
 from ragkit.losses import collect, report
-from ragkit.pipeline import QA, Reranked, source_of
+from ragkit.pipeline import QA, Reranked, last_answer, source_of
 from ragkit.readers import ExtractiveReader, LongContextReader
-from ragkit.readers.assemble import AnswerBuilder, last_answer
+from ragkit.readers.assemble import AnswerBuilder
 from ragkit.testing import HashEmbedder, ScriptedLLM, check_retriever
 from ragkit.types import Answer, ChatOptions, Event, Hit, Loss, Message, Source
 

@@ -11,7 +11,7 @@ DATA = Path(os.environ.get("RAGKIT_DATA", ROOT.parent / "shared" / "data"))
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 
-@pytest.mark.slow
+@pytest.mark.models
 @pytest.mark.reference
 def test_retrieval_when_measured_on_nfcorpus_reaches_its_figures(tmp_path):
     if not (DATA / "nfcorpus").is_dir():
@@ -31,7 +31,7 @@ def test_retrieval_when_measured_on_nfcorpus_reaches_its_figures(tmp_path):
         assert found[name]["nDCG@10"] >= goal, found
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_ask_when_given_office_files_cites_lists_failures_and_refuses(tmp_path, capsys):
     folder = DATA / "office_docs"
     if not folder.is_dir():

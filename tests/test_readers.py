@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 import ragkit
 from ragkit.chunking.sentences import RuleSegmenter
@@ -402,7 +403,7 @@ def test_sentences_of_a_stream_in_any_pieces_are_those_of_the_whole(text: str, s
 PARTS = "A Applied It Inc. Phys. 3. 5 eV. [1] text. Next e.g. no. ? ! he 。 東 ” (a) ... St. p.m. -"
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     st.lists(
         st.tuples(st.sampled_from(PARTS.split()), st.sampled_from([" ", "", "\n"])), max_size=12

@@ -3,7 +3,7 @@ import pytest
 from ragkit.collection import Collection
 from ragkit.retrievers import Composable, HybridRetriever
 from ragkit.testing import HashEmbedder, check_retriever
-from ragkit.types import Chunk, Document, Hit, Part
+from ragkit.types import Chunk, Document, Hit, ScorePart
 
 OPTIONS = {
     "dense": ("dense", {}),
@@ -47,7 +47,7 @@ class Fixed(Composable):
 
     def __init__(self, name, scores):
         self.hits = [
-            Hit(Chunk(i, i, i, 0, 1), score, (Part(name, "score", score, rank),))
+            Hit(Chunk(i, i, i, 0, 1), score, (ScorePart(name, "score", score, rank),))
             for rank, (i, score) in enumerate(scores.items(), start=1)
         ]
 
@@ -71,10 +71,10 @@ def test_hybrid_by_rank_when_worked_by_hand_agrees():
     }  # fmt: skip
     assert [hit.chunk.id for hit in found] == ["y", "x", "w", "z"]
     assert found[0].parts == (
-        Part("a", "score", 5.0, 2),
-        Part("b", "score", 0.5, 1),
-        Part("hybrid", "a", 1 / 62, 2, 1.0, {"score": 5.0}),
-        Part("hybrid", "b", 1 / 61, 1, 1.0, {"score": 0.5}),
+        ScorePart("a", "score", 5.0, 2),
+        ScorePart("b", "score", 0.5, 1),
+        ScorePart("hybrid", "a", 1 / 62, 2, 1.0, {"score": 5.0}),
+        ScorePart("hybrid", "b", 1 / 61, 1, 1.0, {"score": 0.5}),
     )
 
 
@@ -110,9 +110,9 @@ def test_hybrid_when_candidates_are_few_fuses_only_those():
     [
         ([], {}, "retrievers is empty"),
         ([A], {"method": "sum"}, "method is 'sum'; expected 'rrf' or 'minmax'"),
-        ([A, B], {"weights": [1]}, "expected 2 numbers that are not negative"),
-        ([A], {"weights": [-1]}, "expected 1 numbers that are not negative"),
-        ([A], {"weights": [float("nan")]}, "not negative"),
+        ([A, B], {"weights": [1]}, "expected 2 non-negative numbers"),
+        ([A], {"weights": [-1]}, "expected 1 non-negative numbers"),
+        ([A], {"weights": [float("nan")]}, "non-negative"),
         ([A], {"candidates": 0}, "candidates is 0; expected at least 1"),
     ],
 )

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from fault_helpers import temporary_folder
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from properties import examples
 from token_models import (
     TOLERANCE,
     Tokens,
@@ -32,8 +33,8 @@ from token_models import (
 from ragkit.errors import ModelError
 from ragkit.llms.search import BeamOptions, beam_search
 from ragkit.losses import collect
-from ragkit.retrievers.keys import NgramOptions, keys_of, query_ngrams, score_ngrams
-from ragkit.retrievers.ngram import GRANULARITIES, NgramRetriever, layout_of
+from ragkit.retrievers.keys import NgramOptions, generate_keys, query_ngrams, score_ngrams
+from ragkit.retrievers.ngram import GRANULARITIES, NgramRetriever, ngram_layout
 from ragkit.retrievers.ngram_scoring import ScoringOptions
 from ragkit.retrievers.rows import RowFormat, prompt_for
 from ragkit.testing import check_retriever
@@ -144,9 +145,9 @@ def test_hits_when_filtered_equal_those_of_the_allowed_documents_alone(
 def test_counts_and_weights_are_those_of_a_scan_of_the_live_rows(collection, granularity):
     model = WordModel()
     for where in (None, {"n": 0}):
-        index, _ = index_of(collection, layout_of(model, granularity), where)
+        index, _ = index_of(collection, ngram_layout(model, granularity), where)
         rows = live_rows(index)
-        keys = keys_of(model, RowFormat(model), index, QUERIES[0], granularity, NgramOptions())
+        keys = generate_keys(model, RowFormat(model), index, QUERIES[0], granularity, NgramOptions())
         assert index.n_tokens == sum(map(len, rows))
         for ngram, key in keys.keys.items():
             assert key.count == occurrences(ngram, rows), ngram
@@ -166,7 +167,7 @@ changes = st.one_of(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(12, suppress_health_check=list(HealthCheck))
 @given(st.lists(changes, min_size=3, max_size=8))
 def test_history_does_not_show(steps):
     """Neither in n-grams nor in titles; token indexes are made whenever there was a search."""
@@ -204,12 +205,12 @@ def _searched(collection, model):
 def test_keys_occur_in_the_live_allowed_rows_and_hold_no_marks(collection, every, granularity):
     rows_of = RowFormat(every)
     for where in (None, {"n": 1}):
-        index, _ = index_of(collection, layout_of(every, granularity), where)
+        index, _ = index_of(collection, ngram_layout(every, granularity), where)
         rows = live_rows(index)
         known = {row[i:j] for row in rows for i in range(len(row)) for j in range(i + 1, i + 16)}
         titles = bodies = 0
         for query in QUERIES[1:3]:
-            keys = keys_of(every, rows_of, Vast(index), query, granularity, WIDE)
+            keys = generate_keys(every, rows_of, Vast(index), query, granularity, WIDE)
             assert keys.keys.keys() <= known
             for ngram in keys.keys:
                 if ngram[0] == END:
@@ -224,10 +225,10 @@ def test_keys_occur_in_the_live_allowed_rows_and_hold_no_marks(collection, every
 
 
 def test_log_probabilities_of_keys_equal_teacher_forcing(collection, every):
-    index, _ = index_of(collection, layout_of(every, "passage"))
+    index, _ = index_of(collection, ngram_layout(every, "passage"))
     checked = {True: 0, False: 0}
     for query in QUERIES[1:3]:
-        found = keys_of(every, RowFormat(every), Vast(index), query, "passage", WIDE)
+        found = generate_keys(every, RowFormat(every), Vast(index), query, "passage", WIDE)
         for ngram, key in list(found.keys.items())[:25]:
             is_title = ngram[0] == END
             prompt = prompt_for("title" if is_title else "passage", query)
@@ -268,10 +269,10 @@ def test_query_words_when_there_are_many_are_scored_like_one_by_one(collection):
             self.beams.advance(parents, tokens)
 
     model = Watched()
-    index, _ = index_of(collection, layout_of(model, "passage"))
+    index, _ = index_of(collection, ngram_layout(model, "passage"))
     query = " ".join(model.decode(row) for row in live_rows(index))
     options = NgramOptions(width=1, title_width=1)
-    found = keys_of(model, RowFormat(model), Vast(index), query, "passage", options).keys
+    found = generate_keys(model, RowFormat(model), Vast(index), query, "passage", options).keys
     asked = [ngram for ngram in query_ngrams(RowFormat(model), query, 3) if index.find(ngram)]
     assert len(asked) > 250
     assert set(asked) <= found.keys()
@@ -351,7 +352,7 @@ def test_10000_generations_of_a_random_model_all_stand_in_the_corpus(tmp_path, l
     names = {token: word for word, token in llama.tokenizer.get_vocab().items()}
     with opened(tmp_path / "c.rag", chunk_tokens=100) as collection:
         collection.add(documents)
-        index, _ = index_of(collection, layout_of(llama, "passage"))
+        index, _ = index_of(collection, ngram_layout(llama, "passage"))
         while n < 10_000:
             prompt = prompt_for("passage", words(generator, 4))
             found = beam_search(llama, prompt, index, BeamOptions(width=60, max_tokens=7))
@@ -362,7 +363,7 @@ def test_10000_generations_of_a_random_model_all_stand_in_the_corpus(tmp_path, l
     assert len(seen) > 1000
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_200_generations_of_smollm2_all_stand_in_the_corpus(tmp_path):
     from ragkit.llms.beams import load_beam_model
 
@@ -376,10 +377,10 @@ def test_200_generations_of_smollm2_all_stand_in_the_corpus(tmp_path):
     known = [rows.row(each.title, each.text) for each in documents]
     with opened(tmp_path / "c.rag", chunk_tokens=100) as collection:
         collection.add(documents)
-        index, _ = index_of(collection, layout_of(model, "passage"))
+        index, _ = index_of(collection, ngram_layout(model, "passage"))
         n = 0
         for query in ("direct band gap", "What is silicon used for?"):
-            found = keys_of(model, rows, Vast(index), query, "passage", NgramOptions())
+            found = generate_keys(model, rows, Vast(index), query, "passage", NgramOptions())
             for ngram in found.keys:
                 assert occurrences(ngram, known), model.decode(ngram)
             n += len(found.keys)

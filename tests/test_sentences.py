@@ -4,15 +4,16 @@ import runpy
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from ragkit.chunking.sentences import RuleSegmenter
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("RAGKIT_DATA", ROOT.parent / "shared" / "data"))
 
-# Pieces that the rules look at, so that random texts meet them.
+# Strings that the rules check, so that random texts contain them.
 MARKS = ' \n\t.!?…。！)"”(“[]*#-|>,:;aAIé漢39\r\x00'
 PIECES = st.sampled_from([*MARKS, "\n\n", "Fig", "e.g.", "Dr", "U.S", "The", "so "])
 TEXTS = st.lists(PIECES, max_size=60).map("".join) | st.text(max_size=80)
@@ -113,7 +114,7 @@ def test_sentences_when_one_token_then_one_sentence(text):
     assert split(f" {text}\n") == [text]
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @given(TEXTS)
 def test_sentences_when_any_text_then_spans_leave_out_only_white_space(text):
     before = 0
@@ -146,7 +147,7 @@ def test_sentences_when_any_text_then_spans_leave_out_only_white_space(text):
     ],
 )
 def test_sentences_when_two_megabytes_of_one_piece_then_all_is_kept(piece):
-    # Quadratic work would take hours here, not the second or so that linear work takes.
+    # Quadratic time would be hours here; linear time is about a second.
     text = piece * (2_000_000 // len(piece.encode()))
     spans = RuleSegmenter().sentences(text)
     assert sum(len(text[start:end].split()) for start, end in spans) == len(text.split())

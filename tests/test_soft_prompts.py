@@ -86,7 +86,7 @@ def walk(beams, tokens: list[int]) -> np.ndarray:
 
 
 def test_vectors_that_are_set_to_embedding_rows_are_read_as_those_words(model):
-    model.ask_with(Prompts({"passage": "{query}"}, rows_of(model, ["w9", "w4", "w30"])))
+    model.set_prompts(Prompts({"passage": "{query}"}, rows_of(model, ["w9", "w4", "w30"])))
     asked = f"{V[1]}w1 w2{V[0]}{V[2]}w3{V[1]}"
     found = walk(model.begin(asked), [5, 6, 7])
     expected = walk(model.begin("w4 w1 w2 w9 w30 w3 w4"), [5, 6, 7])
@@ -101,7 +101,7 @@ def test_vectors_of_a_model_that_scales_its_embeddings_are_read_as_its_layers_ge
     (folder / "config.json").write_text(json.dumps({**config, "scale_embedding": True}))
     model = Seq2SeqBeams(folder)
     assert model.module.get_encoder().embed_tokens.embed_scale == 4.0  # √16
-    model.ask_with(Prompts({"passage": "{query}"}, rows_of(model, ["w9"])))
+    model.set_prompts(Prompts({"passage": "{query}"}, rows_of(model, ["w9"])))
     found = model.begin(f"{V[0]}w1").logprobs()
     np.testing.assert_array_equal(found, model.begin("w9 w1").logprobs())
 
@@ -140,13 +140,13 @@ def test_tokens_that_begin_a_text_of_a_causal_model_stand_before_the_vectors(tmp
 @pytest.mark.parametrize(
     ("vectors", "what"),
     [
-        (None, "trained vector 2, and the model has 0"),
-        (random_vectors(2), "trained vector 2, and the model has 2"),
-        (random_vectors(3, width=8), "3 of width 8 for embeddings of width 16"),
+        (None, "trained vector 2, but the model has 0"),
+        (random_vectors(2), "trained vector 2, but the model has 2"),
+        (random_vectors(3, width=8), "3 vectors of width 8 for embeddings of width 16"),
     ],
 )
 def test_begin_and_training_when_a_vector_is_not_there_raise_model_error(model, vectors, what):
-    model.ask_with(Prompts({"passage": "{query}"}, vectors))
+    model.set_prompts(Prompts({"passage": "{query}"}, vectors))
     with pytest.raises(ModelError, match=what):
         model.begin(f"{V[2]}w1")
     with pytest.raises(ModelError, match=what):
@@ -171,7 +171,7 @@ def logits_of(model, examples: list[Example], vectors) -> torch.Tensor:
 
 def test_teacher_forced_logits_equal_the_steps_of_beams(model):
     model.module.set_attn_implementation("sdpa" if isinstance(model, CausalBeams) else "eager")
-    model.ask_with(Prompts(prompt_templates("hybrid", ["title", "passage"]), random_vectors(16)))
+    model.set_prompts(Prompts(prompt_templates("hybrid", ["title", "passage"]), random_vectors(16)))
     asked = [prompt_for(u, q, model.prompts) for u, q in [("title", "w1 w2"), ("passage", "w3")]]
     targets = (((5, 6, 7), (8, 9)), ((5, 10, 11),))
     pairs = zip(asked, targets, strict=True)
@@ -265,7 +265,7 @@ def test_retrievers_ask_a_model_the_way_it_was_trained(tmp_path):
 
     model = Watched(LocalLLM(str(tiny_llama(tmp_path / "base")), dtype="float32"))
     templates = prompt_templates("hybrid", ["title", "document"])
-    model.ask_with(Prompts(templates, random_vectors(16)))
+    model.set_prompts(Prompts(templates, random_vectors(16)))
     with opened(tmp_path / "c.rag") as collection:
         collection.add([Document("a", "w1 w2 w3", "w4 w5"), Document("b", "w6 w7", "w8")])
         NgramRetriever(collection, model, granularity="sentence").retrieve([f"w1{V[3]}"], 1)
@@ -414,7 +414,7 @@ def test_model_of_which_all_weights_were_trained_loads_with_its_prompts(model, t
     model.module.set_attn_implementation(attention)  # which training has changed
     stored = read_prompts(folder)
     assert (stored.vectors is not None) == (style in ("continuous", "hybrid"))
-    model.ask_with(stored)  # the weights are those in memory
+    model.set_prompts(stored)  # the weights are those in memory
     loaded = opened_model(type(model), str(folder))
     assert loaded.prompts == prompt_templates(style, ["passage", "title"])
     assert [told(loaded, unit) for unit in ("passage", "title")] == [
@@ -465,7 +465,7 @@ def test_training_when_the_model_is_asked_in_another_style_raises_value_error(tm
             if style == asked:
                 check_style(prompt_templates(asked, ["title"]), style)
             else:
-                with pytest.raises(ValueError, match="asks otherwise"):
+                with pytest.raises(ValueError, match="prompts are in another one"):
                     check_style(prompt_templates(asked, ["title"]), style)
 
 
@@ -484,9 +484,9 @@ TEMPLATES = {"passage": V[0] + V[1] + "{query}"}
     ("about", "vectors", "what"),
     [
         ("{", random_vectors(2), "Expecting"),
-        ("[]", random_vectors(2), "no object"),
-        ('{"prompts": []}', random_vectors(2), "no texts by unit"),
-        ('{"prompts": {}}', random_vectors(2), "no texts by unit"),
+        ("[]", random_vectors(2), "not a JSON object"),
+        ('{"prompts": []}', random_vectors(2), "not an object with a template by unit"),
+        ('{"prompts": {}}', random_vectors(2), "not an object with a template by unit"),
         ('{"prompts": {"chapter": "{query}"}}', None, "'chapter'"),
         ('{"prompts": {"title": 7}}', None, "'title'"),
         ('{"prompts": {"title": "Title:"}}', None, "'title'"),
@@ -496,7 +496,7 @@ TEMPLATES = {"passage": V[0] + V[1] + "{query}"}
         (json.dumps({"prompts": TEMPLATES}), bytes((1 << 26) + 1), "longer than"),
         (json.dumps({"prompts": TEMPLATES}), save({"vectors": torch.ones(2, 16).int()}), "int32"),
         (json.dumps({"prompts": TEMPLATES}), random_vectors(3), r"\(3, 16\); expected 2"),
-        (json.dumps({"prompts": TEMPLATES}), random_vectors(2) / 0, "expected 2 finite"),
+        (json.dumps({"prompts": TEMPLATES}), random_vectors(2) / 0, "expected 2 vectors of finite"),
         (json.dumps({"prompts": TEMPLATES}), random_vectors(2)[0], "expected 2"),
         (json.dumps({"prompts": TEMPLATES}), b"no tensors", "prompts.safetensors: "),
     ],

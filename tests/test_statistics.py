@@ -7,8 +7,9 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from ragkit.evaluation.statistics import bootstrap_interval, holm, paired_permutation_test
 
@@ -51,7 +52,7 @@ def test_interval_when_repeated_is_the_same_and_wider_at_a_higher_level():
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=8))
-@settings(max_examples=50)
+@examples(50)
 def test_interval_when_values_are_any_stays_in_their_range(values):
     low, high = bootstrap_interval(values, n=200)
     assert min(values) <= low <= high <= max(values)

@@ -12,8 +12,8 @@ import pytest
 import ragkit
 from ragkit.indexes.exact import ExactIndex
 from ragkit.llms import exhaust
+from ragkit.pipeline import last_answer
 from ragkit.readers import ExtractiveReader
-from ragkit.readers.assemble import last_answer
 from ragkit.testing import (
     HashEmbedder,
     ScriptedLLM,
@@ -34,7 +34,7 @@ from ragkit.types import (
     Hit,
     Loss,
     Message,
-    Part,
+    ScorePart,
     Sentence,
 )
 
@@ -169,8 +169,8 @@ def test_hash_embedder_counts_passages_and_puts_texts_with_common_words_nearer()
     assert embedder.n_embedded == 2
 
 
-def hit(name: str, score: float, parts: tuple[Part, ...] = ()) -> Hit:
-    return Hit(Chunk(name, name, name, 0, 1), score, parts or (Part("s", "score", score, 1),))
+def hit(name: str, score: float, parts: tuple[ScorePart, ...] = ()) -> Hit:
+    return Hit(Chunk(name, name, name, 0, 1), score, parts or (ScorePart("s", "score", score, 1),))
 
 
 class Finds:
@@ -202,8 +202,8 @@ def test_check_retriever_with_a_right_one_passes():
         lambda run, k, n: run[:k] if n < 2 else run[:3],
         lambda run, k, n: run[: k if k > 2 else k - 1],
         lambda run, k, n: [hit("a", 3.0000001), *run[1:]][:k],
-        lambda run, k, n: [hit("a", 3.0, (Part("s", "score", 2.0, 1),)), *run[1:]][:k],
-        lambda run, k, n: [hit("a", 3.0, (Part("s", "x", 3.0, 1, 0.5),)), *run[1:]][:k],
+        lambda run, k, n: [hit("a", 3.0, (ScorePart("s", "score", 2.0, 1),)), *run[1:]][:k],
+        lambda run, k, n: [hit("a", 3.0, (ScorePart("s", "x", 3.0, 1, 0.5),)), *run[1:]][:k],
     ],
 )
 def test_check_retriever_with_a_wrong_one_fails(change: Any):

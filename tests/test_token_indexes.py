@@ -20,7 +20,7 @@ from ragkit.collection.token_indexes import TokenIndexes
 from ragkit.errors import CorruptCollection
 from ragkit.indexes.ngram import NgramIndex, SegmentedNgramIndex
 from ragkit.indexes.trie import Trie
-from ragkit.retrievers.ngram import layout_of
+from ragkit.retrievers.ngram import ngram_layout
 from ragkit.retrievers.rows import RowFormat
 from ragkit.testing import check_token_index
 from ragkit.types import Document
@@ -67,7 +67,7 @@ def stamps(path) -> dict[str, tuple[int, int]]:
 
 def tokenised(path, model) -> int:
     """How often a fresh collection tokenises when it opens its index and asks nothing of it."""
-    layout, before = layout_of(model, "passage"), model.n_encoded
+    layout, before = ngram_layout(model, "passage"), model.n_encoded
     with opened(path) as collection:
         index_of(collection, layout)
     return model.n_encoded - before
@@ -265,7 +265,7 @@ def test_tokens_that_are_a_link_lead_to_nothing_that_is_written_or_removed(path,
         mine = _contents(elsewhere / "other.rag" / "segments")
         (path / "tokens").symlink_to(elsewhere / "other.rag" / "segments")
         assert searched(path)
-        assert "is a link" in caplog.text
+        assert "is a symbolic link" in caplog.text
         with opened(path) as collection:
             collection.delete("d01")
             collection.repair()
@@ -287,21 +287,21 @@ def test_deleted_documents_are_found_no_more_by_what_is_kept(path):
 
 def _view(path, model):
     with opened(path) as collection:
-        return index_of(collection, layout_of(model, "passage"))[0]
+        return index_of(collection, ngram_layout(model, "passage"))[0]
 
 
 def test_reader_of_an_earlier_generation_is_not_served_a_later_one(path):
     """It would miss what has died since, and not have what was put in its place."""
     model = WordModel()
-    layout = layout_of(model, "passage")
+    layout = ngram_layout(model, "passage")
     with opened(path) as early, opened(path) as late:
         snapshot, store = early.snapshot(), early._reader.store
         expected = len(snapshot)
         late.delete("d01")
         made, _ = index_of(late, layout)
         assert len(live_rows(made)) < expected
-        kept, fresh = early._reader.token_indexes, TokenIndexes(path / "tokens")
-        for indexes in (kept, fresh, late._reader.token_indexes):
+        kept, fresh = early._reader._token_indexes, TokenIndexes(path / "tokens")
+        for indexes in (kept, fresh, late._reader._token_indexes):
             view = indexes.view(store, snapshot, layout, None)
             assert view is not None
             assert len(live_rows(view.index)) == expected
@@ -353,7 +353,7 @@ def test_damage_is_verified_and_repaired_and_the_next_search_makes_it_anew(path,
         return
     assert found
     assert all(damaged.name in fault for fault in found)
-    assert all("`repair` removes it, and the next search makes it anew" in each for each in found)
+    assert all("`repair` removes it, and the next search rebuilds it" in each for each in found)
     with opened(path) as collection:
         assert collection.repair() == 0
     assert not damaged.exists()
@@ -431,7 +431,7 @@ def test_hostile_files_whose_digests_fit_are_refused_and_replaced(path, change, 
     for folder in folders(path):
         _rewritten(folder, change)
     assert searched(path) == first
-    assert "making a token index anew" in caplog.text
+    assert "rebuilding a token index" in caplog.text
     caplog.clear()
     assert searched(path) == first
     assert caplog.text == ""  # once
@@ -545,7 +545,7 @@ def test_kept_indexes_are_readable_for_whom_the_segments_are(path):
 def test_tokens_that_cannot_be_written_cost_only_time(path, caplog):
     (path / "tokens").write_text("no folder")
     first = searched(path)
-    assert "is not kept" in caplog.text
+    assert "cannot be cached" in caplog.text
     (path / "tokens").unlink()
     assert searched(path) == first
 

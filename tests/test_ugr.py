@@ -29,7 +29,7 @@ from ragkit.finetune.generative.ugr import (
     Context,
     MixedTargets,
     attention_spans,
-    mixed,
+    mix_tasks,
 )
 from ragkit.finetune.loop import TrainOptions
 from ragkit.finetune.sequences import Example
@@ -272,7 +272,7 @@ def task(name: str, n: int) -> list[Example]:
 
 def test_mixture_holds_every_example_once_and_at_most_four_times_the_smallest_task():
     tasks = {name: task(name, n) for name, n in [("a", 3), ("b", 12), ("c", 13), ("d", 500)]}
-    found = mixed(tasks, 7)
+    found = mix_tasks(tasks, 7)
     assert Counter(each.task for each in found) == {"a": 3, "b": 12, "c": 12, "d": 12}
     assert len({(each.task, each.prompt) for each in found}) == len(found)
     order = [each.task for each in found]
@@ -282,15 +282,15 @@ def test_mixture_holds_every_example_once_and_at_most_four_times_the_smallest_ta
 def test_mixture_depends_on_the_seed_and_not_on_the_order_of_tasks():
     tasks = {name: task(name, n) for name, n in [("a", 3), ("b", 50)]}
     turned = dict(reversed(tasks.items()))
-    assert mixed(tasks, 1) == mixed(turned, 1)
-    first, second = mixed(tasks, 1), mixed(tasks, 2)
+    assert mix_tasks(tasks, 1) == mix_tasks(turned, 1)
+    first, second = mix_tasks(tasks, 1), mix_tasks(tasks, 2)
     assert {e.prompt for e in first if e.task == "b"} != {e.prompt for e in second if e.task == "b"}
 
 
 @pytest.mark.parametrize("tasks", [{}, {"a": [], "b": task("b", 2)}])
 def test_mixture_when_a_task_is_empty_raises_value_error(tasks):
     with pytest.raises(ValueError, match=f"without examples: {'a' if tasks else 'all'};"):
-        mixed(tasks, 0)
+        mix_tasks(tasks, 0)
 
 
 class Unshuffled(FixedTargets):

@@ -136,14 +136,9 @@ def index_of(
     collection: Collection, layout: TokenLayout, where: Where | None = None
 ) -> tuple[TokenIndex, np.ndarray]:
     """A collection's token index, and each row's chunk."""
-    found: list[tuple[TokenIndex, np.ndarray]] = []
-
-    def search(index: TokenIndex, chunks: np.ndarray) -> list[list[Any]]:
-        found.append((index, chunks))
-        return [[]]
-
-    collection.search_tokens(layout, search, 1, 1, where)
-    return found[0]
+    rows = collection.snapshot().token_rows(layout, where)
+    assert rows is not None
+    return rows.index, rows.chunks
 
 
 def live_rows(index: TokenIndex) -> list[Tokens]:

@@ -1,113 +1,82 @@
-"""Two planners in one: the rules where they can read a question, a trained model where they cannot.
+"""A rule-based planner that falls back to a trained model.
 
-The rules answer at once and refuse what holds a word they cannot account for. The model reads free
-wordings and the questions before in a chat, and takes seconds. So it is asked second, and loaded
-when a question needs it: where words were left unread, and where the rules found nothing in a group
-of materials, since a group that somebody asks about is rarely empty and often misread. Their other
-refusals stand, also where a question means "it" and nothing was said before.
+Rules answer immediately and refuse questions with words they do not recognize. A model understands
+free wording and the earlier turns of a chat, but takes seconds per step. It is therefore loaded
+lazily, when the toolkit's rules report that they may have misread a question, see
+`ragkit.agents.toolkits.RulePlanner.may_misread`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import TYPE_CHECKING
 
-from ragkit.agents.materials.chemistry.names import ELEMENTS
-from ragkit.agents.materials.question.reading import read_question
-from ragkit.agents.planner import REFUSE, Planner, Proposal, State, Turns, system_prompt
+from ragkit.agents.planner import REFUSE, Planner, Proposal, State, Turns
+from ragkit.agents.toolkits import RulePlanner
 from ragkit.agents.tools import Tool
 from ragkit.types import Loss
-
-if TYPE_CHECKING:
-    from ragkit.agents.materials.question.rules import RulePlanner
-
-_BACK = re.compile(
-    r"\b(?:its|(?:of|than) (?:it|this|that|them|these)|the two|"
-    r"(?:which|this|that|the other|the first|the second) (?:one|material|compound|sample))\b",
-    re.IGNORECASE,
-)
 
 
 @dataclass(slots=True)
 class AutoPlanner:
-    """Hands a run to a model where the rules refuse at its first step and words were left unread.
+    """Planner that tries rules first and falls back to a model if they may have misread a question.
 
     Args:
-        rules: Asked first.
-        find: Loads the model's planner, or says why there is none; called once, when needed.
-        role: In the model's short prompt.
+        rules: Rule-based planner, tried first.
+        load: Loads the model's planner, or returns the reason why it is unavailable. Called at
+            most once, when first needed.
+        show_prompt: Returns the model's system message for a set of tools without loading it.
     """
 
     rules: RulePlanner
-    find: Callable[[], Planner | str]
-    role: str
-    _found: Planner | str | None = None
+    load: Callable[[], Planner | str]
+    show_prompt: Callable[[Sequence[Tool]], str] = lambda tools: ""
+    _loaded: Planner | str | None = None
     _lock: Lock = field(default_factory=Lock)
 
     @property
     def name(self) -> str:
-        """What traces call it."""
+        """Name in traces."""
         return "auto"
 
     def prompt(self, tools: Sequence[Tool]) -> str:
-        """The model's system message, byte for byte."""
-        return system_prompt(self.role, tools, "short")
+        """Return the model's system message, byte for byte."""
+        return self.show_prompt(tools)
 
     def model(self) -> Planner | str:
-        """The model's planner, or why there is none."""
+        """Return the model's planner, or the reason why it is unavailable."""
         with self._lock:
-            if self._found is None:
-                self._found = self.find()
-        return self._found
+            if self._loaded is None:
+                self._loaded = self.load()
+        return self._loaded
 
     def begin(self) -> Turns:
-        """A new run."""
+        """Start a run."""
         return _Turns(self)
 
 
 @dataclass(slots=True)
 class _Turns:
     planner: AutoPlanner
-    turns: Turns | None = None
+    rules: Turns | None = None
     model: Turns | None = None
     n_hidden: int = 0
 
     def next(self, state: State) -> Proposal:
         if self.model is not None:
             return self.model.next(replace(state, steps=state.steps[self.n_hidden :]))
-        self.turns = self.turns or self.planner.rules.begin()
-        proposal = self.turns.next(state)
+        self.rules = self.rules or self.planner.rules.begin()
+        proposal = self.rules.next(state)
         if proposal.action is None or proposal.action.tool != REFUSE:
             return proposal
-        if state.steps:
-            if proposal.action.arguments["reason"] != "not_held" or _names_any(state.question):
-                return proposal
-        elif not state.history and (
-            not self.planner.rules.unread(state.question) or _refers_back(state.question)
-        ):
+        if not self.planner.rules.may_misread(state, proposal.action.arguments["reason"]):
             return proposal
         model = self.planner.model()
         if isinstance(model, str):
-            what, kept = "what a trained model would plan", "the rules' refusal"
+            lost, used = "what a trained model would plan", "the rules' refusal"
             return replace(
-                proposal, losses=(Loss("agent", state.question[:80], what, kept, model),)
+                proposal, losses=(Loss("agent", state.question[:80], lost, used, model),)
             )
         self.model, self.n_hidden = model.begin(), len(state.steps)
         return self.next(state)
-
-
-def _refers_back(question: str) -> bool:
-    """Whether a question is about what was said before, and names no material itself."""
-    reading = read_question(question)
-    named = reading.formulas or reading.material_ids or reading.misspelt or reading.filters
-    return not named and _BACK.search(question) is not None
-
-
-def _names_any(question: str) -> bool:
-    """Whether a compound is named, by formula, name or id; an element may stand for its group."""
-    reading = read_question(question)
-    named = {*reading.formulas, *reading.material_ids, *reading.misspelt}
-    return not named <= ELEMENTS.keys()

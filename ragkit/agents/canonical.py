@@ -1,4 +1,4 @@
-"""JSON values: one text for each, the first difference of two, and names that mean a secret."""
+"""Canonical JSON: serialization, comparison of two values, and detection of secrets by key."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-_SHOWN_CHARS = 60
-_BEFORE_CHARS = 20
+_EXCERPT_CHARS = 60
+_CONTEXT_CHARS = 20
 
-# Names whose value is a secret by itself; "max_tokens" is none.
+# Keys whose values are secrets; does not match "max_tokens".
 _SECRET = re.compile(
     r"(^|_)((api|access|private|secret|auth)_?key|token|passw(or)?d|passphrase|secret|credentials?"
     r"|authorization|bearer)$"
@@ -20,85 +20,86 @@ _SECRET = re.compile(
 
 
 def canonical_json(value: object) -> str:
-    """The one JSON text of a value: sorted keys, no spaces, characters as they are.
+    """Serialize a value to canonical JSON: sorted keys, no spaces, non-ASCII characters unescaped.
 
-    A lone surrogate, which UTF-8 cannot hold, is escaped ("\\ud800") and comes back as it was; of
-    a high one followed by a low one comes back the character that both stand for. NaN and infinity
-    are written as Python writes them.
+    Lone surrogates, which UTF-8 cannot encode, are escaped ("\\ud800") and survive a round trip; a
+    high surrogate followed by a low one comes back as the character that the pair encodes. NaN and
+    infinity are written as Python writes them.
 
     Raises:
-        TypeError: It holds something that is no text, number, flag, mapping or sequence.
+        TypeError: The value contains something other than strings, numbers, booleans, None,
+            mappings and sequences.
     """
     try:
         text = json.dumps(
-            value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain
+            value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_to_json_value
         )
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(
-            f"this cannot be kept as JSON: {error}; expected texts, numbers, flags, mappings with "
-            "text keys and sequences"
+            f"the value cannot be stored as JSON: {error}; expected strings, numbers, booleans, "
+            "sequences and mappings with string keys"
         ) from error
-    return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
+    return re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def difference(one: Any, two: Any, where: str) -> str | None:
-    """The path of the first difference of two JSON values and both values there, or None.
+def difference(first: Any, second: Any, where: str) -> str | None:
+    """Return the path of the first difference between two JSON values with both values, or None.
 
     >>> difference({"a": [1, 2]}, {"a": [1, 3]}, "x")
     'x.a[1]: 2 and 3'
     """
-    if canonical_json(one) == canonical_json(two):
+    if canonical_json(first) == canonical_json(second):
         return None
-    if isinstance(one, dict) and isinstance(two, dict):
-        for key in sorted(one.keys() | two.keys()):
+    if isinstance(first, dict) and isinstance(second, dict):
+        for key in sorted(first.keys() | second.keys()):
             path = f"{where}.{key}" if where else key
-            if key not in one or key not in two:
-                has, value = ("second", two[key]) if key not in one else ("first", one[key])
-                return f"{path}: only the {has} run has it: {_shown(value, 0)}"
-            found = difference(one[key], two[key], path)
-            if found:
-                return found
-    if isinstance(one, list) and isinstance(two, list):
-        for number, pair in enumerate(zip(one, two, strict=False)):
-            found = difference(*pair, f"{where}[{number}]")
-            if found:
-                return found
-        return f"{where}: {len(one)} and {len(two)} items"
+            if key not in first or key not in second:
+                owner, value = ("second", second[key]) if key not in first else ("first", first[key])
+                return f"{path}: only the {owner} run has it: {_excerpt(value, 0)}"
+            inner = difference(first[key], second[key], path)
+            if inner:
+                return inner
+    if isinstance(first, list) and isinstance(second, list):
+        for number, pair in enumerate(zip(first, second, strict=False)):
+            inner = difference(*pair, f"{where}[{number}]")
+            if inner:
+                return inner
+        return f"{where}: {len(first)} and {len(second)} items"
     start = 0
-    if isinstance(one, str) and isinstance(two, str):
-        same = (i for i, (x, y) in enumerate(zip(one, two, strict=False)) if x != y)
-        start = max(0, next(same, min(len(one), len(two))) - _BEFORE_CHARS)
-    return f"{where}: {_shown(one, start)} and {_shown(two, start)}"
+    if isinstance(first, str) and isinstance(second, str):
+        same = (i for i, (x, y) in enumerate(zip(first, second, strict=False)) if x != y)
+        start = max(0, next(same, min(len(first), len(second))) - _CONTEXT_CHARS)
+    return f"{where}: {_excerpt(first, start)} and {_excerpt(second, start)}"
 
 
-def _shown(value: object, start: int) -> str:
-    """A value shortly, a long text from near its first difference."""
+def _excerpt(value: object, start: int) -> str:
+    """Return a short form of a value; long strings are cut to the part around offset `start`."""
     if isinstance(value, str):
-        start = start if len(value) > _SHOWN_CHARS else 0
-        cut = value[start : start + _SHOWN_CHARS]
+        start = start if len(value) > _EXCERPT_CHARS else 0
+        cut = value[start : start + _EXCERPT_CHARS]
         return f"{'…' if start else ''}{cut!r}{'…' if start + len(cut) < len(value) else ''}"
     text = canonical_json(value)
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
+    return text if len(text) <= _EXCERPT_CHARS else f"{text[:_EXCERPT_CHARS]}…"
 
 
 def secret_in(value: object, where: str = "") -> str:
-    """The path of the first setting that is named like a secret and has a value; "" if none."""
+    """Return the path of the first non-empty setting with the key of a secret, or ""."""
     if isinstance(value, Mapping):
-        for key, each in value.items():
+        for key, item in value.items():
             path = f"{where}.{key}" if where else str(key)
             words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", str(key)).lower()
-            if each not in (None, "") and _SECRET.search(words):
+            if item not in (None, "") and _SECRET.search(words):
                 return path
-            found = secret_in(each, path)
-            if found:
-                return found
+            inner = secret_in(item, path)
+            if inner:
+                return inner
     if isinstance(value, list | tuple):
-        return next(filter(None, (secret_in(each, where) for each in value)), "")
+        return next(filter(None, (secret_in(item, where) for item in value)), "")
     return ""
 
 
-def _plain(value: Any) -> Any:
-    """What `json` does not know and we do."""
+def _to_json_value(value: Any) -> Any:
+    """Convert mappings, dataclasses, paths and NumPy scalars for `json.dumps`."""
     if isinstance(value, Mapping):
         return dict(value)
     if is_dataclass(value) and not isinstance(value, type):

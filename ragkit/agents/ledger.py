@@ -1,7 +1,7 @@
-"""The ledger of a run: every value and quotation that tools returned, each with its origin.
+"""The ledger of a run: all values and quotations that tools returned, with their provenance.
 
-An agent's answer names rows of it; a template renders them. So a number in an answer has a unit, a
-material, a method, a source and the query it came from, or it is not there.
+An agent's answer cites rows of the ledger by id, and a template renders them, so every number in an
+answer has a unit, a subject, a method, a source and the query that produced it.
 """
 
 from __future__ import annotations
@@ -19,46 +19,49 @@ Scalar = float | int | str | bool
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A value with everything that is needed to check it.
+    """A value with its unit and provenance.
 
     Attributes:
-        value: A number, a text ("FM") or a flag.
-        unit: As pint reads it ("eV", "GPa", "eV/atom", "angstrom**3"); "" for plain numbers and
-            texts.
-        property: The property's path: "band_gap", "k_vrh", "n_rows".
-        formula: Of the material, as the source writes it; "" where it belongs to no material.
-        material_id: As in the Materials Project ("mp-2534"); None for values known by formula only.
-        space_group: International symbol ("F-43m"), if known.
-        method: How it was got: "DFT (PBE)", "experiment", "count over all matching rows".
-        source: Where it was published.
-        licence: Under which it may be used.
-        version: Of the database it was read from.
-        query: The tool call it came from, as canonical JSON; the ledger fills it in.
-        derived_from: Ids of the ledger rows that it was computed from.
+        value: Number, string ("FM") or boolean.
+        unit: Unit in pint's notation ("eV", "GPa", "eV/atom", "angstrom**3"); "" for plain numbers
+            and strings.
+        property: Name of the property: "band_gap", "k_vrh", "n_rows".
+        subject: What the value describes, as the source writes it ("GaAs"); may be "".
+        subject_id: Identifier of the subject in its database ("mp-2534"), or None.
+        variant: Form of the subject, if several exist (a crystal's space group, "F-43m").
+        method: How the value was obtained: "DFT (PBE)", "experiment", "count over all matching
+            rows".
+        source: Publication or database that the value comes from.
+        licence: Licence of the source.
+        version: Version of the database.
+        query: Tool call that returned the value, as canonical JSON; set by the ledger.
+        derived_from: Ids of the ledger rows that the value was computed from.
+        kind: Noun for the subject in answers ("material"): "no material id", "5 of 20 materials".
     """
 
     value: Scalar
     unit: str = ""
     property: str = ""
-    formula: str = ""
-    material_id: str | None = None
-    space_group: str = ""
+    subject: str = ""
+    subject_id: str | None = None
+    variant: str = ""
     method: str = ""
     source: str = ""
     licence: str = ""
     version: str = ""
     query: str = ""
     derived_from: tuple[str, ...] = ()
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A sentence that a reader checked, with the spans that support it.
+    """A sentence verified by a reader, with the spans that support it.
 
     Attributes:
-        text: The sentence, without citation marks.
-        citations: At least one.
-        query: The tool call it came from, as canonical JSON; the ledger fills it in.
+        text: Sentence without citation marks.
+        citations: One or more supporting spans.
+        query: Tool call that returned the sentence, as canonical JSON; set by the ledger.
     """
 
     text: str
@@ -70,22 +73,23 @@ Evidence = Quantity | Quote
 
 
 class Ledger:
-    """Evidence by row id ("r1", "r2", …), in the order it came.
+    """Evidence by row id ("r1", "r2", …), in insertion order.
 
     Args:
-        parent: The ledger of the agent that asked this one: ids are shared, rows are not. What the
-            parent holds already keeps its id.
+        parent: Ledger of the calling agent. Both number their rows with one counter, and evidence
+            that the parent contains has the same id here; rows are not shared.
 
     Attributes:
         rows: Evidence by id.
-        question: What the person asked: its numbers may be computed with. "" allows all.
+        question: The user's question; its numbers are allowed as constants in calculations. ""
+            allows any constant.
     """
 
     def __init__(self, parent: Ledger | None = None) -> None:
         self.rows: dict[str, Evidence] = {}
         self.question: str = parent.question if parent is not None else ""
         self._ids: dict[Evidence, str] = dict(parent._ids) if parent is not None else {}
-        # Taken in one step: a tool that ran out of time may still add rows in its thread.
+        # `next` on a counter is atomic: a tool that timed out may still add rows from its thread.
         self._numbers: itertools.count[int] = (
             parent._numbers if parent is not None else itertools.count(1)
         )
@@ -93,34 +97,34 @@ class Ledger:
     def add(
         self, evidence: Sequence[Evidence], tool: str, arguments: Mapping[str, Any]
     ) -> list[str]:
-        """The ids of the rows; one that is held already keeps its first id."""
+        """Add evidence and return its row ids; evidence that is already present keeps its id."""
         call = {"tool": tool, "arguments": arguments}
         query = json.dumps(call, sort_keys=True, ensure_ascii=False, default=str)
         ids = []
         for item in evidence:
-            bare = replace(item, query="")
-            if bare not in self._ids:
-                self._ids[bare] = f"r{next(self._numbers)}"
-            ids.append(self._ids[bare])
+            key = replace(item, query="")
+            if key not in self._ids:
+                self._ids[key] = f"r{next(self._numbers)}"
+            ids.append(self._ids[key])
             self.rows.setdefault(ids[-1], replace(item, query=item.query or query))
         return ids
 
-    def take(self, child: Ledger, row_ids: Iterable[str]) -> None:
-        """Rows of a child, and the rows they were computed from."""
-        wanted = list(row_ids)
-        for row_id in wanted:  # grows on the way
+    def merge(self, child: Ledger, row_ids: Iterable[str]) -> None:
+        """Copy rows from a child ledger, together with the rows they were computed from."""
+        pending = list(row_ids)
+        for row_id in pending:  # grows during the loop
             row = child.rows.get(row_id)
             if row is None or row_id in self.rows:
                 continue
             self.rows[row_id] = row
             self._ids[replace(row, query="")] = row_id
-            wanted += row.derived_from if isinstance(row, Quantity) else ()
+            pending += row.derived_from if isinstance(row, Quantity) else ()
 
     def copy(self) -> Ledger:
-        """Another one with the same rows; ids are shared, what is added is not."""
-        twin = Ledger(self)
-        twin.rows = dict(self.rows)
-        return twin
+        """Return a copy that shares the id counter; rows added to one do not appear in the other."""
+        copied = Ledger(self)
+        copied.rows = dict(self.rows)
+        return copied
 
     def __getitem__(self, row_id: str) -> Evidence:
         return self.rows[row_id]

@@ -1,10 +1,11 @@
-"""A collection as tools: passages to look at, and questions answered with checked citations."""
+"""Tools over a collection: search passages, and answer questions with verified citations."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from ragkit.agents.ledger import Quote
+from ragkit.agents.toolkits import Toolkit, ToolkitSettings
 from ragkit.agents.tools import Tool, ToolResult, tool
 
 if TYPE_CHECKING:
@@ -14,12 +15,28 @@ if TYPE_CHECKING:
 _PREVIEW_CHARS = 160
 
 
+def build(settings: ToolkitSettings) -> Toolkit:
+    """Build the toolkit "library" over an open collection.
+
+    Raises:
+        ValueError: The settings have no collection.
+    """
+    from ragkit.pipeline import QA
+    from ragkit.readers import load_reader
+
+    if settings.collection is None:
+        raise ValueError(f"the agent {settings.agent!r} needs a collection; pass one (--in PATH)")
+    retriever = settings.collection.retriever("hybrid")
+    reader = load_reader("auto", settings.collection.embedder)
+    return Toolkit(library_tools(retriever, QA(retriever, reader)))
+
+
 def library_tools(retriever: Retriever, qa: QA) -> list[Tool]:
-    """`find_passages` and `read_library`.
+    """Return the tools `find_passages` and `read_library`.
 
     Args:
-        retriever: Finds passages for a preview.
-        qa: Answers questions; only its supported sentences become rows.
+        retriever: Retriever for `find_passages`.
+        qa: Question answering for `read_library`; only supported sentences become ledger rows.
     """
 
     @tool
@@ -35,9 +52,9 @@ def library_tools(retriever: Retriever, qa: QA) -> list[Tool]:
         for hit in hits:
             words = " ".join(hit.chunk.text.split())
             title = str(hit.chunk.metadata.get("title") or hit.chunk.doc_id)
-            whole = len(words) <= _PREVIEW_CHARS
-            begins = words if whole else words[:_PREVIEW_CHARS].rsplit(" ", 1)[0]
-            rows.append({"title": title, "begins": begins})
+            fits = len(words) <= _PREVIEW_CHARS
+            preview = words if fits else words[:_PREVIEW_CHARS].rsplit(" ", 1)[0]
+            rows.append({"title": title, "begins": preview})
         return ToolResult(rows=rows, text="" if rows else "no passage matches")
 
     @tool(timeout_s=120.0)

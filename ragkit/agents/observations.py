@@ -1,4 +1,4 @@
-"""A tool's result as the model sees it: cut by row and field, numbered, and marked as data."""
+"""Format tool results for the model: truncated by row and field, numbered, and marked as data."""
 
 from __future__ import annotations
 
@@ -13,44 +13,56 @@ from typing import Any
 from ragkit.agents.ledger import Evidence, Ledger, Quantity, Quote
 from ragkit.agents.render import show_value, visible
 from ragkit.agents.steps import Action, Observation, Step
+from ragkit.agents.templates import TEMPLATES, Templates
 from ragkit.agents.tools import Outcome, Tool, ToolResult
 
 _FIELD_CHARS = 200
 _RECORD_CHARS = 1500
-_EVIDENCE_KEPT = 2000
+_MAX_EVIDENCE = 2000
 _EVIDENCE_CHARS = 4000
-_LARGEST = 1e300
-_TAINT_CHARS = 12
+_MAX_NUMBER = 1e300
+_COPY_CHARS = 12
 _ADDRESS = re.compile(r"://|@|\b[\w-]+\.[a-z]{2,}(?:[/:?]|$)|^\s*[\\/]|\d+\.\d+\.\d+\.\d", re.I)
 
 
 def observe(
-    tool: Tool, arguments: Mapping[str, Any], outcome: Outcome, ledger: Ledger, limit: int
+    tool: Tool,
+    arguments: Mapping[str, Any],
+    outcome: Outcome,
+    ledger: Ledger,
+    limit: int,
+    templates: Templates = TEMPLATES,
 ) -> Observation:
-    """Put the result into the ledger and describe it in at most about `limit` characters.
+    """Add a result to the ledger and describe it in at most about `limit` characters.
 
-    Whole rows and whole fields are left out, never parts of a value, and what was left out is told.
+    Truncation drops whole rows and whole fields, never parts of a value, and the text reports what
+    was dropped.
     """
     if outcome.result is None:
-        return Observation(tool.name, data_lines(_cut_lines([outcome.error], limit)), error=True)
+        return Observation(tool.name, data_lines(_truncate_lines([outcome.error], limit)), error=True)
     result = outcome.result
-    sound = [_cleaned(each) for each in result.evidence if _is_sound(each)]
-    evidence = sound[:_EVIDENCE_KEPT]
+    valid = [_clean(item) for item in result.evidence if _is_valid(item)]
+    evidence = valid[:_MAX_EVIDENCE]
     ids = ledger.add(evidence, tool.name, arguments)
     lines = itertools.chain(
-        (_evidence_line(row_id, each) for row_id, each in zip(ids, evidence, strict=True)),
-        map(_fields, result.rows),
+        (
+            _evidence_line(row_id, item, templates)
+            for row_id, item in zip(ids, evidence, strict=True)
+        ),
+        map(_record_line, result.rows),
     )
     n_lines = len(evidence) + len(result.rows)
     text = [] if tool.direct else [line for line in result.text.splitlines() if line.strip()]
     shown, n_shown = _fit(lines, text, limit)
     if not n_lines and not text:
-        shown = ["nothing was returned" if not tool.direct else "the file is shown to the person"]
-    head = _head(result, n_shown, n_lines, len(evidence))
-    if n_unsound := len(result.evidence) - len(sound):
-        head.append(f"left out {n_unsound} values that are no numbers or texts that can be shown")
-    if len(sound) > len(evidence):
-        head.append(f"the ledger has the first {len(evidence)} of {len(sound)} values")
+        shown = [templates.direct if tool.direct else templates.nothing]
+    head = _head_lines(result, n_shown, n_lines, templates)
+    if n_shown < n_lines and evidence:
+        head[-1] += templates.in_ledger
+    if n_invalid := len(result.evidence) - len(valid):
+        head.append(f"left out {n_invalid} values that are no numbers or texts that can be shown")
+    if len(valid) > len(evidence):
+        head.append(f"the ledger has the first {len(evidence)} of {len(valid)} values")
     return Observation(
         tool.name,
         data_lines([*head, *shown]),
@@ -65,171 +77,184 @@ def observe(
 def pages_shown(
     steps: Sequence[Step], rows: Mapping[str, Evidence], ledger: Mapping[str, Evidence]
 ) -> list[str]:
-    """A line for each search that had more to return than it did, and whose rows are named.
+    """Return a line for each search with cited rows that returned only a page of its matches.
 
-    A row counts for the last call that brought it.
+    A row is attributed to the last call that returned it.
+
+    Args:
+        steps: Steps of the run.
+        rows: Cited rows.
+        ledger: All rows of the run.
     """
     lines: list[str] = []
-    left = dict(rows)
-    for action, seen in reversed(list(itertools.pairwise(steps))):
-        if not (isinstance(action, Action) and isinstance(seen, Observation)):
+    remaining = dict(rows)
+    for action, observation in reversed(list(itertools.pairwise(steps))):
+        if not (isinstance(action, Action) and isinstance(observation, Observation)):
             continue
-        mine = [left.pop(row) for row in seen.rows if row in left]
-        subjects = {_subject(each) for each in mine} - {None}
-        n_returned = len({_subject(ledger[row]) for row in seen.rows} - {None})
-        if subjects and seen.total is not None and n_returned < seen.total:
-            lines.append(_page(action, mine, len(subjects), seen.total))
+        named = [remaining.pop(row) for row in observation.rows if row in remaining]
+        subjects = {_subject(item) for item in named} - {None}
+        n_returned = len({_subject(ledger[row]) for row in observation.rows} - {None})
+        if subjects and observation.total is not None and n_returned < observation.total:
+            lines.append(_page_line(action, named, len(subjects), observation.total))
     return lines[::-1]
 
 
-def _page(action: Action, named: Sequence[Evidence], n_shown: int, total: int) -> str:
-    """How much of a result is shown; of the model's words only the name of a property comes in."""
-    quantities = [each for each in named if isinstance(each, Quantity) and each.formula]
-    what = "materials" if all(each.material_id for each in quantities) else "values"
-    by = str(action.arguments.get("sort_fields")).removeprefix("-")
-    if action.arguments.get("limit") == 1 and by in {each.property for each in quantities}:
-        return f"Shown: the first of {total} {what} by {by.replace('_', ' ')}."
-    return f"Shown: {n_shown} of {total} {what}."
+def _page_line(action: Action, evidence: Sequence[Evidence], n_shown: int, total: int) -> str:
+    """Return a line such as "Shown: 5 of 20 materials."
+
+    Of the model's arguments only a verified property name is quoted.
+    """
+    quantities = [quantity for quantity in evidence if isinstance(quantity, Quantity) and quantity.subject]
+    kinds = {quantity.kind or "item" for quantity in quantities if quantity.subject_id}
+    one_kind = len(kinds) == 1 and all(quantity.subject_id for quantity in quantities)
+    noun = f"{kinds.pop()}s" if one_kind else "values"
+    sort_field = str(action.arguments.get("sort_fields")).removeprefix("-")
+    if action.arguments.get("limit") == 1 and sort_field in {quantity.property for quantity in quantities}:
+        return f"Shown: the first of {total} {noun} by {sort_field.replace('_', ' ')}."
+    return f"Shown: {n_shown} of {total} {noun}."
 
 
 def data_lines(lines: Sequence[str]) -> str:
-    """Every line behind a bar, so that no text of a tool can pass for a turn or a prompt."""
+    """Prefix every line with a bar, so that tool text cannot imitate a turn or a prompt."""
     shown = (visible(line) for text in lines for line in text.splitlines() or [""])
     return "\n".join(f"| {line}" for line in shown)
 
 
 def copied_arguments(
-    arguments: Mapping[str, Any], seen: Sequence[str], given: Sequence[str], names: Iterable[str]
+    arguments: Mapping[str, Any],
+    tool_texts: Sequence[str],
+    trusted_texts: Sequence[str],
+    names: Iterable[str],
 ) -> list[str]:
-    """The arguments that were copied out of tool text, by name.
+    """Return the names of arguments whose text was copied from tool output.
 
-    Copied is what has 12 letters and digits in a row in common with tool text, whatever is between
-    them, and with nothing that was given; names (formulas, ids) do not count. Once there is tool
-    text, an address that was not given counts as copied, however short it is.
+    An argument counts as copied if 12 consecutive letters and digits of it, ignoring everything in
+    between, occur in tool output and not in trusted text; names of ledger rows (formulas, ids) are
+    exempt. Once there is tool output, an address that trusted text does not contain counts as
+    copied, whatever its length.
 
     Args:
-        arguments: What a tool is to be called with.
-        seen: The tool texts.
-        given: Whose words may be sent: the questions, the descriptions of the tools.
+        arguments: Arguments of a tool call.
+        tool_texts: Tool outputs.
+        trusted_texts: Trusted texts: the questions, the descriptions of the tools.
         names: Names of ledger rows.
     """
-    if not seen:
+    if not tool_texts:
         return []
-    theirs = [_letters(text) for text in seen]
-    ours = [_letters(text) for text in given]
-    known = sorted(names, key=len, reverse=True)
-    between = re.compile("|".join(rf"(?<!\w){re.escape(each)}(?!\w)" for each in known) or "(?!)")
+    tool_letters = [_alphanumeric(text) for text in tool_texts]
+    trusted_letters = [_alphanumeric(text) for text in trusted_texts]
+    known_names = sorted(names, key=len, reverse=True)
+    known_names_pattern = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in known_names) or "(?!)")
 
-    def is_copied(piece: str) -> bool:
-        if _ADDRESS.search(piece) and not any(piece in text for text in given):
+    def is_copied(value_text: str) -> bool:
+        if _ADDRESS.search(value_text) and not any(value_text in text for text in trusted_texts):
             return True
         windows = {
-            part[i : i + _TAINT_CHARS]
-            for part in map(_letters, between.split(piece))
-            for i in range(len(part) - _TAINT_CHARS + 1)
+            part[i : i + _COPY_CHARS]
+            for part in map(_alphanumeric, known_names_pattern.split(value_text))
+            for i in range(len(part) - _COPY_CHARS + 1)
         }
         return any(
-            any(window in text for text in theirs) and not any(window in text for text in ours)
+            any(window in text for text in tool_letters) and not any(window in text for text in trusted_letters)
             for window in windows
         )
 
-    return [name for name, value in arguments.items() if any(map(is_copied, _pieces(value)))]
+    return [name for name, value in arguments.items() if any(map(is_copied, _scalar_texts(value)))]
 
 
-def _letters(text: str) -> str:
-    """Letters and digits only: escapes, spaces, bars and punctuation do not hide a copy."""
+def _alphanumeric(text: str) -> str:
+    """Reduce a text to letters and digits, so that escapes and punctuation do not hide a copy."""
     plain = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", plain).casefold())
 
 
-def _pieces(value: object) -> list[str]:
-    """The texts and numbers in an argument."""
+def _scalar_texts(value: object) -> list[str]:
+    """Return the strings and numbers in an argument as strings."""
     if isinstance(value, Mapping):
-        return [piece for pair in value.items() for each in pair for piece in _pieces(each)]
+        return [text for pair in value.items() for item in pair for text in _scalar_texts(item)]
     if isinstance(value, list | tuple):
-        return [piece for each in value for piece in _pieces(each)]
+        return [text for item in value for text in _scalar_texts(item)]
     return [] if value is None or isinstance(value, bool) else [str(value)]
 
 
-def _is_sound(evidence: Evidence) -> bool:
-    """Whether it can be shown, stored and cited: finite, of a sane length, without controls."""
+def _is_valid(evidence: Evidence) -> bool:
+    """Return True for evidence that is finite, short enough and free of control characters."""
     if isinstance(evidence, Quote):
         return 0 < len(evidence.text) <= _EVIDENCE_CHARS
     value = evidence.value
     if not isinstance(value, str) and not (
-        isinstance(value, int | float) and abs(value) < _LARGEST
+        isinstance(value, int | float) and abs(value) < _MAX_NUMBER
     ):
         return False
-    texts = [str(value), *(getattr(evidence, name) or "" for name in _TEXTS)]
+    texts = [str(value), *(getattr(evidence, name) or "" for name in _TEXT_FIELDS)]
     return all(
         len(text) <= _EVIDENCE_CHARS and len(text.splitlines()) <= 1 and visible(text) == text
         for text in texts
     )
 
 
-_TEXTS = (
-    *("unit", "property", "formula", "material_id", "space_group"),
+_TEXT_FIELDS = (
+    *("unit", "property", "subject", "subject_id", "variant", "kind"),
     *("method", "source", "licence", "version"),
 )
 
 
-def _cleaned(evidence: Evidence) -> Evidence:
+def _clean(evidence: Evidence) -> Evidence:
     return (
         replace(evidence, text=visible(evidence.text)) if isinstance(evidence, Quote) else evidence
     )
 
 
-def _head(result: ToolResult, n_shown: int, n_lines: int, n_evidence: int) -> list[str]:
+def _head_lines(result: ToolResult, n_shown: int, n_lines: int, templates: Templates) -> list[str]:
     head = []
     if result.total is not None:
-        n_rows = len({_subject(each) for each in result.evidence} - {None}) or len(result.rows)
-        head.append(f"returned {min(n_rows, result.total)} of {result.total} {result.unit}")
+        n_rows = len({_subject(item) for item in result.evidence} - {None}) or len(result.rows)
+        n, total = min(n_rows, result.total), result.total
+        head.append(templates.returned.format(n=n, total=total, unit=result.unit))
     if n_shown < n_lines:
-        more = " (the ledger has them all)" if n_evidence else ""
-        head.append(f"showing {n_shown} of {n_lines} rows{more}")
+        head.append(templates.showing.format(n=n_shown, total=n_lines))
     return head
 
 
 def _subject(evidence: Evidence) -> str | None:
     if isinstance(evidence, Quote):
         return evidence.text
-    if not evidence.formula:
+    if not evidence.subject:
         return None
-    return evidence.material_id or f"{evidence.formula} {evidence.value} {evidence.source}"
+    return evidence.subject_id or f"{evidence.subject} {evidence.value} {evidence.source}"
 
 
-def _evidence_line(row_id: str, evidence: Evidence) -> str:
+def _evidence_line(row_id: str, evidence: Evidence, templates: Templates) -> str:
     if isinstance(evidence, Quote):
-        return f"{row_id}: {' '.join(evidence.text.split())}"
-    quantity: Quantity = evidence
-    subject = " ".join(
-        each
-        for each in (quantity.formula, quantity.material_id or "", quantity.space_group)
-        if each
+        return templates.quote.format(id=row_id, text=" ".join(evidence.text.split()))
+    names = (evidence.subject, evidence.subject_id or "", evidence.variant)
+    return templates.quantity.format(
+        id=row_id,
+        subject="".join(f"{name} " for name in names if name),
+        property=evidence.property,
+        value=f"{show_value(evidence.value)} {evidence.unit}".rstrip(),
     )
-    value = f"{show_value(quantity.value)} {quantity.unit}".rstrip()
-    return f"{row_id}: {subject} {quantity.property} = {value}".replace(":  ", ": ")
 
 
-def _fields(row: Mapping[str, Any]) -> str:
-    """A record as JSON; fields too long to show are named, not cut, and very many are counted."""
-    kept: dict[str, Any] = {}
+def _record_line(row: Mapping[str, Any]) -> str:
+    """Format a record as JSON; name fields that are too long, count those that are too many."""
+    shown: dict[str, Any] = {}
     dropped: list[str] = []
     used = 0
-    for name, value in ((str(key), each) for key, each in row.items()):
+    for name, value in ((str(key), value) for key, value in row.items()):
         if used > _RECORD_CHARS:
-            dropped.append(f"{len(row) - len(kept) - len(dropped)} more fields")
+            dropped.append(f"{len(row) - len(shown) - len(dropped)} more fields")
             break
-        text = _json(value)
-        if text is not None and len(name) + len(text) <= _FIELD_CHARS:
-            kept[name] = value
-            used += len(name) + len(text)
+        value_json = _json(value)
+        if value_json is not None and len(name) + len(value_json) <= _FIELD_CHARS:
+            shown[name] = value
+            used += len(name) + len(value_json)
             continue
-        size = "nested too deep to be shown" if text is None else f"{len(text)} characters"
+        size = "nested too deep to be shown" if value_json is None else f"{len(value_json)} characters"
         title = name if len(name) <= _FIELD_CHARS else f"a field with a name of {len(name)}"
         dropped.append(f"{title} ({size})")
         used += len(dropped[-1])
-    line = _json(kept)
+    line = _json(shown)
     return visible(f"{line} left out: {', '.join(dropped)}" if dropped else f"{line}")
 
 
@@ -241,7 +266,7 @@ def _json(value: object) -> str | None:
 
 
 def _fit(lines: Iterable[str], text: Sequence[str], limit: int) -> tuple[list[str], int]:
-    """As many whole lines as fit, rows first; the rest of the text is counted."""
+    """Return the lines that fit, rows before text, and the number of rows among them."""
     shown: list[str] = []
     used = 0
     for line in lines:
@@ -250,10 +275,10 @@ def _fit(lines: Iterable[str], text: Sequence[str], limit: int) -> tuple[list[st
         shown.append(line)
         used += len(line) + 1
     n_rows = len(shown)
-    return [*shown, *_cut_lines(text, max(limit - used, limit // 4))], n_rows
+    return [*shown, *_truncate_lines(text, max(limit - used, limit // 4))], n_rows
 
 
-def _cut_lines(lines: Sequence[str], limit: int) -> list[str]:
+def _truncate_lines(lines: Sequence[str], limit: int) -> list[str]:
     shown: list[str] = []
     used = 0
     for n, line in enumerate(lines):

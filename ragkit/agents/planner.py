@@ -1,4 +1,4 @@
-"""Who chooses the next action: a language model, or anything else with a `next` method."""
+"""The planner interface, and a planner that is a language model."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from ragkit.agents.ledger import Ledger
 from ragkit.agents.observations import data_lines
 from ragkit.agents.render import one_line, visible
 from ragkit.agents.steps import REFUSALS, Action, Observation, Step, Thought
+from ragkit.agents.templates import TEMPLATES, Templates
 from ragkit.agents.tools import Tool, row_schema
 from ragkit.digests import text_digest
 from ragkit.errors import ModelError
-from ragkit.llms.memory import open_session
+from ragkit.llms.session import open_session
 from ragkit.types import LLM, ChatOptions, Loss, Message, Usage
 
 ANSWER, REFUSE = "answer", "refuse"
 PromptStyle = Literal["full", "short"]
 _THOUGHT_CHARS, _NOTE_CHARS = 160, 240
-_DEEPEST = 12
+_MAX_DEPTH = 12
 _CONTROL_TOKEN = re.compile(
     r"<(?=[|\uff5c][^<>\n]{1,40}>|/?(?:s|bos|eos|start_of_turn|end_of_turn)>)"
     r"|\[(?=/?INST\])|<(?=</?SYS>>)"
@@ -32,16 +33,17 @@ _CONTROL_TOKEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All that a planner may know.
+    """Input of a planner for one step.
 
     Attributes:
-        question: What is asked.
-        history: Earlier questions and answers of a chat, oldest first.
-        steps: What was done so far, in this run.
-        ledger: What was found.
+        question: The user's question.
+        history: Earlier questions and answers of the chat, oldest first.
+        steps: Steps of this run so far.
+        ledger: Ledger of this run.
         tools: All tools of the agent.
-        live: Those that can be called now: what needs ledger rows waits until there are some.
-        options: How a model should generate this step.
+        live: Tools that can be called now; those that need ledger rows are left out while the
+            ledger is empty.
+        options: Generation options for this step.
     """
 
     question: str
@@ -55,7 +57,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The next action, or why the model's reply was none."""
+    """The next action, or the error in the model's reply."""
 
     action: Action | None
     thought: str = ""
@@ -65,26 +67,26 @@ class Proposal:
 
 
 class Turns(Protocol):
-    """The planner's side of one run."""
+    """Planner state of one run."""
 
     def next(self, state: State) -> Proposal:
-        """What to do now."""
+        """Propose the next action."""
 
 
 @runtime_checkable
 class Planner(Protocol):
-    """Plans runs."""
+    """Chooses the actions of an agent."""
 
     @property
     def name(self) -> str:
-        """What traces call it."""
+        """Name in traces."""
 
     def begin(self) -> Turns:
-        """A new run; nothing of an earlier one is remembered."""
+        """Start a run, independent of earlier ones."""
 
 
 def final_tools(ledger: Ledger) -> dict[str, dict[str, Any]]:
-    """The schemas of the two ends of a run: `answer` (once there are rows) and `refuse`."""
+    """Return the schemas of the final actions: `refuse`, and `answer` if the ledger has rows."""
     note = {"type": "string", "maxLength": _NOTE_CHARS}
     refuse = {
         "type": "object",
@@ -105,9 +107,9 @@ def final_tools(ledger: Ledger) -> dict[str, dict[str, Any]]:
 
 
 def action_schema(tools: Sequence[Tool], ledger: Ledger, *, thought: bool = True) -> dict[str, Any]:
-    """The JSON schema of a step, made from the live tools: a thought, then one of the actions.
+    """Build the JSON schema of a step: an optional thought, then one of the possible actions.
 
-    OpenAI's servers want an object at the root, so the choice stands one level below it.
+    OpenAI's servers require an object at the root, so the choice is nested one level below.
     """
     schemas = {tool.name: tool.parameters(ledger) for tool in tools} | final_tools(ledger)
     choices = [
@@ -119,111 +121,127 @@ def action_schema(tools: Sequence[Tool], ledger: Ledger, *, thought: bool = True
         }
         for name, arguments in schemas.items()
     ]
-    parts: dict[str, Any] = {"action": {"anyOf": choices}}
+    properties: dict[str, Any] = {"action": {"anyOf": choices}}
     if thought:
-        parts = {"thought": {"type": "string", "maxLength": _THOUGHT_CHARS}} | parts
+        properties = {"thought": {"type": "string", "maxLength": _THOUGHT_CHARS}} | properties
     return {
         "type": "object",
-        "properties": parts,
-        "required": list(parts),
+        "properties": properties,
+        "required": list(properties),
         "additionalProperties": False,
     }
 
 
 def describe_tools(tools: Sequence[Tool]) -> str:
-    """The tools as the prompt shows them: a signature and a sentence each.
+    """Format tools for a full prompt: signature, description and argument descriptions.
 
-    What an argument means is said once where several tools say the same of it.
+    Argument descriptions shared by several tools are listed once, at the end.
     """
     schemas = [tool.parameters() for tool in tools]
-    said = Counter(each for schema in schemas for each in _meanings(schema))
+    counts = Counter(line for schema in schemas for line in _argument_lines(schema))
     lines = []
     for tool, schema in zip(tools, schemas, strict=True):
         lines.append(f"- {tool.name}({_signature(schema)}): {tool.description}")
-        lines += [f"    {each}" for each in _meanings(schema) if said[each] == 1]
-    shared = [each for each, n in said.items() if n > 1]
+        lines += [f"    {line}" for line in _argument_lines(schema) if counts[line] == 1]
+    shared = [line for line, n in counts.items() if n > 1]
     if shared:
-        lines += ["Arguments of several tools:", *(f"    {each}" for each in shared)]
+        lines += ["Arguments of several tools:", *(f"    {line}" for line in shared)]
     return "\n".join(lines)
 
 
 def name_tools(tools: Sequence[Tool]) -> str:
-    """The tools as a short prompt shows them: names and arguments, those with the same in one line.
+    """Format tools for a short prompt: names and arguments, without descriptions and types.
 
-    No sentence and no type: for a model that was trained on them.
+    Tools with the same arguments share a line. For models that were trained on these tools.
     """
     groups: dict[str, list[str]] = {}
     for tool in tools:
         groups.setdefault(", ".join(tool.parameters()["properties"]), []).append(tool.name)
-    return "\n".join(f"{', '.join(names)}: {given}" for given, names in groups.items())
+    return "\n".join(f"{', '.join(names)}: {arguments}" for arguments, names in groups.items())
 
 
 def _signature(schema: Mapping[str, Any]) -> str:
     required = set(schema.get("required", ()))
     return ", ".join(
-        f"{name}{'' if name in required else '?'}: {_type(each)}"
-        for name, each in schema["properties"].items()
+        f"{name}{'' if name in required else '?'}: {_type_text(parameter)}"
+        for name, parameter in schema["properties"].items()
     )
 
 
-def _meanings(schema: Mapping[str, Any]) -> list[str]:
+def _argument_lines(schema: Mapping[str, Any]) -> list[str]:
     return [
-        f"{name}: {each['description']}"
-        for name, each in schema["properties"].items()
-        if each.get("description")
+        f"{name}: {parameter['description']}"
+        for name, parameter in schema["properties"].items()
+        if parameter.get("description")
     ]
 
 
-def _type(node: Mapping[str, Any]) -> str:
+def _type_text(node: Mapping[str, Any]) -> str:
     if "const" in node:
         return json.dumps(node["const"])
     if "enum" in node:
-        return "|".join(json.dumps(each) for each in node["enum"])
+        return "|".join(json.dumps(option) for option in node["enum"])
     if node.get("type") == "array":
-        return f"list of {_type(node.get('items', {}))}"
+        return f"list of {_type_text(node.get('items', {}))}"
     if "anyOf" in node:
-        return " or ".join(_type(each) for each in node["anyOf"])
+        return " or ".join(_type_text(option) for option in node["anyOf"])
     return str(node.get("type", "any"))
 
 
 @dataclass(frozen=True, slots=True)
 class LLMPlanner:
-    """A language model as planner, each step generated under the grammar of the live tools.
+    """Planner that generates each step with a language model, constrained by the tools' grammar.
 
     Args:
-        llm: Local models keep what they have read between steps.
-        role: Who the agent is and what it must do; the tools and the format are added.
-        style: "full" explains tools and format and asks for thoughts; "short" names them only, for
-            a model that was trained on these tools, and asks for actions.
-        known: What `tools_digest` gave for the tools the model was trained on; empty: any will do.
-        label: What traces call it; "" takes the model's name.
+        llm: The language model. Local models reuse their key-value cache between steps.
+        role: Role and instructions of the agent; tools and format are appended to it.
+        style: "full" explains tools and format and asks for thoughts; "short" only names the tools
+            and asks for actions, for a model that was trained on them.
+        prompts: System messages that the model was trained with, by `tools_digest` of their tools;
+            empty builds a system message for any tools.
+        templates: Templates of questions and observations.
+        label: Name in traces; "" uses the model's name.
 
     Raises:
-        ModelError: When a run begins with other tools.
+        ModelError: A run starts with tools that `prompts` does not contain.
     """
 
     llm: LLM
     role: str
     style: PromptStyle = "full"
-    known: frozenset[str] = frozenset()
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    templates: Templates = TEMPLATES
     label: str = ""
 
     @property
     def name(self) -> str:
-        """The model's name, or the label."""
+        """Name in traces: the label, or the model's name."""
         return self.label or self.llm.name
 
     def begin(self) -> _LLMTurns:
-        """A new conversation."""
+        """Start a conversation."""
         return _LLMTurns(self)
 
     def prompt(self, tools: Sequence[Tool]) -> str:
-        """The system message, byte for byte."""
-        return system_prompt(self.role, tools, self.style)
+        """Return the system message, byte for byte.
+
+        Raises:
+            ModelError: The model was trained with other tools.
+        """
+        if not self.prompts:
+            return system_prompt(self.role, tools, self.style)
+        digest = tools_digest(tools)
+        if digest not in self.prompts:
+            raise ModelError(
+                f"{self.llm.name} was trained with other tools: the digest of these tools is "
+                f"{digest[:12]}, expected {', '.join(sorted(key[:12] for key in self.prompts))}. "
+                "Train it again (`ragkit train agent`) or use another planner (`--llm rules`)"
+            )
+        return self.prompts[digest]
 
 
 def system_prompt(role: str, tools: Sequence[Tool], style: PromptStyle = "full") -> str:
-    """The role, the tools, and the format of a step."""
+    """Build the system message from the role, the tools and the format of a step."""
     from ragkit.prompts import load_prompt
 
     if style == "short":
@@ -231,10 +249,30 @@ def system_prompt(role: str, tools: Sequence[Tool], style: PromptStyle = "full")
     return load_prompt("agent").fill(role=role.strip(), tools=describe_tools(tools))
 
 
-def tools_digest(system: str, tools: Sequence[Tool]) -> str:
-    """What a trained model's tools are known by: the system message, and every tool's schema."""
-    schemas = [[tool.name, tool.parameters()] for tool in tools]
-    return text_digest(json.dumps([system, schemas], sort_keys=True))
+def tools_digest(tools: Sequence[Tool]) -> str:
+    """Return a digest of the tools' structure.
+
+    It covers names, arguments, their types and enums, and which are required: what the grammar of
+    actions depends on. Descriptions, limits and the order of the tools do not count.
+    """
+    structures = {tool.name: _structure(tool.parameters()) for tool in tools}
+    return text_digest(json.dumps(structures, sort_keys=True))
+
+
+def _structure(node: Any) -> Any:
+    """Reduce a JSON schema to types, enums and required properties."""
+    if isinstance(node, list):
+        return [_structure(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    structure = {
+        key: sorted(value) if key == "required" else _structure(value)
+        for key, value in node.items()
+        if key in ("type", "enum", "const", "anyOf", "items", "required")
+    }
+    if "properties" in node:
+        structure["properties"] = {k: _structure(v) for k, v in node["properties"].items()}
+    return structure
 
 
 class _LLMTurns:
@@ -246,14 +284,6 @@ class _LLMTurns:
     def next(self, state: State) -> Proposal:
         if self._system is None:
             self._system = self._planner.prompt(state.tools)
-            known, own = self._planner.known, tools_digest(self._system, state.tools)
-            if known and own not in known:
-                raise ModelError(
-                    f"{self._llm.name} was trained with other tools than these, or they changed "
-                    f"since: their digest is {own[:12]}, known are "
-                    f"{', '.join(sorted(each[:12] for each in known))}. Train it again "
-                    "(`ragkit train agent`), or take another planner (`--llm rules`)"
-                )
         schema = action_schema(state.live, state.ledger, thought=self._planner.style == "full")
         options = replace(state.options, schema=schema)
         conversation, losses = self._fitting(state, options.max_tokens)
@@ -264,7 +294,7 @@ class _LLMTurns:
         return Proposal(action, thought, error, reply.usage, losses)
 
     def _fitting(self, state: State, reserve: int) -> tuple[list[Message], tuple[Loss, ...]]:
-        """The conversation; the oldest observations are left out until the window holds it."""
+        """Build the conversation; hide the oldest observations until it fits the context window."""
         n_observations = sum(isinstance(step, Observation) for step in state.steps)
         for n_hidden in range(n_observations + 1):
             conversation = self._conversation(state, n_hidden)
@@ -280,25 +310,31 @@ class _LLMTurns:
 
     def _conversation(self, state: State, n_hidden: int) -> list[Message]:
         assert self._system is not None
-        return conversation_of(state, self._system, self._planner.style, n_hidden)
+        planner = self._planner
+        return conversation_of(state, self._system, planner.style, n_hidden, planner.templates)
 
 
 def conversation_of(
-    state: State, system: str, style: PromptStyle = "full", n_hidden: int = 0
+    state: State,
+    system: str,
+    style: PromptStyle = "full",
+    n_hidden: int = 0,
+    templates: Templates = TEMPLATES,
 ) -> list[Message]:
-    """What a model is shown of a run so far.
+    """Render a run so far as the conversation that a model continues.
 
     Args:
         state: The run.
         system: The system message.
         style: See `LLMPlanner`.
-        n_hidden: How many observations, the oldest, are left out.
+        n_hidden: Number of oldest observations whose text is left out.
+        templates: Templates of questions and observations.
     """
     messages = [Message("system", system)]
     for question, answer in state.history:
         messages += [Message("user", question), Message("assistant", data_lines([answer]))]
-    messages.append(Message("user", f"Question: {state.question}"))
-    thought, seen = "", 0
+    messages.append(Message("user", templates.question.format(question=state.question)))
+    thought, n_seen = "", 0
     for step in state.steps:
         if isinstance(step, Thought):
             thought = step.text
@@ -306,31 +342,31 @@ def conversation_of(
             messages.append(Message("assistant", action_text(step, style, thought)))
             thought = ""
         elif isinstance(step, Observation):
-            seen += 1
-            text = "| (left out to save space)" if seen <= n_hidden else step.text
-            messages.append(Message("user", f"Observation:\n{text}"))
-    return [messages[0], *_alternating([_defused(each) for each in messages[1:]])]
+            n_seen += 1
+            text = templates.hidden if n_seen <= n_hidden else step.text
+            messages.append(Message("user", templates.observation.format(text=text)))
+    return [messages[0], *_merge_roles([_without_control_tokens(message) for message in messages[1:]])]
 
 
 def action_text(action: Action, style: PromptStyle = "full", thought: str = "") -> str:
-    """The action as a model writes it."""
-    said: dict[str, Any] = {"action": {"name": action.tool, "arguments": action.arguments}}
+    """Serialize an action in the format that the model generates."""
+    step: dict[str, Any] = {"action": {"name": action.tool, "arguments": action.arguments}}
     return json.dumps(
-        ({"thought": thought} | said) if style == "full" else said, ensure_ascii=False
+        ({"thought": thought} | step) if style == "full" else step, ensure_ascii=False
     )
 
 
-def _defused(message: Message) -> Message:
-    """Its control tokens broken: servers read `<|im_end|>` in a message as the end of a turn."""
-    return Message(message.role, _CONTROL_TOKEN.sub(_broken, message.content))
+def _without_control_tokens(message: Message) -> Message:
+    """Break control tokens: servers read `<|im_end|>` in a message as the end of a turn."""
+    return Message(message.role, _CONTROL_TOKEN.sub(_replace_bracket, message.content))
 
 
-def _broken(match: re.Match[str]) -> str:
+def _replace_bracket(match: re.Match[str]) -> str:
     return "\u2039" if match[0] == "<" else "\u27e6"
 
 
-def _alternating(messages: Sequence[Message]) -> list[Message]:
-    """Neighbours of one role joined: most chat templates want the roles in turn."""
+def _merge_roles(messages: Sequence[Message]) -> list[Message]:
+    """Join adjacent messages of one role, since most chat templates require alternating roles."""
     joined: list[Message] = []
     for message in messages:
         if joined and joined[-1].role == message.role:
@@ -342,52 +378,52 @@ def _alternating(messages: Sequence[Message]) -> list[Message]:
 
 
 def parse_action(text: str) -> tuple[str, Action | None, str]:
-    """(thought, action, error) of a reply; servers may wrap the JSON in prose or fences."""
+    """Parse a reply into (thought, action, error); the JSON may be wrapped in prose or fences."""
     start = text.find("{")
     if start < 0:
-        return "", None, _expected("the reply holds no JSON object")
+        return "", None, _format_error("the reply holds no JSON object")
     try:
         value, _ = _DECODER.raw_decode(text[start:])
     except (ValueError, RecursionError) as error:
-        return "", None, _expected(f"the reply is not JSON ({str(error)[:80]})")
+        return "", None, _format_error(f"the reply is not JSON ({str(error)[:80]})")
     action = value.get("action")
     if not isinstance(action, dict) or not isinstance(action.get("name"), str):
-        return "", None, _expected("the reply names no action")
+        return "", None, _format_error("the reply names no action")
     arguments = action.get("arguments", {})
     if not isinstance(arguments, dict):
-        return "", None, _expected("'arguments' is no object")
-    flaw = _flaw(action)
+        return "", None, _format_error("'arguments' is no object")
+    flaw = _find_flaw(action)
     if flaw:
-        return "", None, _expected(flaw)
+        return "", None, _format_error(flaw)
     return one_line(str(value.get("thought") or "")), Action(action["name"], arguments), ""
 
 
-def _flaw(action: Mapping[str, Any]) -> str:
-    """What no honest action has, and what would break traces and terminals."""
+def _find_flaw(action: Mapping[str, Any]) -> str:
+    """Return an error for control characters or excessive nesting in an action, or ""."""
     level: list[object] = [action]
-    for _ in range(_DEEPEST):
-        inner: list[object] = []
-        for each in level:
-            if isinstance(each, Mapping):
-                inner += [*each, *each.values()]
-            elif isinstance(each, list):
-                inner += each
-            elif isinstance(each, str) and visible(each) != each:
+    for _ in range(_MAX_DEPTH):
+        children: list[object] = []
+        for item in level:
+            if isinstance(item, Mapping):
+                children += [*item, *item.values()]
+            elif isinstance(item, list):
+                children += item
+            elif isinstance(item, str) and visible(item) != item:
                 return "the action holds control characters"
-        level = inner
-    return f"the action is nested more than {_DEEPEST} deep" if level else ""
+        level = children
+    return f"the action is nested more than {_MAX_DEPTH} deep" if level else ""
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text[:20]} is no finite number")
     return value
 
 
-_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+_DECODER = json.JSONDecoder(parse_float=_parse_finite, parse_constant=_parse_finite)
 
 
-def _expected(what: str) -> str:
+def _format_error(what: str) -> str:
     form = '{"thought": "...", "action": {"name": "...", "arguments": {...}}}'
     return f"{what}; reply with one JSON object of the form {form}"

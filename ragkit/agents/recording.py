@@ -1,4 +1,4 @@
-"""Runs that are recorded as they happen, and played again to see whether anything changed."""
+"""Record agent runs as traces, and replay traces to detect changes."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from ragkit.errors import RagkitError
 
 @dataclass(slots=True)
 class Approvals:
-    """A person's decisions, kept in the order they were taken.
+    """Approval callback that records its decisions in order.
 
-    As `AgentOptions.approve` it sees the decisions of a team's assistants too; `record` wraps any
-    other `approve`, and that sees those of the agent itself only.
+    Pass it as `AgentOptions.approve` to record the decisions for a team's assistants as well. Any
+    other callback is wrapped by `record`, which then sees only the calls of the agent itself.
 
     Attributes:
-        ask: Takes the decision.
-        taken: Tool, arguments and decision of each.
+        ask: Callback that takes the decision.
+        taken: Tool, arguments and decision of each call.
     """
 
     ask: Approve
     taken: list[dict[str, Any]] = field(default_factory=list)
 
     def __call__(self, tool: Tool, arguments: Mapping[str, Any], copied: Sequence[str]) -> bool:
-        """The decision, which is kept."""
+        """Take and record a decision."""
         decision = bool(self.ask(tool, arguments, copied))
         self.taken.append({"tool": tool.name, "arguments": dict(arguments), "approved": decision})
         return decision
 
 
-def _again(taken: Sequence[Mapping[str, Any]]) -> Approve:
-    """The decisions of a recorded run, one after the other; any other call is not approved."""
-    left = iter(taken)
+def _replay_decisions(taken: Sequence[Mapping[str, Any]]) -> Approve:
+    """Return a callback that repeats recorded decisions in order and rejects any other call."""
+    decisions = iter(taken)
 
     def approve(tool: Tool, arguments: Mapping[str, Any], _: Sequence[str]) -> bool:
-        then = next(left, None)
-        if then is None or then["tool"] != tool.name:
+        decision = next(decisions, None)
+        if decision is None or decision["tool"] != tool.name:
             return False
-        same = canonical_json(then["arguments"]) == canonical_json(arguments)
-        return same and then["approved"] is True
+        same = canonical_json(decision["arguments"]) == canonical_json(arguments)
+        return same and decision["approved"] is True
 
     return approve
 
@@ -64,14 +64,14 @@ def record(
     how: Mapping[str, Any],
     history: Sequence[tuple[str, str]] = (),
 ) -> Generator[Step, None, tuple[str, Run]]:
-    """`agent.stream`, each step stored before it is given out; ends with (run id, run).
+    """Yield the steps of `agent.stream`, each stored before it is yielded; return (run id, run).
 
     Args:
-        agent: What runs.
-        question: What is asked.
-        store: Where the trace goes.
-        name: The agent's name or path, for replay; a path is stored in full.
-        how: What `replay` needs to load the same agent: see `load_options`.
+        agent: Agent to run.
+        question: The user's question.
+        store: Store of the trace.
+        name: Name or path of the agent, for replay; a path is stored as an absolute path.
+        how: Options to load the same agent with, see `load_options`.
         history: Earlier questions and answers.
     """
     settings = {
@@ -113,40 +113,41 @@ def record(
 
 
 def load_options(how: Mapping[str, Any]) -> AgentOptions:
-    """The options a trace was recorded with; whoever calls closes their collection.
+    """Return the options that a trace was recorded with; the caller must close their collection.
 
     Raises:
-        RagkitError: It was recorded with a model or planner that has no name to load it by.
+        RagkitError: The options are not those of this version.
     """
     from ragkit.collection import Collection
 
     try:
-        kept = dict(how)
-        path = kept.pop("collection", None)
-        options = AgentOptions(**kept)
+        fields = dict(how)
+        path = fields.pop("collection", None)
+        options = AgentOptions(**fields)
     except TypeError as error:
         raise RagkitError(
-            f"this trace cannot be replayed ({error}); it was recorded by another version"
+            f"the trace cannot be replayed ({error}); it was recorded by another version of ragkit"
         ) from error
     return replace(options, collection=Collection(path)) if path else options
 
 
 def replay(stored: StoredRun, store: TraceStore) -> tuple[str, str | None]:
-    """Run a recorded question again with the same settings; (new run id, first difference).
+    """Run a recorded question again and return (new run id, first difference or None).
 
-    What a person approved is approved again, for the same calls in the same order, and no more.
+    The settings are those of the trace. Approvals are repeated for the same calls in the same
+    order; other calls are rejected.
 
     Raises:
-        RagkitError: The agent or its model is no longer there.
+        RagkitError: The agent or its model is no longer available.
     """
     how = stored.record.settings.get("how")
     if not isinstance(how, Mapping):
-        raise RagkitError("this trace cannot be replayed: it does not say how the agent was loaded")
+        raise RagkitError("the trace cannot be replayed: it does not record how the agent was loaded")
     name, question = stored.record.agent, stored.record.question
-    history = [(str(q), str(a)) for q, a in stored.record.settings.get("history", [])]
-    taken = (stored.answer or {}).get("approvals", [])
+    history = [(str(asked), str(answered)) for asked, answered in stored.record.settings.get("history", [])]
+    approvals = (stored.answer or {}).get("approvals", [])
     with ExitStack() as stack:
-        options = replace(load_options(how), approve=Approvals(_again(taken)))
+        options = replace(load_options(how), approve=Approvals(_replay_decisions(approvals)))
         if options.collection is not None:
             stack.enter_context(options.collection)
         agent = load_agent(name, options)

@@ -1,4 +1,4 @@
-"""The template that turns ledger rows into sentences, and the check of everything else."""
+"""Render answers from ledger rows, and check a model's note for unsupported numbers."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from ragkit.types import Citation, Sentence
 if TYPE_CHECKING:
     from ragkit.agents.steps import Run
 
-_MOST_ALSO = 8
+_MAX_RELATED = 8
 _NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?\d[\d.,]*(?:[eE][-+]?\d+)?%?")
 _TOKEN = re.compile(r"[^\s,;:!?\"'()\[\]{}]+")
-_DIGIT_WORDS = (
+_NUMBER_NAMES = (
     "zero|nought|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|"
     "fifteen|sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|"
     "ninety|hundred|thousand|million|billion|trillion|dozen"
 )
-_WORDS = re.compile(
-    rf"\b(?:(?:{_DIGIT_WORDS})(?:and|point|comma|s|th|ths|fold)?)+\b|\b(?:half|halves|third|quarter|"
+_NUMBER_WORD = re.compile(
+    rf"\b(?:(?:{_NUMBER_NAMES})(?:and|point|comma|s|th|ths|fold)?)+\b|\b(?:half|halves|third|quarter|"
     r"fifth|double|twice|triple|thrice|quadruple|ninth|twelfth)s?\b",
     re.IGNORECASE,
 )
-_SPELLED = re.compile(r"(?:\b[^\W\d]\b\W{1,3}){2,}[^\W\d]\b")
+_SPELLED_OUT = re.compile(r"(?:\b[^\W\d]\b\W{1,3}){2,}[^\W\d]\b")
 _ROMAN = re.compile(r"(?=[IVXLCDM]{2})M{0,3}(?:C[MD]|D?C{0,3})(?:X[CL]|L?X{0,3})(?:I[XV]|V?I{0,3})")
-_SPLIT = re.compile(r"\d+(?:[^\w.]|\.(?!\d))\W*\d+")
-_SIGNS = "°±\u00d7·≈≤≥→\u2212\u2013\u2014\u2018\u2019“”…µ"
+_SPLIT_NUMBER = re.compile(r"\d+(?:[^\w.]|\.(?!\d))\W*\d+")
+_ALLOWED_SYMBOLS = "°±\u00d7·≈≤≥→\u2212\u2013\u2014\u2018\u2019“”…µ"
 _LOOK_ALIKE = str.maketrans("αεηικνοπρςτυχω", "aenikvonpstuxw")
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060-\u2064\ufeff]")
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e0fff]"
 )
-_NAMES = (
+_NAME_PATTERNS = (
     re.compile(r"(?=.{1,60}$)(?:[A-Z][a-z]?|[()\[\]]|(?<!^)\d+(?:\.\d+)?)+"),  # formulas
     re.compile(r"[a-z]{1,8}-\d{1,9}"),  # material ids
     re.compile(r"[PABCFIRH][-\da-z_/]{1,12}"),  # space groups
@@ -45,24 +45,26 @@ _NAMES = (
 
 
 def visible(text: str) -> str:
-    """The text with control characters as escapes, so that no terminal and no reader obeys them.
+    """Escape control characters, so that terminals and text viewers do not interpret them.
 
-    Characters that cannot be seen are dropped; line feeds and tabs stay.
+    Invisible characters are dropped; line feeds and tabs are kept.
 
     >>> visible("red \\x1b[31m, reversed \\u202e, in\\u200bvisible")
     'red \\\\x1b[31m, reversed \\\\u202e, invisible'
     """
-    seen = _INVISIBLE.sub("", text)
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), seen)
+    without_invisible = _INVISIBLE.sub("", text)
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), without_invisible)
 
 
 def one_line(text: str) -> str:
-    """The same, without line breaks: a value cannot add lines to an answer."""
+    """Escape control characters and join lines, so that a value cannot add lines to an answer."""
     return " ".join(visible(" ".join(text.split())).split())
 
 
 def show_value(value: Scalar) -> str:
-    """A number to three decimals, or three digits where it is small; the ledger keeps all of it.
+    """Format a value: numbers to three decimals, small ones to three significant digits.
+
+    The ledger keeps full precision.
 
     >>> show_value(0.18610000000000015), show_value(295.605), show_value(5.57e-05), show_value("FM")
     ('0.186', '295.605', '5.57e-05', 'FM')
@@ -78,14 +80,14 @@ def show_value(value: Scalar) -> str:
 
 
 def show_quantity(quantity: Quantity) -> str:
-    """One line: what, of which material, how much, by which method, from where."""
-    ids = ", ".join(
-        each for each in (quantity.material_id or "", quantity.space_group) if each
-    ) or ("no material id" if quantity.formula and quantity.source else "")
-    subject = f"{quantity.formula} ({ids})" if quantity.formula and ids else quantity.formula
+    """Format a quantity on one line with subject, property, value, method and source."""
+    ids = ", ".join(part for part in (quantity.subject_id or "", quantity.variant) if part) or (
+        f"no {quantity.kind} id" if quantity.kind and quantity.subject and quantity.source else ""
+    )
+    subject = f"{quantity.subject} ({ids})" if quantity.subject and ids else quantity.subject
     name = quantity.property.replace("_", " ")
     value = f"{show_value(quantity.value)} {_unit(quantity.unit)}".rstrip()
-    origin = "; ".join(each for each in (quantity.method, quantity.source) if each)
+    origin = "; ".join(part for part in (quantity.method, quantity.source) if part)
     line = f"{subject}: {name} {value}" if subject else f"{name}: {value}"
     return one_line(f"{line} [{origin}]" if origin else line)
 
@@ -105,13 +107,21 @@ def render_answer(
     note: str = "",
     *,
     pages: Sequence[str] = (),
+    heading: str = "Other values:",
 ) -> str:
-    """The answer's text: a line a row, how many more there are, what else is held, the note.
+    """Render an answer: one line for each row, page counts, related values and the note.
 
-    Of what else is held eight lines are shown, and the rest is counted.
+    At most eight related values are listed; the others are counted.
 
-    Quotations carry citation marks, numbered as in `citations_of`; beside them there is no note,
-    since every word of such a text is to be checked again.
+    Quotations carry citation marks, numbered as in `citations_of`. An answer with quotations has no
+    note, since all of its text must be verifiable.
+
+    Args:
+        rows: Cited rows.
+        also: Related values.
+        note: The model's own words, already checked.
+        pages: Lines about results of which only a page is cited.
+        heading: Line above the related values.
     """
     lines, n_cited = [], 0
     for row in rows.values():
@@ -123,10 +133,10 @@ def render_answer(
             lines.append(show_quantity(row))
     lines += pages
     if also:
-        lines.append("Also held for this composition (other polymorphs, methods or sources):")
-        lines += [f"- {show_quantity(each)}" for each in also[:_MOST_ALSO]]
-    if len(also) > _MOST_ALSO:
-        lines.append(f"… and {len(also) - _MOST_ALSO} more")
+        lines.append(heading)
+        lines += [f"- {show_quantity(quantity)}" for quantity in also[:_MAX_RELATED]]
+    if len(also) > _MAX_RELATED:
+        lines.append(f"… and {len(also) - _MAX_RELATED} more")
     if note and not n_cited:
         lines.append(f"Note: {one_line(note)}")
     return "\n".join(lines)
@@ -135,9 +145,9 @@ def render_answer(
 def citations_of(
     rows: Mapping[str, Evidence],
 ) -> tuple[list[Citation], list[Sentence]]:
-    """The citations of the quotations among the rows, and the sentences of `render_answer`.
+    """Return the citations of the quoted rows, and the sentences of `render_answer`.
 
-    Together with the text they are what `ragkit.verify_answer` and `verify_sentences` check.
+    Together with the text they are the input of `ragkit.verify_answer` and `verify_sentences`.
     """
     citations: list[Citation] = []
     sentences: list[Sentence] = []
@@ -155,64 +165,70 @@ def citations_of(
 
 
 def free_numbers(note: str, question: str, known: Collection[str] = ()) -> list[str]:
-    """The numbers in a model's note that nothing vouches for.
+    """Return the numbers in a model's note that neither the question nor a name supports.
 
-    Allowed are numbers of the question, and whole tokens that are names: formulas, material ids and
-    space groups of the ledger. Number words count as numbers, and so does what can hide one: digits
-    of other kinds, Roman numerals, letters of scripts that the question does not use, symbols. All
-    other figures must be named as rows.
+    Numbers of the question are allowed, and so are tokens that equal a known name: formulas,
+    material ids and space groups of the ledger. Number words count as numbers, as does everything
+    that can disguise one: non-ASCII digits, Roman numerals, symbols, and letters of scripts that
+    the question does not use. All other numbers must be cited as rows.
 
     >>> free_numbers("GaAs has 0.19 eV", "What is the gap of GaAs?", {"GaAs"})
     ['0.19']
     >>> free_numbers("see mp-2534 and Fe2O3", "?", {"mp-2534", "Fe2O3"})
     []
     """
-    asked = {_plain(each) for each in _NUMBER.findall(question)}
+    asked = {_normalized_number(number) for number in _NUMBER.findall(question)}
     names = set(known) | set(_TOKEN.findall(question))
-    scripts = {_script(each) for each in question}
-    note = _without_bracketed(
-        note, [*known, *(each.strip("?!.,;:'\"") for each in question.split())]
+    scripts = {_script(letter) for letter in question}
+    note = _without_bracketed_names(
+        note, [*known, *(word.strip("?!.,;:'\"") for word in question.split())]
     )
-    free = [each for each in note if not _is_plain(each, scripts) and each not in question]
+    unsupported = [
+        letter
+        for letter in note
+        if not _is_allowed_character(letter, scripts) and letter not in question
+    ]
     for token in _TOKEN.findall(note):
-        bare = token.strip(".")
-        if bare in names:
+        word = token.strip(".")
+        if word in names:
             continue
-        whole = _NUMBER.fullmatch(bare)
-        if _ROMAN.fullmatch(bare) or (
-            re.search(r"\d", bare) and not (whole and _plain(bare) in asked)
+        number = _NUMBER.fullmatch(word)
+        if _ROMAN.fullmatch(word) or (
+            re.search(r"\d", word) and not (number and _normalized_number(word) in asked)
         ):
-            free.append(bare)
-    free += [each[0] for each in _SPLIT.finditer(note) if each[0] not in question]
-    spelled = {each.lower() for each in _number_words(question)}
-    return free + [each for each in _number_words(note) if each.lower() not in spelled]
+            unsupported.append(word)
+    unsupported += [
+        match[0] for match in _SPLIT_NUMBER.finditer(note) if match[0] not in question
+    ]
+    spelled = {word.lower() for word in _number_words(question)}
+    return unsupported + [word for word in _number_words(note) if word.lower() not in spelled]
 
 
-def _without_bracketed(note: str, names: Iterable[str]) -> str:
-    """The note without whole names that brackets would split: Ca(OH)2."""
-    bracketed = {each for each in names if re.search(r"\w[(\[]", each)}
+def _without_bracketed_names(note: str, names: Iterable[str]) -> str:
+    """Remove complete names with brackets, such as Ca(OH)2, which tokenization would split."""
+    bracketed = {name for name in names if re.search(r"\w[(\[]", name)}
     for name in sorted(bracketed, key=len, reverse=True):
         note = re.sub(rf"(?<![\w.]){re.escape(name)}(?![\w(\[]|[.,]\d)", " ", note)
     return note
 
 
 def _number_words(text: str) -> list[str]:
-    """Number words, also with accents, look-alikes or marks in them, and letter by letter."""
+    """Find number words, including those with accents, look-alike letters or spelled-out letters."""
     marked = unicodedata.normalize("NFKD", text)
-    plain = "".join(each for each in marked if not unicodedata.combining(each))
+    plain = "".join(letter for letter in marked if not unicodedata.combining(letter))
     plain = plain.casefold().translate(_LOOK_ALIKE).replace("_", "-")
     joined = re.sub(r"[^\w\s]", "", plain)
-    apart = " ".join(re.sub(r"\W", "", each) for each in _SPELLED.findall(plain))
-    found = [word for form in (plain, joined, apart) for word in _WORDS.findall(form)]
-    return list(dict.fromkeys(found))
+    spelled_out = " ".join(re.sub(r"\W", "", match) for match in _SPELLED_OUT.findall(plain))
+    words = [word for form in (plain, joined, spelled_out) for word in _NUMBER_WORD.findall(form)]
+    return list(dict.fromkeys(words))
 
 
 def _script(letter: str) -> str:
     return unicodedata.name(letter, "").split(" ")[0] if letter.isalpha() else ""
 
 
-def _is_plain(letter: str, scripts: Collection[str]) -> bool:
-    """Whether a character is what it looks like: no other digit, no picture, no control."""
+def _is_allowed_character(letter: str, scripts: Collection[str]) -> bool:
+    """Return True for printable ASCII, common punctuation and letters of expected scripts."""
     if letter.isascii():
         return letter.isprintable()
     if unicodedata.numeric(letter, None) is not None:
@@ -220,31 +236,29 @@ def _is_plain(letter: str, scripts: Collection[str]) -> bool:
     script = _script(letter)
     if script == "LATIN":
         return letter < "\u0250" or "\u1e00" <= letter <= "\u1eff"
-    if letter in _SIGNS or unicodedata.category(letter)[0] == "P":
+    if letter in _ALLOWED_SYMBOLS or unicodedata.category(letter)[0] == "P":
         return True
     return script == "GREEK" or (bool(script) and script in scripts)
 
 
-def _plain(number: str) -> str:
+def _normalized_number(number: str) -> str:
     return number.replace("\u2212", "-").replace(",", "").strip(".+%")
 
 
 def names_in(evidence: Collection[Evidence]) -> set[str]:
-    """The formulas, material ids and space groups of ledger rows: what a note may name.
+    """Return the formulas, material ids and space groups of ledger rows, which a note may contain.
 
-    Only those that look like one: a database's texts are not trusted either.
+    Database texts are not trusted, so only strings of the expected form are returned.
     """
-    quantities = [each for each in evidence if isinstance(each, Quantity)]
+    quantities = [quantity for quantity in evidence if isinstance(quantity, Quantity)]
     names = {
-        name
-        for each in quantities
-        for name in (each.formula, each.material_id or "", each.space_group)
+        name for quantity in quantities for name in (quantity.subject, quantity.subject_id or "", quantity.variant)
     }
-    return {name for name in names if any(shape.fullmatch(name) for shape in _NAMES)}
+    return {name for name in names if any(pattern.fullmatch(name) for pattern in _NAME_PATTERNS)}
 
 
 def run_html(run: Run) -> str:
-    """The run for a notebook: its steps, then the answer."""
+    """Render a run as HTML for notebooks: the steps, then the answer."""
     lines = []
     for step in run.steps:
         if step.kind == "action":

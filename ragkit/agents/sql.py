@@ -1,8 +1,8 @@
 """Read-only SQL over a SQLite file as a tool.
 
-A model writes the SQL, so SQLite itself refuses everything but reading: the file is opened
-read-only, an authorizer permits listed tables and harmless functions, and the statement runs in a
-process of its own that has limits of time and memory (`sql_worker`).
+A model writes the SQL, so SQLite itself enforces read-only access: the file is opened read-only, an
+authorizer permits only listed tables and harmless functions, and each statement runs in a separate
+process with time and memory limits (`sql_worker`).
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from ragkit.agents import sql_worker
 from ragkit.agents.ledger import Quantity
 from ragkit.agents.render import one_line
 from ragkit.agents.sql_worker import MEMORY_BYTES, SCHEMA_TABLES, SQL_CHARS, plain_name
+from ragkit.agents.toolkits import Toolkit, ToolkitSettings
 from ragkit.agents.tools import Tool, ToolError, ToolResult, tool
 from ragkit.errors import RagkitError
 
-_START_S = 10.0  # a process on a busy machine
+_STARTUP_S = 10.0  # time for a process to start on a busy machine
 _SCHEMA_CHARS = 1500
 _HINT_CHARS = 400
 _NAME_CHARS = 60
-_CITED_CELLS = 200
+_MAX_CITED_CELLS = 200
 _STATEMENT_CHARS = 200
 _BLOB = re.compile(r"\(blob of \d+ bytes\)")
-_REMEDIES = (
+_HINTS = (
     ("no function", "use SQLite's functions for numbers, texts, dates, JSON and windows"),
     ("one statement at a time", "these are several: ask one after the other"),
     ("SQL variables", "nothing is bound to ? or :name: write the values out"),
@@ -44,10 +45,21 @@ _REMEDIES = (
     ),
 )
 _WORD = re.compile(r"[^\W\d]\w*")
-# Secrets of the environment are no business of the worker.
+# The worker gets no other environment variables, since they may contain secrets.
 _ENVIRONMENT = ("LD_LIBRARY_PATH", "SYSTEMROOT")
 
 _Columns = dict[str, list[tuple[str, str]]]
+
+
+def build(settings: ToolkitSettings) -> Toolkit:
+    """Build the toolkit "sql" over one SQLite file.
+
+    Raises:
+        RagkitError: The definition does not set `database`.
+    """
+    if not settings.database:
+        raise RagkitError(f"the agent {settings.agent!r} uses the sql toolkit but sets no `database`")
+    return Toolkit([sql_tool(settings.folder / settings.database, tables=settings.tables or None)])
 
 
 def sql_tool(
@@ -58,36 +70,36 @@ def sql_tool(
     timeout_s: float = 5.0,
     name: str = "query_table",
 ) -> Tool:
-    """A tool that answers one SELECT with rows; its description holds the schema.
+    """Build a tool that executes one SELECT; its description contains the schema.
 
-    Whatever a statement tries, the file stays as it is, and the call ends: with rows, or with a
-    `ToolError` that says what to change. Rows and fields that are left out are told.
+    A statement cannot modify the file, and every call ends with rows or with a `ToolError` that
+    says what to change. The result reports rows and fields that were left out.
 
-    The first 200 cells can be cited: each is a quantity named by its column, with the statement as
-    its method and the file's name as its source. Where exactly one column holds texts, its text
-    stands as `formula` (what the value is of) in the other cells of its row. NULL, blobs and what
-    else cannot be cited is counted in the result's text.
+    The first 200 cells can be cited: each becomes a quantity whose property is the column, whose
+    method is the statement and whose source is the file name. If exactly one column contains text,
+    its value is the `subject` of the other cells in its row. NULLs, blobs and other cells that
+    cannot be cited are counted in the result's text.
 
     Args:
-        path: A SQLite file.
-        tables: Those that may be read, in the order of the description; None: all tables and views
-            there are now. A view needs the tables below it listed too. "sqlite_schema" is never
-            among them unless it is named.
-        max_rows: How many rows are returned at most.
-        timeout_s: Seconds a statement may take.
-        name: What the model calls the tool.
+        path: SQLite file.
+        tables: Tables that may be read, in the order of the description; None allows all current
+            tables and views. A view also needs the tables it reads. "sqlite_schema" must be listed
+            explicitly.
+        max_rows: Maximum number of rows to return.
+        timeout_s: Time limit of a statement in seconds.
+        name: Name of the tool.
 
     Raises:
         ValueError: A listed table does not exist, or a limit is not positive.
-        RagkitError: The file is no SQLite database, or cannot be read.
+        RagkitError: The file is not a SQLite database or cannot be read.
     """
     if max_rows < 1 or not timeout_s > 0:
         raise ValueError(
             f"max_rows is {max_rows} and timeout_s {timeout_s}; expected at least 1 and more than 0"
         )
     file = Path(path).resolve()
-    held = _read_schema(file)
-    listed = _listed(held, tables, file)
+    schema = _read_schema(file)
+    readable = _select_tables(schema, tables, file)
 
     def query(sql: str) -> ToolResult:
         """Rows.
@@ -99,112 +111,112 @@ def sql_tool(
             raise ToolError(
                 f"the statement has {len(sql)} characters; expected at most {SQL_CHARS}. Shorten it"
             )
-        request = {"sql": sql, "tables": list(listed), "max_rows": max_rows}
-        reply = _ask(file, {**request, "timeout_s": timeout_s})
+        request = {"sql": sql, "tables": list(readable), "max_rows": max_rows}
+        reply = _run_worker(file, {**request, "timeout_s": timeout_s})
         if "error" in reply:
-            raise ToolError(_explain(reply, sql, listed, timeout_s))
-        return _result(reply, sql, file)
+            raise ToolError(_error_message(reply, sql, readable, timeout_s))
+        return _tool_result(reply, sql, file)
 
-    made = tool(query, name=name, timeout_s=timeout_s + _START_S + 1.0)
-    return replace(made, description=_description(listed, max_rows))
+    query_tool = tool(query, name=name, timeout_s=timeout_s + _STARTUP_S + 1.0)
+    return replace(query_tool, description=_description(readable, max_rows))
 
 
-def _ask(file: Path, request: Mapping[str, Any]) -> dict[str, Any]:
-    """The worker's reply; a worker that died is a reply too."""
-    sent = json.dumps({**request, "address": _address(file)}).encode()
+def _run_worker(file: Path, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Send a request to a worker process and return its reply, or an error if it died."""
+    payload = json.dumps({**request, "address": _database_uri(file)}).encode()
     command = [sys.executable, "-I", "-S", sql_worker.__file__]
     environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
     try:
-        ended = subprocess.run(
+        process = subprocess.run(
             command,
-            input=sent,
+            input=payload,
             capture_output=True,
-            timeout=request["timeout_s"] + _START_S,
+            timeout=request["timeout_s"] + _STARTUP_S,
             env=environment,
             check=False,
         )
     except subprocess.TimeoutExpired:
         return {"error": "time", "message": ""}
-    if ended.returncode == 0:
-        reply: dict[str, Any] = json.loads(ended.stdout)
+    if process.returncode == 0:
+        reply: dict[str, Any] = json.loads(process.stdout)
         return reply
-    if b"MemoryError" in ended.stderr:
+    if b"MemoryError" in process.stderr:
         return {"error": "memory", "message": ""}
-    if ended.returncode < 0:
-        return {"error": "time" if ended.returncode == -signal.SIGALRM else "memory", "message": ""}
-    return {"error": "sqlite", "message": ended.stderr.decode(errors="replace").strip()[-200:]}
+    if process.returncode < 0:
+        return {"error": "time" if process.returncode == -signal.SIGALRM else "memory", "message": ""}
+    return {"error": "sqlite", "message": process.stderr.decode(errors="replace").strip()[-200:]}
 
 
-def _address(file: Path) -> str:
-    # SQLite reads a WAL database through a file it must be able to make, unless told that nobody
-    # writes; but then it does not read the log that a killed writer left.
-    log = file.with_name(file.name + "-wal")
-    logged = log.exists() and log.stat().st_size > 0
-    still = "" if logged or os.access(file.parent, os.W_OK) else "&immutable=1"
-    return f"file:{quote(str(file))}?mode=ro{still}"
+def _database_uri(file: Path) -> str:
+    # To read a WAL database SQLite must be able to create a -shm file, unless the database is
+    # declared immutable; but then it ignores the log that a killed writer left behind.
+    wal = file.with_name(file.name + "-wal")
+    has_wal = wal.exists() and wal.stat().st_size > 0
+    immutable = "" if has_wal or os.access(file.parent, os.W_OK) else "&immutable=1"
+    return f"file:{quote(str(file))}?mode=ro{immutable}"
 
 
 def _read_schema(file: Path) -> _Columns:
     if not file.is_file():
-        raise RagkitError(f"{str(file)!r} is no file; expected a SQLite database. Check the path")
-    reply = _ask(file, {"timeout_s": _START_S})
+        raise RagkitError(f"{str(file)!r} is not a file; expected a SQLite database. Check the path")
+    reply = _run_worker(file, {"timeout_s": _STARTUP_S})
     if "error" in reply:
-        said = reply["message"] or reply["error"]
+        reason = reply["message"] or reply["error"]
         raise RagkitError(
-            f"{str(file)!r} cannot be read as a SQLite database: {said}. Check that it is one, and "
-            "its permissions"
+            f"{str(file)!r} cannot be read as a SQLite database: {reason}. Check the format and the "
+            "permissions of the file"
         )
     return {
-        table: [(column, kind) for column, kind in columns]
+        table: [(column, type_name) for column, type_name in columns]
         for table, columns in reply["tables"].items()
     }
 
 
-def _listed(held: _Columns, tables: Sequence[str] | None, file: Path) -> _Columns:
+def _select_tables(schema: _Columns, tables: Sequence[str] | None, file: Path) -> _Columns:
     if tables is None:
-        return held
-    own = [(column, "") for column in ("type", "name", "tbl_name", "rootpage", "sql")]
-    known = {plain_name(name): (name, held[name]) for name in held}
-    known |= {name: (name, own) for name in SCHEMA_TABLES}
-    missing = [name for name in tables if plain_name(name) not in known]
+        return schema
+    columns = [(column, "") for column in ("type", "name", "tbl_name", "rootpage", "sql")]
+    by_name = {plain_name(name): (name, schema[name]) for name in schema}
+    by_name |= {name: (name, columns) for name in SCHEMA_TABLES}
+    missing = [name for name in tables if plain_name(name) not in by_name]
     if missing:
         raise ValueError(
-            f"there is no table {', '.join(missing)} in {str(file)!r}; there are: {', '.join(held)}"
+            f"unknown tables {', '.join(missing)} in {str(file)!r}; expected {', '.join(schema)}"
         )
-    return dict(known[plain_name(name)] for name in tables)
+    return dict(by_name[plain_name(name)] for name in tables)
 
 
 def _description(tables: _Columns, max_rows: int) -> str:
-    """For the model: what there is, as shortly as it must be."""
-    typed = [f"{_spell(table)}({_columns(tables[table], kinds=True)})" for table in tables]
-    bare = [f"{_spell(table)}({_columns(tables[table])})" for table in tables]
-    named = [_spell(table) for table in tables]
-    for shown in (typed, bare):
-        if sum(map(len, shown)) <= _SCHEMA_CHARS:
+    """Describe the tables to the model, with types or columns left out if the text is too long."""
+    typed = [f"{_quote_name(table)}({_columns_text(tables[table], kinds=True)})" for table in tables]
+    bare = [f"{_quote_name(table)}({_columns_text(tables[table])})" for table in tables]
+    names = [_quote_name(table) for table in tables]
+    for tables_text in (typed, bare):
+        if sum(map(len, tables_text)) <= _SCHEMA_CHARS:
             break
     else:
-        shown = named
+        tables_text = names
     return (
         f"Rows of a read-only SQLite database by one SELECT, at most {max_rows}. "
-        f"Tables: {_some(shown, _SCHEMA_CHARS, '; ') or 'none'}."
+        f"Tables: {_join_up_to(tables_text, _SCHEMA_CHARS, '; ') or 'none'}."
     )
 
 
-def _columns(columns: Iterable[tuple[str, str]], *, kinds: bool = False) -> str:
+def _columns_text(columns: Iterable[tuple[str, str]], *, kinds: bool = False) -> str:
     return ", ".join(
-        f"{_spell(name)} {' '.join(kind.split())[:_NAME_CHARS]}".rstrip() if kinds else _spell(name)
+        f"{_quote_name(name)} {' '.join(kind.split())[:_NAME_CHARS]}".rstrip() if kinds else _quote_name(name)
         for name, kind in columns
     )
 
 
-def _spell(name: str) -> str:
-    """A name as it must be written in SQL; it comes from the file, and a long one is cut."""
+def _quote_name(name: str) -> str:
+    """Quote an identifier for SQL, truncated because its length is up to the file."""
     line = " ".join(name.split())[:_NAME_CHARS]
     return line if _WORD.fullmatch(line) else '"{}"'.format(line.replace('"', '""'))
 
 
-def _some(items: Sequence[str], limit: int, between: str) -> str:
-    """As many as fit, and how many more there are."""
+def _join_up_to(items: Sequence[str], limit: int, between: str) -> str:
+    """Join the items that fit into `limit` characters and append the number of the others."""
     shown: list[str] = []
     used = 0
     for item in items:
@@ -215,9 +227,9 @@ def _some(items: Sequence[str], limit: int, between: str) -> str:
     return between.join(shown)
 
 
-def _explain(reply: Mapping[str, Any], sql: str, tables: _Columns, timeout_s: float) -> str:
+def _error_message(reply: Mapping[str, Any], sql: str, tables: _Columns, timeout_s: float) -> str:
     kind, message = reply["error"], " ".join(str(reply["message"]).split())[:_HINT_CHARS]
-    held = _some([_spell(table) for table in tables], _HINT_CHARS, ", ")
+    tables_text = _join_up_to([_quote_name(table) for table in tables], _HINT_CHARS, ", ")
     if kind == "time":
         return (
             f"the statement did not finish within {timeout_s:g} s. Narrow it with WHERE, join on "
@@ -230,20 +242,20 @@ def _explain(reply: Mapping[str, Any], sql: str, tables: _Columns, timeout_s: fl
         )
     if "no such column" in message or "ambiguous column" in message:
         return f"{message}; {_column_hint(sql, tables)}"
-    for words, remedy in _REMEDIES:
+    for words, remedy in _HINTS:
         if re.search(words, message):
             return f"{message}; {remedy}"
-    return f"{message}; expected one SELECT of SQLite that reads {held}"
+    return f"{message}; expected one SELECT of SQLite that reads {tables_text}"
 
 
 def _column_hint(sql: str, tables: _Columns) -> str:
     words = {plain_name(word) for word in _WORD.findall(sql)}
     named = [table for table in tables if plain_name(table) in words] or list(tables)
-    parts = [f"columns of {_spell(table)} are {_columns(tables[table])}" for table in named]
-    return _some([part[:_HINT_CHARS] for part in parts], 2 * _HINT_CHARS, "; ")
+    parts = [f"columns of {_quote_name(table)} are {_columns_text(tables[table])}" for table in named]
+    return _join_up_to([part[:_HINT_CHARS] for part in parts], 2 * _HINT_CHARS, "; ")
 
 
-def _result(reply: Mapping[str, Any], sql: str, file: Path) -> ToolResult:
+def _tool_result(reply: Mapping[str, Any], sql: str, file: Path) -> ToolResult:
     rows: list[dict[str, Any]] = reply["rows"]
     notes = []
     if reply["more"]:
@@ -259,36 +271,36 @@ def _result(reply: Mapping[str, Any], sql: str, file: Path) -> ToolResult:
     if not rows:
         notes.append("no row matches")
     cells = _cells(rows, sql, file)
-    n_bare = sum(map(len, rows)) - len(cells)
-    if n_bare:
-        notes.append(f"without a row id, not to be cited: {n_bare} cells that are NULL or blobs")
-    if len(cells) > _CITED_CELLS:
+    n_uncited = sum(map(len, rows)) - len(cells)
+    if n_uncited:
+        notes.append(f"without a row id, not to be cited: {n_uncited} cells that are NULL or blobs")
+    if len(cells) > _MAX_CITED_CELLS:
         notes.append(
-            f"only the first {_CITED_CELLS} of {len(cells)} cells can be cited; select fewer"
+            f"only the first {_MAX_CITED_CELLS} of {len(cells)} cells can be cited; select fewer"
         )
-    # An observation counts the subjects of its evidence as rows; here several rows may share one.
-    named = any(each.formula for each in cells)
-    total = None if reply["more"] or named else len(rows)
-    return ToolResult(cells[:_CITED_CELLS], "\n".join(notes), rows, total)
+    # An observation counts distinct subjects as rows, but here several rows may share a subject.
+    has_subjects = any(cell.subject for cell in cells)
+    total = None if reply["more"] or has_subjects else len(rows)
+    return ToolResult(cells[:_MAX_CITED_CELLS], "\n".join(notes), rows, total)
 
 
 def _cells(rows: Sequence[Mapping[str, Any]], sql: str, file: Path) -> list[Quantity]:
-    """The values of the rows, each with its column, its statement and its file."""
-    known = [
-        {name: each for name, each in row.items() if each is not None and not _is_blob(each)}
+    """Convert the cells of the rows to quantities with column, statement and file name."""
+    citable = [
+        {name: value for name, value in row.items() if value is not None and not _is_blob(value)}
         for row in rows
     ]
-    texts = {name for row in known for name, value in row.items() if isinstance(value, str)}
+    texts = {name for row in citable for name, value in row.items() if isinstance(value, str)}
     subject = texts.pop() if len(texts) == 1 else None
     method = f"SQL: {one_line(sql)[:_STATEMENT_CHARS]}"
     cells = []
-    for row in known:
-        of = one_line(str(row.get(subject, ""))) if subject is not None else ""
+    for row in citable:
+        subject_text = one_line(str(row.get(subject, ""))) if subject is not None else ""
         cells += [
             Quantity(
                 value=value,
                 property=one_line(name),
-                formula="" if name == subject or len(of) > _NAME_CHARS else of,
+                subject="" if name == subject or len(subject_text) > _NAME_CHARS else subject_text,
                 method=method,
                 source=one_line(file.name),
             )
@@ -298,5 +310,5 @@ def _cells(rows: Sequence[Mapping[str, Any]], sql: str, file: Path) -> list[Quan
 
 
 def _is_blob(value: object) -> bool:
-    """Whether it is what the worker writes in place of a blob."""
+    """Return True for the worker's placeholder of a blob."""
     return isinstance(value, str) and _BLOB.fullmatch(value) is not None

@@ -1,12 +1,12 @@
-"""One SELECT on one SQLite file, in a process of its own: `python -I -S sql_worker.py`.
+"""Execute one SELECT on a SQLite file in a separate process: `python -I -S sql_worker.py`.
 
-A process, because SQLite expands common table expressions while it prepares a statement, and then
-asks no callback: thirty that each name the one before twice fill the memory of the machine. Only
-the standard library, because that starts in milliseconds. `sqlite3` without SQLAlchemy, whose
-dialect gives each connection a Python `regexp`, runs pragmas and renames columns with a dot: here
-a stranger writes the SQL, and nothing may stand between it and the authorizer.
+A separate process is needed because SQLite calls no callback while it prepares a statement, and
+thirty common table expressions that each refer to the previous one twice then exhaust the memory of
+the machine. The worker imports only the standard library, so that it starts in milliseconds. It
+uses `sqlite3` without SQLAlchemy, whose dialect registers a Python `regexp` function, runs pragmas
+and renames columns with a dot: the SQL is untrusted and must go straight to the authorizer.
 
-A JSON request comes from stdin, a JSON reply goes to stdout.
+The JSON request is read from stdin, the JSON reply is written to stdout.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 MEMORY_BYTES = 512 << 20
 _FILE_BYTES = 1 << 20  # SQLite's -shm file, which readers of a WAL database share
-_KILL_S = 0.5  # between the interruption of a statement and the end of a process that ignores it
+_KILL_S = 0.5  # from interrupting a statement to killing a process that does not react
 _PROGRESS_OPS = 1000
 
 SQL_CHARS = 10_000
@@ -45,8 +45,8 @@ _LIMITS = {
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
 
-# Nothing here reads files, loads code, or differs from run to run (except a date of 'now'). No
-# printf: what exceeds the limit of a value is NULL there, and no error.
+# None of these reads files, loads code or is nondeterministic (except a date of 'now'). printf is
+# excluded because it returns NULL instead of an error when a value exceeds the size limit.
 FUNCTIONS = frozenset(
     "-> ->> abs acos acosh asin asinh atan atan2 atanh avg ceil ceiling char coalesce concat "
     "concat_ws cos cosh count cume_dist date datetime degrees dense_rank exp first_value floor "
@@ -84,21 +84,21 @@ _Authorizer = Callable[[int, str | None, str | None, str | None, str | None], in
 
 
 def plain_name(name: str) -> str:
-    """A name as SQLite compares it: only ASCII letters lose their case."""
+    """Fold a name as SQLite does for comparison: only ASCII letters are lower-cased."""
     return name.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
 def answer(request: Mapping[str, Any]) -> Reply:
-    """What becomes of a request.
+    """Answer a request with rows, the schema or an error.
 
     Args:
-        request: `address` (a URI) and `timeout_s`; for rows also `sql`, `tables` (those that may be
-            read) and `max_rows`. Without `sql` the schema is read.
+        request: `address` (a URI) and `timeout_s`; for rows also `sql`, `tables` (names of the
+            readable tables) and `max_rows`. Without `sql` the schema is returned.
 
     Returns:
-        `tables` as {name: [[column, type], …]}; or `rows`, `more` (whether there are more) and
-        `left_out` (how often fields of a name were too long); or `error`, one of "refused",
-        "time", "memory" and "sqlite", with a `message`.
+        `tables` as {name: [[column, type], …]}; or `rows`, `more` (True if rows were left out) and
+        `left_out` (number of too long fields by column); or `error`, one of "refused", "time",
+        "memory" and "sqlite", with a `message`.
     """
     refused: list[str] = []
     late = False
@@ -114,7 +114,7 @@ def answer(request: Mapping[str, Any]) -> Reply:
             connection.set_progress_handler(check_time, _PROGRESS_OPS)
             if "sql" not in request:
                 return {"tables": _schema(connection)}
-            allowed, known = _names(connection, request["tables"])
+            allowed, known = _readable_names(connection, request["tables"])
             for limit, value in _LIMITS.items():
                 connection.setlimit(limit, value)
             connection.set_authorizer(_authorizer(allowed, known, refused))
@@ -139,45 +139,45 @@ def _open(address: str, timeout_s: float) -> sqlite3.Connection:
     return connection
 
 
-def _names(connection: sqlite3.Connection, tables: Iterable[str]) -> tuple[set[str], set[str]]:
-    """What may be read, and all that a FROM may name without being a common table expression.
+def _readable_names(connection: sqlite3.Connection, tables: Iterable[str]) -> tuple[set[str], set[str]]:
+    """Return the names that may be read, and all names that are not common table expressions.
 
-    It also reads the schema, to which the limits of statements do not apply, and makes SQLite
-    declare the table functions, which no authorizer would permit.
+    This must run before the limits and the authorizer are set: it reads the schema and makes SQLite
+    declare the table functions.
     """
-    held = {
+    schema_names = {
         plain_name(name) for (name,) in connection.execute("SELECT name FROM sqlite_schema") if name
     }
-    for name in _TABLE_FUNCTIONS - held:
+    for name in _TABLE_FUNCTIONS - schema_names:
         connection.execute(f"SELECT 1 FROM {name}('[]')").fetchall()
     modules = {plain_name(name) for (name,) in connection.execute("PRAGMA module_list") if name}
-    allowed = {plain_name(name) for name in tables} | (_TABLE_FUNCTIONS - held)
+    allowed = {plain_name(name) for name in tables} | (_TABLE_FUNCTIONS - schema_names)
     if allowed & SCHEMA_TABLES:
         allowed |= SCHEMA_TABLES
-    return allowed, held | modules
+    return allowed, schema_names | modules
 
 
 def _schema(connection: sqlite3.Connection) -> dict[str, list[list[str]]]:
-    """Tables and views with their columns; a view that cannot be read has none."""
-    listed = connection.execute(
+    """Return tables and views with their columns; an unreadable view has no columns."""
+    tables = connection.execute(
         "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')"
         " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name"
     ).fetchall()
-    found: dict[str, list[list[str]]] = {}
-    for (name,) in listed:
-        found[name] = []
+    schema: dict[str, list[list[str]]] = {}
+    for (name,) in tables:
+        schema[name] = []
         with contextlib.suppress(sqlite3.OperationalError):
             columns = connection.execute(
                 "SELECT name, type FROM pragma_table_xinfo(?) WHERE hidden <> 1", [name]
             )
-            found[name] = [[column, kind] for column, kind in columns]
-    return found
+            schema[name] = [[column, kind] for column, kind in columns]
+    return schema
 
 
 def _authorizer(allowed: set[str], known: set[str], refused: list[str]) -> _Authorizer:
-    """A callback that permits reading the allowed tables with the functions above.
+    """Return an authorizer that permits reading `allowed` tables with `FUNCTIONS`.
 
-    The first refusal is appended to `refused`, in words.
+    Refusals are appended to `refused` as messages.
     """
 
     def allow(
@@ -194,7 +194,7 @@ def _authorizer(allowed: set[str], known: set[str], refused: list[str]) -> _Auth
                 return sqlite3.SQLITE_OK
             refused.append(f"there is no function {second} here")
         elif action == sqlite3.SQLITE_UPDATE and plain_name(first or "") in SCHEMA_TABLES:
-            # This is how SQLite declares a table function that is used for the first time.
+            # SQLite declares a table function in this way when it is used for the first time.
             refused.append("only tables, json_each and json_tree can be read")
         else:
             refused.append(f"{_ACTIONS.get(action, 'this')} is not permitted")
@@ -208,84 +208,84 @@ def _may_read(
 ) -> bool:
     if database in ("main", None) and table in allowed:
         return True
-    # A common table expression of which no column is used is asked for as it was typed.
-    own = table not in known and not table.startswith(("sqlite_", "pragma_"))
-    return own and not has_column and database is None
+    # For a common table expression of which no column is used, SQLite passes the name as typed.
+    is_expression_name = table not in known and not table.startswith(("sqlite_", "pragma_"))
+    return is_expression_name and not has_column and database is None
 
 
 def _select(connection: sqlite3.Connection, sql: str, max_rows: int) -> Reply:
-    opening = _OPENING.match(sql)
-    word = opening[1] if opening else ""
+    match = _OPENING.match(sql)
+    word = match[1] if match else ""
     if word.upper() not in ("SELECT", "WITH", "VALUES"):
-        what = f"it begins with {word[:40]}" if word else "there is no statement"
-        return {"error": "refused", "message": f"only SELECT is permitted, and {what}"}
+        problem = f"it begins with {word[:40]}" if word else "there is no statement"
+        return {"error": "refused", "message": f"only SELECT is permitted, and {problem}"}
     cursor = connection.execute(sql)
-    names = _unique(each[0] for each in cursor.description)
+    names = _unique_names(column[0] for column in cursor.description)
     rows: list[dict[str, Any]] = []
     left_out: dict[str, int] = {}
     used = 0
     for values in cursor:
-        room = _REPLY_CHARS - used
-        row, long = _cut(names, values, _REPLY_CHARS)
+        remaining = _REPLY_CHARS - used
+        row, too_long = _without_long_fields(names, values, _REPLY_CHARS)
         size = len(json.dumps(row, ensure_ascii=False))
-        if len(rows) == max_rows or (rows and size > room):
+        if len(rows) == max_rows or (rows and size > remaining):
             return {"rows": rows, "more": True, "left_out": left_out}
         rows.append(row)
         used += size
-        for name in long:
+        for name in too_long:
             left_out[name] = left_out.get(name, 0) + 1
     return {"rows": rows, "more": False, "left_out": left_out}
 
 
-def _unique(names: Iterable[str]) -> list[str]:
-    """Column names, cut and numbered where two are the same."""
-    given: dict[str, None] = {}
+def _unique_names(names: Iterable[str]) -> list[str]:
+    """Truncate column names, and number duplicates."""
+    unique: dict[str, None] = {}
     for name in names:
-        short = name[:_NAME_CHARS]
-        number = 1
-        while (new := short if number == 1 else f"{short}_{number}") in given:
-            number += 1
-        given[new] = None
-    return list(given)
+        prefix = name[:_NAME_CHARS]
+        suffix = 1
+        while (candidate := prefix if suffix == 1 else f"{prefix}_{suffix}") in unique:
+            suffix += 1
+        unique[candidate] = None
+    return list(unique)
 
 
-def _cut(names: list[str], values: tuple[Any, ...], limit: int) -> tuple[dict[str, Any], list[str]]:
-    """A row without its long fields, and their names."""
+def _without_long_fields(names: list[str], values: tuple[Any, ...], limit: int) -> tuple[dict[str, Any], list[str]]:
+    """Return a row without its too long fields, and the names of those fields."""
     row: dict[str, Any] = {}
-    long = []
-    used = 2
+    too_long = []
+    size_used = 2
     for name, value in zip(names, values, strict=True):
-        shown = f"(blob of {len(value)} bytes)" if isinstance(value, bytes) else value
-        size = len(json.dumps([name, shown], ensure_ascii=False)) + 2
-        if (isinstance(shown, str) and len(shown) > _FIELD_CHARS) or used + size > limit:
-            long.append(name)
+        cell = f"(blob of {len(value)} bytes)" if isinstance(value, bytes) else value
+        size = len(json.dumps([name, cell], ensure_ascii=False)) + 2
+        if (isinstance(cell, str) and len(cell) > _FIELD_CHARS) or size_used + size > limit:
+            too_long.append(name)
         else:
-            row[name] = shown
-            used += size
-    return row, long
+            row[name] = cell
+            size_used += size
+    return row, too_long
 
 
-def _confine(timeout_s: float) -> None:
-    """Limit this process, where the platform can: memory, files, and its life."""
+def _limit_process(timeout_s: float) -> None:
+    """Set limits on memory, file size and run time of this process, where supported."""
     try:
         import resource
-    except ImportError:  # Windows; there the parent's time limit remains
+    except ImportError:  # Windows, where only the parent's time limit applies
         return
-    for what, limit in (
+    for resource_kind, limit in (
         (resource.RLIMIT_AS, MEMORY_BYTES),
         (resource.RLIMIT_FSIZE, _FILE_BYTES),
         (resource.RLIMIT_CORE, 0),
     ):
-        with contextlib.suppress(ValueError, OSError):  # lower already, or not to be limited
-            resource.setrlimit(what, (limit, limit))
-    # Without a handler the alarm ends the process, also while SQLite prepares a statement.
+        with contextlib.suppress(ValueError, OSError):  # already lower, or not supported
+            resource.setrlimit(resource_kind, (limit, limit))
+    # Without a handler the alarm kills the process, even while SQLite prepares a statement.
     signal.setitimer(signal.ITIMER_REAL, timeout_s + _KILL_S)
 
 
 def main() -> None:
-    """Read a request, write the reply."""
+    """Read a request from stdin and write the reply to stdout."""
     request = json.loads(sys.stdin.buffer.read())
-    _confine(request["timeout_s"])
+    _limit_process(request["timeout_s"])
     sys.stdout.write(json.dumps(answer(request)))
 
 

@@ -124,7 +124,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RunLimits:
     """When a run ends by itself.
 
     Attributes:

@@ -1,7 +1,7 @@
-"""A supervisor and its assistants, after LLaMP: each assistant has one tool and no memory.
+"""Hierarchical agents, after LLaMP: a supervisor that calls stateless assistants as tools.
 
-The supervisor cannot call the tools itself. It writes a request that says everything, the assistant
-runs its own loop, and the rows it names come back into the supervisor's ledger.
+The supervisor cannot call the assistants' tools itself. It writes a self-contained request, the
+assistant runs its own loop, and the rows of its answer are added to the supervisor's ledger.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ragkit.agents.tools import Tool, ToolResult, tool
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
-    """An agent that the supervisor can ask.
+    """Agent that a supervisor calls as a tool.
 
     Attributes:
-        name: What the supervisor calls it.
-        about: What it knows, in a sentence for the supervisor's prompt.
-        agent: Its own loop.
+        name: Name of the tool.
+        about: Description of the tool, in one sentence for the supervisor's prompt.
+        agent: The agent.
     """
 
     name: str
@@ -30,18 +30,20 @@ class Assistant:
 
 
 def as_tool(assistant: Assistant) -> Tool:
-    """The assistant as a tool with one argument, the complete request.
+    """Wrap an assistant as a tool with one argument, the complete request.
 
-    Source: LLaMP (Chiang et al. 2024), the structured tool with a single string argument; only what
-    the assistant found comes back, not its executor's state. A run that ends without rows comes
-    back as text: why, and that the request can be split.
+    Source: LLaMP (Chiang et al. 2024), structured tool with a single string argument. Only the rows
+    of the answer are returned, not the state of the assistant's executor. A run without rows
+    returns a text with the reason and the advice to split the request.
     """
 
     def ask(input: str, *, ledger: Ledger) -> ToolResult:
-        own = Ledger(ledger)
-        run = assistant.agent.run(input, ledger=own)
-        ledger.take(own, run.final.rows)
+        child_ledger = Ledger(ledger)
+        run = assistant.agent.run(input, ledger=child_ledger)
+        ledger.merge(child_ledger, run.final.rows)
         text = "" if run.final.rows else run.final.text
+        if run.final.refusal and run.final.exit_reason == "refused":
+            text = assistant.agent.templates.refusal(run.final.refusal, run.final.note)
         if not run.final.complete and not run.final.rows:
             text += " Split the request into several smaller ones, or ask for fewer rows."
         return ToolResult(
@@ -58,10 +60,10 @@ def as_tool(assistant: Assistant) -> Tool:
         ask,
         name=assistant.name,
         timeout_s=assistant.agent.limits.max_seconds * 1.5 + 5,
-        sends=any(each.sends for each in assistant.agent.offered),
+        sends=any(offered.sends for offered in assistant.agent.offered),
     )
 
 
 def team_tools(assistants: Sequence[Assistant], own: Sequence[Tool] = ()) -> list[Tool]:
-    """What the supervisor can call: its assistants, and its own tools (the calculator)."""
-    return [*(as_tool(each) for each in assistants), *own]
+    """Return the supervisor's tools: its assistants, and its own tools such as the calculator."""
+    return [*(as_tool(assistant) for assistant in assistants), *own]

@@ -330,28 +330,28 @@ def run_tool(tool: Tool, arguments: Mapping[str, Any], ledger: Ledger) -> Outcom
         checked = tool.check(arguments)
     except ToolError as error:
         return Outcome(error=str(error))
-    held = ledger.copy()  # what a tool adds after its time goes nowhere
+    own = ledger.copy()  # what a tool adds after its time goes nowhere
     if tool.wants_ledger:
-        checked["ledger"] = held
-    box: list[object] = []
+        checked["ledger"] = own
+    outcomes: list[object] = []
 
     def work() -> None:
         try:
-            box.append(_as_result(tool.call(**checked), tool.name))
+            outcomes.append(_as_result(tool.call(**checked), tool.name))
         except BaseException as error:  # noqa: BLE001 - handed over to the loop's thread below
-            box.append(error)
+            outcomes.append(error)
 
     thread = threading.Thread(target=work, daemon=True, name=f"tool {tool.name}")
     thread.start()
     thread.join(tool.timeout_s)
-    if not box:
+    if not outcomes:
         return Outcome(
             error=f"{tool.name} did not answer within {tool.timeout_s:g} s. "
             "Ask for less (a smaller limit, a narrower filter), or use another tool."
         )
-    value = box[0]
+    value = outcomes[0]
     if isinstance(value, ToolResult):
-        ledger.take(held, held)
+        ledger.merge(own, own)
         return Outcome(result=value)
     if isinstance(value, RagkitError):
         return Outcome(error=f"{tool.name}: {str(value).removeprefix(f'{tool.name}: ')}")

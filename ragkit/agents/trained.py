@@ -1,18 +1,19 @@
-"""Planners that were trained for an agent: its adapter, its short prompt, and whether both fit.
+"""Planners that were trained for an agent: its adapter, and whether it fits the agent's tools.
 
-An adapter knows the tools it was trained with: digests of their prompts and schemas stand in its
-`ragkit.json`, and a run with others is refused before the model is asked.
+An adapter stores, in its `ragkit.json`, the system message of each set of tools it was trained
+with and the templates of its conversations, and is used with those verbatim. It depends on the
+structure of the tools (`tools_digest`), so descriptions and prompts may change without training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ragkit import models
 from ragkit.agents.planner import LLMPlanner, system_prompt, tools_digest
-from ragkit.errors import MissingExtra, ModelError, check_installed
+from ragkit.agents.templates import TEMPLATES, Templates
+from ragkit.errors import MissingExtra, ModelError
 from ragkit.llms import adapters
 
 if TYPE_CHECKING:
@@ -21,29 +22,29 @@ if TYPE_CHECKING:
 
 TASK = "agent"
 SECTION = "short"
-"""Of the agent's Markdown file: the role in a short prompt."""
+"""Section of the agent's Markdown file with the role in a short prompt."""
 
 
 def adapter_of(definition: AgentDefinition) -> Path:
-    """Where an agent's adapter lies, if it has one."""
+    """Return the folder of the agent's own adapter, whether it exists or not."""
     return definition.folder / definition.name / "adapter"
 
 
 def trained_planner(definition: AgentDefinition, adapter: Path | None = None) -> LLMPlanner:
-    """The planner that an adapter makes of its base model.
+    """Load the planner that an adapter makes of its base model.
 
     Args:
         definition: The agent's.
         adapter: Another adapter than the agent's own.
 
     Raises:
-        ModelError: There is no adapter, or it is for another agent, base or prompt.
+        ModelError: The adapter is missing, or made for another agent or base.
         MissingExtra: The packages for local models are not installed.
     """
-    from ragkit.llms.llama import load_quickly
+    from ragkit.llms.load import load_fast_llm
 
     folder = adapter_of(definition) if adapter is None else adapter
-    about = adapters.read_about(folder)
+    about = adapters.read_metadata(folder)
     base = str(about["base"])
     about = adapters.check_adapter(folder, base, TASK)
     if about.get("agent") != definition.name:
@@ -51,32 +52,71 @@ def trained_planner(definition: AgentDefinition, adapter: Path | None = None) ->
             f"the adapter {str(folder)!r} was trained for the agent {about.get('agent')!r:.60}, "
             f"not for {definition.name!r}"
         )
-    known = frozenset(str(each) for each in about.get("tools", ()))
-    if not known:
-        raise ModelError(f"the adapter {str(folder)!r} does not say what tools it was trained with")
+    prompts, templates = trained_prompts(about), Templates.from_json(about.get("templates"))
     if adapter is None and not about.get("promoted"):
         raise ModelError(
             f"the adapter {str(folder)!r} did not pass the gate; `ragkit train agent "
             f"{definition.name}` tests and promotes one"
         )
+    llm = load_fast_llm(base, folder)
     role = definition.prompts.get(SECTION, "")
-    return LLMPlanner(load_quickly(base, folder), role, "short", known, label=f"{base}, trained")
+    return LLMPlanner(llm, role, "short", prompts, templates, label=f"{base}, trained")
+
+
+def trained_prompts(about: Mapping[str, Any]) -> dict[str, str]:
+    """Return the system messages of an adapter's `ragkit.json`, by digest of the tools.
+
+    Raises:
+        ModelError: It has none: the adapter was made by an older version.
+    """
+    prompts = about.get("tools")
+    if not isinstance(prompts, Mapping) or not prompts:
+        raise ModelError(
+            "the adapter does not say with which tools it was trained; train it again with "
+            "`ragkit train agent`"
+        )
+    return {str(digest): str(prompt) for digest, prompt in prompts.items()}
 
 
 def why_not_trained(definition: AgentDefinition, tools: Sequence[Tool]) -> str:
-    """Why the agent's adapter cannot plan with these tools; "" if it can. No model is loaded."""
+    """Return why the agent's adapter cannot plan with these tools; "" if it can.
+
+    No model is loaded.
+    """
+    from ragkit.llms.llama import check_packages
+
     folder = adapter_of(definition)
     if not folder.is_dir():
         return "it has no adapter"
     try:
-        about = adapters.read_about(folder)
-        check_installed("torch", "transformers", "llguidance", extra="local")
-        models.resolve(str(about["base"]))
+        about = adapters.read_metadata(folder)
+        check_packages(str(about["base"]))
+        prompts = trained_prompts(about)
     except (ModelError, MissingExtra) as error:
         return str(error)
-    prompt = system_prompt(definition.prompts.get(SECTION, ""), tools, "short")
     if not about.get("promoted"):
         return "its adapter did not pass the gate"
-    if tools_digest(prompt, tools) not in about.get("tools", ()):
+    if tools_digest(tools) not in prompts:
         return "its adapter was trained with other tools"
     return ""
+
+
+def trained_prompt(definition: AgentDefinition, tools: Sequence[Tool]) -> str:
+    """Return the system message that the agent's adapter is used with; no model is loaded.
+
+    Without a fitting adapter it is the short prompt that training would use.
+    """
+    fallback = system_prompt(definition.prompts.get(SECTION, ""), tools, "short")
+    try:
+        prompts = trained_prompts(adapters.read_metadata(adapter_of(definition)))
+    except ModelError:
+        return fallback
+    return prompts.get(tools_digest(tools), fallback)
+
+
+def trained_templates(definition: AgentDefinition) -> Templates:
+    """Return the templates of the agent's adapter; the defaults without an adapter."""
+    try:
+        return Templates.from_json(adapters.read_metadata(adapter_of(definition)).get("templates"))
+    except ModelError:
+        return TEMPLATES

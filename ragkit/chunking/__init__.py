@@ -1,4 +1,4 @@
-"""Sentences, and chunks that are packed from them."""
+"""Split text into sentences, and documents into chunks of whole sentences."""
 
 from ragkit.chunking.chunker import Chunker
 

@@ -1,9 +1,9 @@
-"""Documents to chunks: whole sentences packed into a budget of tokens.
+"""Split documents into chunks: whole sentences packed into a token budget.
 
-Offsets count code points of the document's text, as everywhere; a chunk is always a slice of it.
+Offsets are code point offsets into the document's text; a chunk is always a slice of it.
 """
 
-# ruff: noqa: RUF001 - clause marks of other scripts
+# ruff: noqa: RUF001 - punctuation of other scripts
 from __future__ import annotations
 
 import re
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.types import Chunk, Document, Segmenter, Tokenizer
 
-_BLOCK = 1 << 15  # code points tokenized at once: this memory does not grow with the document
-_LONGEST_TOKEN = 32  # code points: more of them make a chunk full, however few tokens they are
+_BLOCK = 1 << 15  # code points tokenized at once, which bounds the memory for tokens
+_LONGEST_TOKEN = 32  # code points; limits a chunk's length if tokens are long
 _WORD = re.compile(r"\w+|[^\w\s]")
 _CLAUSE = re.compile(r"[,;:)\]–—，、；][\"'”’]{0,2}(?:\s|(?<=[，、；]))")
 _SPACE = re.compile(r"\s")
@@ -25,48 +25,51 @@ _MARK = re.compile(r"^ {0,3}(?:(#{1,6})(?!\S)|(`{3,}+|~{3,}+))([^\n]*+)", re.MUL
 
 
 class WordTokenizer:
-    r"""Words (`\w+`) and single marks as tokens, for callers without a model.
+    r"""Tokenizer for callers without a model: words (`\w+`) and single punctuation marks.
 
     >>> WordTokenizer().spans(["Fe3O4, 2 K"])
     [[(0, 5), (5, 6), (7, 8), (9, 10)]]
     """
 
     def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
-        """Each text's tokens as (start, end) code point offsets."""
+        """Return each text's tokens as (start, end) code point offsets."""
         return [[match.span() for match in _WORD.finditer(text)] for text in texts]
 
 
 class _Unit(NamedTuple):
-    """A sentence, or a piece of one that is longer than the budget; text[start:end]."""
+    """Sentence text[start:end], or a part of a sentence longer than the budget."""
 
     start: int
     end: int
-    whole: bool = True
+    is_sentence: bool = True
 
 
 class _Section(NamedTuple):
-    """Where a Markdown header line begins, and the texts of the headers from level 1 down to it."""
+    """Offset of a Markdown header line, and the texts of its headers from level 1 down."""
 
     start: int
     headers: list[str]
 
 
 class _Run(NamedTuple):
-    """The units of one chunk to be, and its section's headers."""
+    """Units of one future chunk, and its section's headers."""
 
     units: list[_Unit]
     headers: list[str]
 
 
 class _Tokens:
-    """A text's tokens, counted over slices of it."""
+    """Token offsets of a text, for counting the tokens in a slice."""
 
     def __init__(self, spans: Sequence[tuple[int, int]], offset: int = 0) -> None:
         self.starts = [start + offset for start, _ in spans]
         self.ends = [end + offset for _, end in spans]
 
     def before(self, position: int) -> int:
-        """How many tokens end at `position` or earlier: some begin with the space before a word."""
+        """Return the number of tokens that end at or before `position`.
+
+        Ends are compared, because some tokens begin with the space before a word.
+        """
         return bisect_right(self.ends, position)
 
     def count(self, start: int, end: int) -> int:
@@ -74,25 +77,25 @@ class _Tokens:
 
 
 class Chunker:
-    """Whole sentences, packed greedily into chunks of at most `max_tokens` tokens.
+    """Greedy chunker that packs whole sentences into chunks of at most `max_tokens` tokens.
 
-    A sentence longer than that is split at the last clause mark or white space before the limit, or
-    else between two tokens. A chunk exceeds the budget only where one character alone does. Every
-    character but white space is in some chunk. A chunk is no longer than 32 characters for each
-    token of the budget, since tokenizers read endless words (as in encoded data) as a single token.
+    A longer sentence is split after the last clause mark or white space before the limit, or else
+    between two tokens. A chunk exceeds the budget only if a single character does. Every character
+    except white space is in some chunk. A chunk has at most 32 characters per token of the budget,
+    since tokenizers treat very long words (as in encoded data) as a single token.
 
     In a Markdown document (metadata "format" is "markdown") each header line starts a chunk, and
-    chunks carry the texts of their headers from level 1 down as "headers". In a document with
-    "pages" (the offset where each page starts) chunks carry the number of the page they start on,
-    from 1, as "page".
+    the chunk metadata "headers" lists the texts of its headers from level 1 down. In a document
+    with "pages" (the offset of each page) the chunk metadata "page" is the number, from 1, of the
+    page on which the chunk starts.
 
     Args:
-        tokenizer: Counts the tokens; called with blocks of about 32,000 characters and their
-            chunks.
-        max_tokens: Budget of a chunk in tokens, at least 1.
-        overlap: At most this many tokens of whole trailing sentences are repeated at the start of
-            the next chunk of the section; 0 <= overlap < max_tokens.
-        segmenter: Finds the sentences; None takes `RuleSegmenter`.
+        tokenizer: Tokenizer to count tokens; it is called with blocks of about 32,000 characters
+            and with chunks.
+        max_tokens: Maximum number of tokens of a chunk, at least 1.
+        overlap: Maximum number of tokens of whole trailing sentences to repeat at the start of the
+            next chunk of the section; 0 <= overlap < max_tokens.
+        segmenter: Sentence segmenter; the default is `RuleSegmenter`.
 
     Raises:
         ValueError: `max_tokens` or `overlap` is out of range.
@@ -124,27 +127,27 @@ class Chunker:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a manifest records: the same settings and tokenizer give the same chunks."""
+        """Settings for the manifest; equal settings and tokenizers give equal chunks."""
         name = getattr(self._segmenter, "name", type(self._segmenter).__name__)
         return {"max_tokens": self._max_tokens, "overlap": self._overlap, "segmenter": name}
 
     def chunk(self, document: Document) -> list[Chunk]:
-        """The document's chunks in the order of the text; none if it is only white space."""
+        """Split a document into chunks, in text order; return [] if it is only white space."""
         text = document.text
         sentences = self._segmenter.sentences(text)
         if not sentences:
             return []
         markdown = document.metadata.get("format") == "markdown"
-        sections = _sections(text) if markdown else [_Section(0, [])]
-        groups = zip(sections, _by_section(text, sentences, sections), strict=True)
+        sections = _find_sections(text) if markdown else [_Section(0, [])]
+        groups = zip(sections, _group_by_section(text, sentences, sections), strict=True)
         return [
             _chunk(document, _Run(run, section.headers))
             for section, spans in groups
-            for run in self._runs(text, _bounded(text, spans, self._block))
+            for run in self._iter_runs(text, _limit_length(text, spans, self._block))
         ]
 
-    def _runs(self, text: str, spans: list[tuple[int, int]]) -> Iterator[list[_Unit]]:
-        """The chunks to be of a section, tokenizing a block of it at a time."""
+    def _iter_runs(self, text: str, spans: list[tuple[int, int]]) -> Iterator[list[_Unit]]:
+        """Yield the runs of units of a section, tokenizing a block of it at a time."""
         first = 0
         while first < len(spans):
             start, last = spans[first][0], first + 1
@@ -152,43 +155,47 @@ class Chunker:
                 last += 1
             block = text[start : spans[last - 1][1]]
             tokens = _Tokens(self._tokenizer.spans([block])[0], offset=start)
-            units = [unit for span in spans[first:last] for unit in self._units(text, span, tokens)]
-            runs = list(self._packed(units, tokens))
+            units = [
+                unit
+                for span in spans[first:last]
+                for unit in self._split_sentence(text, span, tokens)
+            ]
+            runs = list(self._pack(units, tokens))
             first = last
-            if last < len(spans) and len(runs) > 1:  # the last run may go on in the next block
+            if last < len(spans) and len(runs) > 1:  # the last run may continue in the next block
                 begin = runs.pop()[0].start
                 while spans[first - 1][0] > begin:
                     first -= 1
                 if spans[first - 1][1] > begin:
                     first -= 1
                     spans[first] = (begin, spans[first][1])
-            # A run that is the whole block was counted in its only context.
-            alone = len(runs) == 1 and _extent(runs[0]) == (start, start + len(block))
-            fits = alone and len(tokens.ends) <= self._max_tokens
-            yield from runs if fits else self._fitting(text, runs)
+            # If one run is the whole block, its tokens have been counted already.
+            is_block = len(runs) == 1 and _span_of(runs[0]) == (start, start + len(block))
+            fits = is_block and len(tokens.ends) <= self._max_tokens
+            yield from runs if fits else self._split_long_runs(text, runs)
 
     def _is_over(self, start: int, end: int, tokens: _Tokens) -> bool:
-        """Whether text[start:end] is more than one chunk may hold."""
+        """Return True if text[start:end] is too long for one chunk."""
         return tokens.count(start, end) > self._max_tokens or end - start > self._max_length
 
-    def _units(self, text: str, span: tuple[int, int], tokens: _Tokens) -> Iterator[_Unit]:
-        """The sentence, or its pieces that each fit a chunk."""
+    def _split_sentence(self, text: str, span: tuple[int, int], tokens: _Tokens) -> Iterator[_Unit]:
+        """Yield the sentence, or parts of it that fit a chunk each."""
         start, end = span
-        whole = not self._is_over(start, end, tokens)
+        is_sentence = not self._is_over(start, end, tokens)
         while self._is_over(start, end, tokens):
-            cut = self._cut(text, start, tokens)
+            cut = self._find_cut(text, start, tokens)
             if cut >= end:
                 break
-            yield _Unit(start, _rstripped(text, start, cut), whole=False)
-            start = _lstripped(text, cut, end)
-        yield _Unit(start, end, whole)
+            yield _Unit(start, _rstrip_end(text, start, cut), is_sentence=False)
+            start = _lstrip_start(text, cut, end)
+        yield _Unit(start, end, is_sentence)
 
-    def _cut(self, text: str, start: int, tokens: _Tokens) -> int:
-        """Where to cut text[start:] so that the first part fits a chunk.
+    def _find_cut(self, text: str, start: int, tokens: _Tokens) -> int:
+        """Return the offset at which to cut text[start:] so that the first part fits a chunk.
 
-        After the last clause mark of the last quarter, else after the last white space of the
-        second half, else before the first token that is too many, or after it where nothing stands
-        before it.
+        Cut after the last clause mark in the last quarter of the chunk, else after the last white
+        space in its second half, else before the first token beyond the limit, or after that token
+        if it is the first one.
         """
         limit = tokens.before(start) + self._max_tokens
         longest = start + self._max_length
@@ -201,29 +208,29 @@ class Chunker:
                 lowest = tokens.starts[limit - self._max_tokens // share]
             else:
                 lowest = longest - self._max_length // share
-            found = pattern.finditer(text, max(start + 1, lowest), hard)
-            cut = max((match.end() for match in found), default=0)
+            matches = pattern.finditer(text, max(start + 1, lowest), hard)
+            cut = max((match.end() for match in matches), default=0)
             if cut:
                 return cut
         return hard
 
-    def _packed(self, units: Sequence[_Unit], tokens: _Tokens) -> Iterator[list[_Unit]]:
-        """Runs of units within the budget, each as long as possible."""
+    def _pack(self, units: Sequence[_Unit], tokens: _Tokens) -> Iterator[list[_Unit]]:
+        """Yield runs of units within the budget, each as long as possible."""
         packed: list[_Unit] = []
         for unit in units:
             if packed and self._is_over(packed[0].start, unit.end, tokens):
                 yield packed
-                packed = self._repeated(packed, unit, tokens)
+                packed = self._overlapping(packed, unit, tokens)
             packed.append(unit)
         if packed:
             yield packed
 
-    def _repeated(self, packed: list[_Unit], unit: _Unit, tokens: _Tokens) -> list[_Unit]:
-        """The last whole sentences of a run, as the overlap allows and as leave room for `unit`."""
+    def _overlapping(self, packed: list[_Unit], unit: _Unit, tokens: _Tokens) -> list[_Unit]:
+        """Return the last sentences of a run that fit the overlap and a chunk with `unit`."""
         if not self._overlap:
             return []
         first = len(packed)
-        while first and packed[first - 1].whole:
+        while first and packed[first - 1].is_sentence:
             start = packed[first - 1].start
             if tokens.count(start, packed[-1].end) > self._overlap or self._is_over(
                 start, unit.end, tokens
@@ -232,89 +239,96 @@ class Chunker:
             first -= 1
         return packed[first:]
 
-    def _fitting(self, text: str, runs: list[list[_Unit]]) -> list[list[_Unit]]:
-        """The runs, split where the tokenizer finds more tokens in a slice than in its context.
+    def _split_long_runs(self, text: str, runs: list[list[_Unit]]) -> list[list[_Unit]]:
+        """Split the runs whose slice has more tokens than it had in the context of its block.
 
-        Word pieces depend on their word, and byte pairs on the space before them. Part of a split
-        run may be all repeated from the one before: it is left out.
+        Word pieces depend on their word, and byte pairs on the space before them. A part of a split
+        run that lies within the previous run is dropped.
         """
         fitting: list[list[_Unit]] = []
         pending = runs
         while pending:
-            slices = [text[slice(*_extent(run))] for run in pending]
+            slices = [text[slice(*_span_of(run))] for run in pending]
             split: list[list[_Unit]] = []
             for run, spans in zip(pending, self._tokenizer.spans(slices), strict=True):
                 halves = self._split(text, run, spans) if len(spans) > self._max_tokens else [run]
                 (split if len(halves) > 1 else fitting).extend(halves)
             pending = split
-        kept: list[list[_Unit]] = []
+        distinct: list[list[_Unit]] = []
         for run in sorted(fitting, key=lambda run: (run[0].start, -run[-1].end)):
-            if not kept or run[-1].end > kept[-1][-1].end:
-                kept.append(run)
-        return kept
+            if not distinct or run[-1].end > distinct[-1][-1].end:
+                distinct.append(run)
+        return distinct
 
     def _split(
         self, text: str, run: list[_Unit], spans: Sequence[tuple[int, int]]
     ) -> list[list[_Unit]]:
-        """The run without its last unit and that unit; a single unit in pieces."""
+        """Split off the last unit of a run; split a run of a single unit into parts."""
         if len(run) > 1:
             return [run[:-1], run[-1:]]
         start, end, _ = run[0]
         tokens = _Tokens(spans, offset=start)
-        return [[piece] for piece in self._units(text, (start, end), tokens)]
+        return [[part] for part in self._split_sentence(text, (start, end), tokens)]
 
 
-def _extent(units: Sequence[_Unit]) -> tuple[int, int]:
+def _span_of(units: Sequence[_Unit]) -> tuple[int, int]:
     return units[0].start, units[-1].end
 
 
-def _bounded(text: str, spans: Sequence[tuple[int, int]], longest: int) -> list[tuple[int, int]]:
-    """The spans, long ones cut at white space, or anywhere if there is none."""
-    pieces = []
+def _limit_length(
+    text: str, spans: Sequence[tuple[int, int]], longest: int
+) -> list[tuple[int, int]]:
+    """Cut spans longer than `longest` at white space, or anywhere if there is none."""
+    parts = []
     for start, end in spans:
         while end - start > longest:
             spaces = _SPACE.finditer(text, start + longest // 2, start + longest)
             cut = max((match.end() for match in spaces), default=start + longest)
-            pieces.append((start, _rstripped(text, start, cut)))
-            start = _lstripped(text, cut, end)
-        pieces.append((start, end))
-    return pieces
+            parts.append((start, _rstrip_end(text, start, cut)))
+            start = _lstrip_start(text, cut, end)
+        parts.append((start, end))
+    return parts
 
 
-def _rstripped(text: str, start: int, end: int) -> int:
+def _rstrip_end(text: str, start: int, end: int) -> int:
     while end > start and text[end - 1].isspace():
         end -= 1
     return end
 
 
-def _lstripped(text: str, start: int, end: int) -> int:
+def _lstrip_start(text: str, start: int, end: int) -> int:
     while start < end and text[start].isspace():
         start += 1
     return start
 
 
-def _by_section(
+def _group_by_section(
     text: str, sentences: Sequence[tuple[int, int]], sections: Sequence[_Section]
 ) -> list[list[tuple[int, int]]]:
-    """Each section's sentences; a sentence that runs into the next section is cut there."""
+    """Group sentences by section; cut a sentence at the start of a section inside it."""
     groups: list[list[tuple[int, int]]] = [[] for _ in sections]
     number = 0
     for start, end in sentences:
-        begin = start
+        remaining_start = start
         while number + 1 < len(sections) and sections[number + 1].start < end:
-            border = sections[number + 1].start
-            if border > begin:
-                groups[number].append((begin, _rstripped(text, begin, border)))
-                begin = _lstripped(text, border, end)
+            boundary = sections[number + 1].start
+            if boundary > remaining_start:
+                groups[number].append(
+                    (remaining_start, _rstrip_end(text, remaining_start, boundary))
+                )
+                remaining_start = _lstrip_start(text, boundary, end)
             number += 1
-        groups[number].append((begin, end))
+        groups[number].append((remaining_start, end))
     return groups
 
 
-def _sections(text: str) -> list[_Section]:
-    """The sections that ATX headers outside fenced code start, after one for what precedes them.
+def _find_sections(text: str) -> list[_Section]:
+    """Find the sections that begin at ATX headers outside fenced code.
 
-    Source: CommonMark 0.31.2, sections 4.2 and 4.5. A fence that is never closed runs to the end.
+    The first section is the text before the first header. A fence that is not closed extends to the
+    end of the text.
+
+    Source: CommonMark 0.31.2, sections 4.2 and 4.5.
     """
     sections = [_Section(0, [])]
     stack: list[tuple[int, str]] = []
@@ -336,18 +350,18 @@ def _sections(text: str) -> list[_Section]:
 
 
 def _header_text(rest: str) -> str:
-    """A header line's text without the closing hashes, which stand alone or after white space."""
+    """Remove the closing hashes of a header; they follow white space or are the whole text."""
     bare = rest.rstrip("#")
     return bare.rstrip() if not bare or bare[-1].isspace() else rest
 
 
 def _chunk(document: Document, run: _Run) -> Chunk:
-    start, end = _extent(run.units)
+    start, end = _span_of(run.units)
     metadata = {key: value for key, value in document.metadata.items() if key != "pages"}
     if run.headers:
         metadata["headers"] = list(run.headers)
     pages = document.metadata.get("pages")
     if pages:
         metadata["page"] = max(1, bisect_right(pages, start))
-    name = f"{document.id}:{start}-{end}"
-    return Chunk(name, document.id, document.text[start:end], start, end, metadata)
+    chunk_id = f"{document.id}:{start}-{end}"
+    return Chunk(chunk_id, document.id, document.text[start:end], start, end, metadata)

@@ -21,7 +21,7 @@ from ragkit.types import Loss
 
 if TYPE_CHECKING:
     from ragkit.collection import Collection
-    from ragkit.collection.ingest import OnProgress
+    from ragkit.collection.context import OnProgress
 
 PARTIAL, NO_EVIDENCE = 3, 4
 

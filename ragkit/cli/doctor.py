@@ -39,7 +39,7 @@ def doctor(as_json: JsonOption = False) -> None:
         "home": str(home),
         "offline": models.offline(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "models": {wheel.name: models.installed(wheel) for wheel in models.WHEELS.values()},
+        "models": {wheel.name: models.is_installed(wheel) for wheel in models.WHEELS.values()},
         "settings": {
             name: dict(zip(("value", "origin"), settings.origin(name), strict=True))
             for name in settings.SETTINGS

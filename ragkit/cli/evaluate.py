@@ -22,7 +22,7 @@ from ragkit.cli.common import (
     progress,
     resumable,
 )
-from ragkit.collection.ingest import Progress
+from ragkit.collection.context import Progress
 from ragkit.errors import DatasetError
 from ragkit.losses import collect
 
@@ -157,14 +157,14 @@ def _names(runs: Sequence[Path]) -> list[str]:
 def _collection(path: Path, dataset: RetrievalSet, *, own: bool, quiet: bool) -> Collection:
     """The collection at a path, or a new one from the data set's corpus."""
     from ragkit.collection import Collection
-    from ragkit.evaluation.corpora import held_documents
+    from ragkit.evaluation.corpora import indexed_documents
 
     is_new = not (path / "collection.json").exists()
     collection = Collection(path)
     if is_new or own:
         fill(collection, dataset, quiet=quiet)
     judged = {document for row in dataset.qrels.values() for document in row}
-    missing = len(judged - held_documents(collection))
+    missing = len(judged - indexed_documents(collection))
     if missing == len(judged):
         raise DatasetError(
             f"{str(path)!r} holds none of the {len(judged)} judged documents of {dataset.name}; "

@@ -22,7 +22,7 @@ def list_(as_json: JsonOption = False) -> None:
         {
             "name": wheel.name,
             "kind": wheel.kind,
-            "installed": models.installed(wheel),
+            "installed": models.is_installed(wheel),
             "license": wheel.license,
             "about": wheel.about,
         }

@@ -150,10 +150,10 @@ def agent(
     """
     from ragkit.finetune import LoraOptions, TrainOptions
     from ragkit.finetune.planner.correct import Correcting, correct_agent
-    from ragkit.finetune.planner.demonstrations import Lessons
+    from ragkit.finetune.planner.demonstrations import DemonstrationConfig
     from ragkit.finetune.planner.promotion import promote
     from ragkit.finetune.planner.training import AgentTraining, train_agent
-    from ragkit.llms.adapters import read_about
+    from ragkit.llms.adapters import read_metadata
 
     if not math.isfinite(tokens):
         raise typer.BadParameter(f"--tokens is {tokens}; expected a number of tokens")
@@ -166,12 +166,12 @@ def agent(
         evaluate_tokens=max(1, budget // _EVALUATIONS),
         seed=seed,
     )
-    lessons = Lessons(questions, n_paraphrased=paraphrases, seed=seed)
-    options = AgentTraining(how, LoraOptions(rank=rank), lessons, base=model, start=start)
+    config = DemonstrationConfig(questions, n_paraphrased=paraphrases, seed=seed)
+    options = AgentTraining(how, LoraOptions(rank=rank), config, base=model, start=start)
     with collect() as losses, resumable(to):
         with _counter("demonstrations", quiet=quiet) as count, _progress(quiet=quiet) as show:
             report = train_agent(name, to, options, on_demonstration=count, on_progress=show)
-        if corrections and not read_about(to / "adapter").get("corrections"):
+        if corrections and not read_metadata(to / "adapter").get("corrections"):
             how_much = Correcting(corrections, lora=LoraOptions(rank=rank), seed=seed)
             with _counter("questions", quiet=quiet) as count, _progress(quiet=quiet) as show:
                 made = correct_agent(name, to, how_much, on_question=count, on_progress=show)

@@ -42,7 +42,7 @@ def tune(
     from ragkit.collection.description import Settings
     from ragkit.evaluation.datasets import load_retrieval
     from ragkit.evaluation.measures import parse_measure
-    from ragkit.evaluation.tuning import Trial, check_budget, retrieval_trial, retrievers_of
+    from ragkit.evaluation.tuning import Trial, candidate_retrievers, check_budget, retrieval_trial
     from ragkit.evaluation.tuning import tune as choose
 
     wanted = parse_measure(measure)
@@ -59,7 +59,7 @@ def tune(
             path = folder / f"{size}-tokens.rag"
             collection = stack.enter_context(Collection(path, settings=Settings(chunk_tokens=size)))
             fill(collection, dataset, quiet=quiet)
-            for name, retriever in retrievers_of(collection).items():
+            for name, retriever in candidate_retrievers(collection).items():
                 trials[f"{name}, {size} tokens"] = retrieval_trial(
                     retriever, dataset.queries, dataset.qrels, wanted
                 )

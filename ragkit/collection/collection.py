@@ -1,63 +1,67 @@
-"""A collection: a folder that holds documents, their chunks, and the indexes over them."""
+"""Collections: documents, chunks and search indexes stored in one folder."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ragkit.chunking import Chunker
+from ragkit.collection.context import OnProgress, WriterContext
 from ragkit.collection.description import (
     FORMAT,
     Settings,
     check_fingerprint,
     check_settings,
-    keep_copy,
     read_description,
+    synchronize_copy,
     write_description,
 )
-from ragkit.collection.ingest import AddReport, OnProgress, Parts
-from ragkit.collection.maintenance import VerifyReport
-from ragkit.collection.reader import AnyPlace, CollectionReader
+from ragkit.collection.ingest import AddReport
+from ragkit.collection.reader import CollectionReader
 from ragkit.collection.snapshot import Snapshot
-from ragkit.collection.token_indexes import ChunkHit, best_chunks
-from ragkit.collection.writer import CollectionWriter, Offer, check_new, writers_lock
+from ragkit.collection.verify import VerifyReport
+from ragkit.collection.writer import (
+    CollectionWriter,
+    acquire_write_lock,
+    check_can_create,
+    inputs_of_folder,
+    inputs_of_items,
+)
 from ragkit.embedders import load_embedder
 from ragkit.errors import CollectionError, CorruptCollection
 from ragkit.indexes.segment import IndexSettings
 from ragkit.indexes.terms import TermAnalyzer
-from ragkit.indexes.token_layout import RowHit, TokenLayout, TokenSearch
 from ragkit.llms import adapters
-from ragkit.retrievers import Composable
-from ragkit.retrievers.named import RetrieverName, retriever_named
-from ragkit.store import filters
+from ragkit.pipeline import Composable
+from ragkit.retrievers.named import load_retriever
 from ragkit.store.connect import database_errors
-from ragkit.store.ledger import Ledger
+from ragkit.store.ledger import VectorLedger
 from ragkit.store.store import Store
-from ragkit.types import Chunk, Document, Embedder, Source, Vectors, Where
+from ragkit.types import Chunk, Document, Embedder, RetrieverName, Source
 
 
 class Collection:
-    """Documents on disk, searchable by vectors and terms.
+    """A collection of documents on disk, searchable by vectors, terms and tokens.
 
-    The folder is made at the first write. One process writes at a time; any number read, and each
-    reader sees whole generations only. Same input, same answers: what was added, changed and
-    deleted before does not show.
+    The first write creates the folder. One process can write at a time; any number of processes can
+    read, and each of them sees only complete generations. Search results depend on the current
+    content alone, not on the order in which documents were added, changed and deleted.
 
     Args:
-        path: The folder.
-        embedder: A name, or an object with the Embedder protocol; for an existing collection only
-            to check, or to supply one that no name resolves to.
-        settings: For a new collection; an existing one keeps its own.
-        device: Where FAISS and "transformer:" embedders run: "cpu" or "gpu".
+        path: Folder of the collection.
+        embedder: Name, or object with the Embedder protocol. For an existing collection it is
+            checked against the stored fingerprint; it is needed only if no name resolves to it.
+        settings: Settings of a new collection; an existing one uses its stored settings.
+        device: Device for FAISS and "transformer:" embedders: "cpu" or "gpu".
         strict: Raise `LossError` at the first loss instead of recording it.
 
     Raises:
-        FormatMismatch: Written by another format version.
-        EmbedderMismatch: Built with another embedder.
+        FormatMismatch: The collection was written in another format version.
+        EmbedderMismatch: The collection was built with another embedder.
 
     >>> import tempfile
     >>> from ragkit.testing import HashEmbedder
@@ -83,11 +87,11 @@ class Collection:
         self._device = device
         self._embedder = None if embedder is None or isinstance(embedder, str) else embedder
         name = embedder if isinstance(embedder, str) else getattr(embedder, "name", None)
-        self._wanted = settings
+        self._requested_settings = settings
         self.settings = settings or Settings()
         if name:
             self.settings = replace(self.settings, embedder=name)
-        self._analyzer = TermAnalyzer(self.settings.language)
+        self.analyzer = TermAnalyzer(self.settings.language)
         self._description: dict[str, Any] | None = None
         self._opened: CollectionReader | None = None
         description = read_description(self.path)
@@ -99,16 +103,16 @@ class Collection:
                 self._check_embedder(self._embedder)
 
     def _adopt(self, description: dict[str, Any]) -> None:
-        """Take the settings of the collection that is there."""
+        """Use the settings stored in the description."""
         settings = Settings(**description["settings"])
-        check_settings(self.path, settings, self._wanted)
+        check_settings(self.path, settings, self._requested_settings)
         self.settings = settings
-        self._analyzer = TermAnalyzer(settings.language)
+        self.analyzer = TermAnalyzer(settings.language)
         self._description = description
 
     @property
     def embedder(self) -> Embedder:
-        """The embedder, loaded at first use and checked against the collection's fingerprint."""
+        """Embedder, loaded at first use and checked against the stored fingerprint."""
         if self._embedder is None:
             self._embedder = self._load_embedder(self.settings.embedder)
         self._check_embedder(self._embedder)
@@ -131,13 +135,13 @@ class Collection:
 
     @property
     def _reader(self) -> CollectionReader:
-        """What reads the collection, opened at first use."""
+        """Reader of the collection, opened at first use."""
         if self._opened is None:
-            self._must_exist()
+            self._check_exists()
             self._opened = CollectionReader(self.path, self.settings, self._index_settings)
         return self._opened
 
-    def _must_exist(self) -> None:
+    def _check_exists(self) -> None:
         if self._description is None:
             description = read_description(self.path)
             if description is not None:
@@ -145,57 +149,72 @@ class Collection:
         if self._description is None:
             raise CollectionError(
                 f"there is no collection at {str(self.path)!r}; "
-                f"make one with: ragkit index add PATH --to {self.path}"
+                f"create one with: ragkit index add PATH --to {self.path}"
             )
         if not (self.path / "store.db").exists():
             raise CorruptCollection(
-                f"{str(self.path)!r} has lost its store.db, which holds its documents; restore a "
-                "copy, or remove the folder and build the collection again from its files"
+                f"{str(self.path)!r} has lost its store.db, which contains the documents; restore "
+                "a backup, or delete the folder and rebuild the collection from the source files"
             )
 
     def snapshot(self) -> Snapshot:
-        """The current generation, opened for searching."""
+        """Open the current generation for searching."""
         return self._reader.snapshot()
 
     @contextmanager
     def _writing(self, *, create: bool = False) -> Iterator[CollectionWriter]:
+        """Acquire the write lock and yield a writer.
+
+        The embedder is loaded by jobs that embed texts, and to create a collection.
+        """
         if not create or self._description is not None:
-            self._must_exist()
+            self._check_exists()
         else:
-            check_new(self.path, self.settings)
-        embedder = self.embedder
-        chunker = self._chunker(embedder)
-        lock = writers_lock(self.path)
+            check_can_create(self.path, self.settings)
+        if create:
+            _ = self.embedder  # report a wrong name or model before anything is written
+        lock = acquire_write_lock(self.path)
         try:
             with database_errors(self.path / "store.db"):
                 store = Store(self.path / "store.db")
-            try:  # the description comes second: where it is, the tables are
-                if self._description is None:  # another process may have been first
-                    found = read_description(self.path)
-                    if found is not None:
-                        self._adopt(found)
-                        self._check_embedder(embedder)
-                        chunker = self._chunker(embedder)
-                    else:
-                        self._description = write_description(
-                            self.path, self.settings, embedder, chunker
-                        )
-                keep_copy(self.path, store)
-                ledger = Ledger(
-                    self.path / "ledger",
+            try:  # the description is written second, so that it implies that the tables exist
+                self._describe()
+                assert self._description is not None
+                synchronize_copy(self.path, store)
+                embedder = self._description["embedder"]
+                context = WriterContext(
                     store,
-                    fingerprint=embedder.fingerprint,
-                    dim=embedder.dim,
+                    self.path / "segments",
+                    VectorLedger(
+                        self.path / "ledger",
+                        store,
+                        fingerprint=embedder["fingerprint"],
+                        dim=embedder["dim"],
+                    ),
+                    self.analyzer,
+                    self._index_settings,
+                    load_embedder=lambda: self.embedder,
+                    make_chunker=self._chunker,
                 )
-                segments = self.path / "segments"
-                index = self._index_settings
-                parts = Parts(store, segments, embedder, chunker, self._analyzer, ledger, index)
-                yield CollectionWriter(parts, self.settings, strict=self.strict)
+                yield CollectionWriter(context, self.settings, strict=self.strict)
             finally:
                 with database_errors(self.path / "store.db"):
                     store.close()
         finally:
             lock.release()
+
+    def _describe(self) -> None:
+        """Write the description of a new collection; the caller has the write lock."""
+        if self._description is None:  # another process may have created it meanwhile
+            description = read_description(self.path)
+            if description is not None:
+                self._adopt(description)
+                self._check_embedder(self.embedder)
+            else:
+                embedder = self.embedder
+                self._description = write_description(
+                    self.path, self.settings, embedder, self._chunker(embedder)
+                )
 
     def _chunker(self, embedder: Embedder) -> Chunker:
         return Chunker(
@@ -209,26 +228,26 @@ class Collection:
         metadata: Mapping[str, Any] | None = None,
         on_progress: OnProgress | None = None,
     ) -> AddReport:
-        """Add files, folders and documents; what is there already and unchanged is left alone.
+        """Add files, folders and documents, skipping those that are unchanged.
 
-        A file's documents keep their ids when it changes, and replace their chunks. Nothing is ever
-        deleted by `add` (see `sync`). Interrupted at any point, the same call goes on.
+        The documents of a changed file keep their ids and get new chunks. `add` never deletes a
+        document; see `sync`. After an interruption, the same call resumes the work.
 
         Args:
-            items: Paths, documents, or a mixture. A generator of documents is read as it is
-                worked through, and never held in memory.
-            metadata: Fields for every document; they win over the documents' own.
-            on_progress: Called with a `Progress` as work goes on.
+            items: Paths, documents, or a mixture. A generator of documents is consumed lazily and
+                never loaded into memory as a whole.
+            metadata: Fields added to every document; they override the documents' own fields.
+            on_progress: Called with a `Progress` after every step.
 
         Raises:
             DocumentError: A path does not exist. (A file that cannot be read is a loss.)
             Locked: Another process is writing.
-            LossError: `strict`, and something would have been lost; what was committed stays.
+            LossError: `strict` is set and something was lost; committed batches remain.
             ValueError: `metadata` cannot be written as JSON.
         """
-        offer = Offer.of_items(items, metadata, own=self.path)
+        inputs = inputs_of_items(items, metadata, own=self.path)
         with self._writing(create=True) as writer:
-            return writer.add(offer, on_progress)
+            return writer.add(inputs, on_progress)
 
     def sync(
         self,
@@ -238,30 +257,31 @@ class Collection:
         yes: bool = False,
         on_progress: OnProgress | None = None,
     ) -> AddReport:
-        """Add a folder, and delete what came from it before and is not in it any more.
+        """Add a folder, and delete the documents of files that no longer exist in it.
 
         Args:
-            path: The folder.
-            metadata: As for `add`.
+            path: Folder to synchronize with.
+            metadata: See `add`.
             yes: Allow more than half of the folder's documents to be deleted.
-            on_progress: As for `add`.
+            on_progress: See `add`.
 
         Raises:
-            CollectionError: More than half would go, and `yes` is not set; nothing was deleted.
+            CollectionError: More than half of the documents would be deleted and `yes` is not set;
+                nothing was deleted.
         """
-        offer = Offer.of_folder(path, metadata, own=self.path)
+        inputs = inputs_of_folder(path, metadata, own=self.path)
         with self._writing(create=True) as writer:
-            return writer.sync(path, offer, on_progress, yes=yes)
+            return writer.sync(path, inputs, on_progress, yes=yes)
 
     def delete(self, ids: str | Iterable[str]) -> list[str]:
-        """Delete documents by id; returns the ids that were there.
+        """Delete documents by id; return the ids that existed.
 
-        Their text is gone from the store after the next write, or `compact`: until then a reader
-        may still show the generation before.
+        Their text is removed from the store by the next write or `compact`: until then, readers may
+        still use the previous generation.
         """
-        wanted = [ids] if isinstance(ids, str) else list(dict.fromkeys(ids))
+        unique_ids = [ids] if isinstance(ids, str) else list(dict.fromkeys(ids))
         with self._writing() as writer:
-            return writer.delete(wanted)
+            return writer.delete(unique_ids)
 
     def compact(self) -> None:
         """Merge all segments into one."""
@@ -269,40 +289,40 @@ class Collection:
             writer.compact()
 
     def gc(self) -> int:
-        """Drop what the last two generations do not need; returns how many segments went."""
+        """Delete data that the last two generations do not use; return the number of segments."""
         with self._writing() as writer:
             return writer.gc()
 
     def verify(self) -> VerifyReport:
-        """Re-read every digest on disk and check that store, ledger and segments agree."""
+        """Check all digests on disk, and that store, ledger and segments are consistent."""
         reader = self._reader
         assert self._description is not None
         return reader.verify(self._description["embedder"])
 
     def repair(self, on_progress: OnProgress | None = None) -> int:
-        """Build the indexes anew from the store; returns how many texts were embedded again."""
+        """Rebuild the indexes from the store; return the number of texts embedded again."""
         with self._writing() as writer:
             return writer.repair(on_progress)
 
     def trust(self) -> int:
-        """Sign the FAISS files that match their digests, so that they are opened here.
+        """Sign the FAISS files that match their digests; return the number of files.
 
-        FAISS's reader can be attacked through its file: do this only for a collection whose origin
-        you know. Returns how many files were signed.
+        Only signed files are opened, because a crafted file can attack FAISS's reader. Use this
+        only for collections from a source that you trust.
         """
         with self._writing() as writer:
             return writer.trust()
 
     def digest(self) -> str:
-        """A digest of documents, chunks and vectors, whatever the collection's history."""
+        """Return a digest of documents, chunks and vectors, independent of their history."""
         return self._reader.digest()
 
     def identity(self) -> dict[str, Any]:
-        """Settings and a digest of the content: equal ones answer alike."""
+        """Return settings and a digest of the content; equal values give equal results."""
         return {"settings": asdict(self.settings), "content": self.digest()}
 
     def info(self) -> dict[str, Any]:
-        """Counts by state, generation, settings, fingerprints, the last jobs with their losses."""
+        """Return counts, generation, settings, fingerprints, and recent jobs with their losses."""
         store = self._reader.store
         snapshot = self.snapshot()
         assert self._description is not None
@@ -314,7 +334,7 @@ class Collection:
             "segments": [len(segment) for segment in snapshot.segments],
             "settings": asdict(self.settings),
             "embedder": dict(self._description["embedder"]),
-            "bytes": sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()),
+            "bytes": sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
             "jobs": [
                 {**job, "losses": [asdict(loss) for loss in store.job_losses(job["id"])]}
                 for job in store.job_history(5)
@@ -322,11 +342,11 @@ class Collection:
         }
 
     def is_unfinished(self) -> bool:
-        """Whether an `add` or `sync` is running, or was interrupted and may be gone on with."""
+        """Return True if an `add` or `sync` is running, or was interrupted and can be resumed."""
         return self._reader.store.is_unfinished()
 
     def document(self, doc_id: str) -> Document | None:
-        """A live document, or None."""
+        """Return a document by id, or None if there is no such document."""
         store = self._reader.store
         row = store.document(doc_id, store.generation())
         if row is None:
@@ -334,44 +354,44 @@ class Collection:
         return Document(row.id, row.text, row.title, row.source, json.loads(row.metadata))
 
     def documents(self) -> list[dict[str, Any]]:
-        """Id, title, state, reason and chunk count of every document, failed ones included."""
+        """List id, title, state, reason and chunk count of all documents, including failed ones."""
         store = self._reader.store
         return store.listing(store.generation())
 
     def chunks(self) -> Iterator[Chunk]:
-        """Every live chunk, by id; all of the generation there is when the first is asked for."""
-        yield from self._reader.store.whole_chunks()
+        """Yield the chunks of the generation that is current at the first step, by id."""
+        yield from self._reader.store.iter_chunks()
 
     def retriever(self, name: RetrieverName = "hybrid", **options: Any) -> Composable:
-        """A retriever over this collection.
+        """Create a retriever over this collection.
 
         Args:
             name: "dense", "bm25", "hybrid", "title" or "ngram".
             options: For hybrid: see `HybridRetriever`. For title and ngram: `model`, a name or a
-                `BeamModel`; `adapter`, a folder or "none" (default: the collection's own, in
-                `adapter/`, if it has one); and what `TitleRetriever` or `NgramRetriever` takes.
+                `BeamModel`; `adapter`, a folder or "none" (default: the collection's adapter in
+                `adapter/`, if it exists); and the options of `TitleRetriever` or `NgramRetriever`.
         """
-        return retriever_named(
+        return load_retriever(
             name, self, options, device=self._torch_device, adapter_folder=self.path / "adapter"
         )
 
     @property
     def adapter(self) -> Path | None:
-        """The collection's own adapter for the retrievers title and ngram, if it has one."""
-        return adapters.installed(self.path / "adapter")
+        """Folder of the collection's adapter for the retrievers title and ngram, or None."""
+        return adapters.find_installed(self.path / "adapter")
 
     def use_adapter(self, folder: str | Path) -> None:
-        """Copy an adapter into the collection: title and ngram take it unless told otherwise.
+        """Copy an adapter into the collection, as default of the retrievers title and ngram.
 
         Args:
-            folder: What `ragkit train generative` wrote.
+            folder: Adapter folder written by `ragkit train generative`.
 
         Raises:
-            ModelError: It holds no such adapter.
+            ModelError: The folder contains no such adapter.
             Locked: Another process is writing.
         """
-        self._must_exist()
-        lock = writers_lock(self.path)
+        self._check_exists()
+        lock = acquire_write_lock(self.path)
         try:
             adapters.install(Path(folder), self.path / "adapter")
         finally:
@@ -379,64 +399,19 @@ class Collection:
 
     @property
     def source(self) -> Source:
-        """Where hits come from."""
+        """Path, generation and embedder fingerprint of the hits."""
         return Source(
             collection=str(self.path),
             generation=self._reader.store.generation(),
             embedder=self._description["embedder"]["fingerprint"] if self._description else None,
         )
 
-    def search_vectors(
-        self, vectors: Vectors, k: int, where: Where | None
-    ) -> list[list[tuple[Chunk, float]]]:
-        """The k nearest chunks of each query vector."""
-        _, found, chunks = self._search(lambda s: s.search_vectors(vectors, k, where), where)
-        return [[(chunks[place.chunk], place.score) for place in places] for places in found]
-
-    def search_terms(
-        self, queries: Sequence[str], k: int, where: Where | None
-    ) -> list[list[tuple[Chunk, float, dict[str, float]]]]:
-        """The k best chunks of each query by BM25, with what each term added."""
-        term_lists = self._analyzer.batch(queries)
-        snapshot, found, chunks = self._search(
-            lambda s: s.search_terms(term_lists, k, where), where
-        )
-        return [
-            [
-                (chunks[place.chunk], place.score, shares)
-                for place, shares in zip(places, snapshot.explain_terms(terms, places), strict=True)
-            ]
-            for terms, places in zip(term_lists, found, strict=True)
-        ]
-
-    def search_tokens(
-        self,
-        layout: TokenLayout,
-        search: TokenSearch,
-        n_queries: int,
-        k: int,
-        where: Where | None,
-    ) -> list[list[tuple[Chunk, RowHit]]]:
-        """The k best chunks of each query by their best row; see `ChunkIndex`."""
-        reader = self._reader
-
-        def found(snapshot: Snapshot) -> list[list[ChunkHit]]:
-            view = reader.token_indexes.view(reader.store, snapshot, layout, where)
-            runs = [] if view is None else search(view.index, view.chunks)
-            return [best_chunks(snapshot, view, run, k) for run in runs if view is not None]
-
-        _, runs, chunks = self._search(found, where)
-        return [[(chunks[hit.chunk], hit.row) for hit in run] for run in runs or [[]] * n_queries]
-
-    def _search(
-        self, find: Callable[[Snapshot], list[list[AnyPlace]]], where: Where | None
-    ) -> tuple[Snapshot, list[list[AnyPlace]], dict[int, Chunk]]:
-        if where is not None:
-            filters.check(where)
-        return self._reader.search(find, where)
+    def attempts(self) -> Iterator[AbstractContextManager[Snapshot]]:
+        """Yield snapshots until a search has succeeded in one; see `ragkit.types.ChunkIndex`."""
+        return self._reader.attempts()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         if self._opened is not None:
             self._opened.close()
         self._opened = None

@@ -1,4 +1,4 @@
-"""`collection.json`: what a collection was built with."""
+"""Reading and writing of `collection.json`, the description of a collection."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ragkit.store.store import Store
 from ragkit.types import Embedder
 
 FORMAT = 1
-_MAX_BYTES = 1 << 20  # ours have under 1 KB
+_MAX_BYTES = 1 << 20  # valid files have less than 1 KB
 _MAX_TOKENS = 1 << 31
-# FAISS allocates by these numbers, and the string may come with a collection from elsewhere.
-_MOST = {"IVF": 1 << 20, "HNSW": 512, "x": 16}
-_MOST_ELSE = 4096
-_KINDS = {
+# FAISS allocates memory by these numbers, and a downloaded collection may contain any string.
+_MAX_FACTORY_NUMBERS = {"IVF": 1 << 20, "HNSW": 512, "x": 16}
+_MAX_FACTORY_NUMBER = 4096  # after any other name
+_SETTING_TYPES = {
     "embedder": str,
     "chunk_tokens": int,
     "overlap": int,
@@ -38,16 +38,16 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a collection is built with; fixed when it is made, stored in `collection.json`.
+    """Settings of a collection; fixed at its creation and stored in `collection.json`.
 
     Attributes:
-        embedder: A name for `ragkit.embedders.load_embedder`.
-        chunk_tokens: Most tokens of a chunk, by the embedder's tokenizer.
-        overlap: Tokens of whole sentences repeated at most.
-        language: Snowball language of the terms, or "none".
+        embedder: Name for `ragkit.embedders.load_embedder`.
+        chunk_tokens: Maximum number of tokens of a chunk, counted by the embedder's tokenizer.
+        overlap: Maximum number of tokens, in whole sentences, shared by consecutive chunks.
+        language: Snowball language of the stemmer, or "none".
         index: "exact", or a FAISS factory string such as "HNSW32".
-        k1: BM25's saturation.
-        b: BM25's length normalisation.
+        k1: Term frequency saturation of BM25.
+        b: Length normalization of BM25.
     """
 
     embedder: str = "minilm"
@@ -59,40 +59,42 @@ class Settings:
     b: float = 0.5
 
     def __post_init__(self) -> None:
-        for name, kinds in _KINDS.items():
+        for name, types in _SETTING_TYPES.items():
             value = getattr(self, name)
-            if not isinstance(value, kinds) or isinstance(value, bool):
-                raise TypeError(f"the setting {name} is {value!r}; expected {kinds}")
+            if not isinstance(value, types) or isinstance(value, bool):
+                raise TypeError(f"the setting {name} is {value!r}; expected {types}")
         if self.chunk_tokens < 1 or not 0 <= self.overlap < self.chunk_tokens:
             raise ValueError(
-                f"chunk_tokens is {self.chunk_tokens} and overlap {self.overlap}; expected at "
-                "least 1 token, and less overlap than that"
+                f"chunk_tokens is {self.chunk_tokens} and overlap is {self.overlap}; expected "
+                "chunk_tokens >= 1 and 0 <= overlap < chunk_tokens"
             )
         if self.chunk_tokens > _MAX_TOKENS:
-            raise ValueError(f"chunk_tokens is over {_MAX_TOKENS}; expected a window's length")
-        if not (0 <= self.k1 < math.inf and 0 <= self.b <= 1):  # NaN neither
+            raise ValueError(
+                f"chunk_tokens is larger than {_MAX_TOKENS}; expected a model's window"
+            )
+        if not (0 <= self.k1 < math.inf and 0 <= self.b <= 1):  # also rejects NaN
             raise ValueError(f"k1 is {self.k1} and b is {self.b}; expected k1 >= 0, 0 <= b <= 1")
         _check_index(self.index)
 
 
 def _check_index(factory: str) -> None:
-    """Raise ValueError for a string that no factory has, or that asks for more than any needs."""
-    wanted = "expected 'exact' or a FAISS factory string such as 'HNSW32' or 'IVF256,Flat'"
+    """Raise ValueError if a factory string is malformed or its numbers are too large."""
+    expected = "expected 'exact' or a FAISS factory string such as 'HNSW32' or 'IVF256,Flat'"
     if not re.fullmatch(r"[A-Za-z0-9_,.()+-]{1,64}", factory):
-        raise ValueError(f"index is {factory[:80]!r}; {wanted}")
+        raise ValueError(f"index is {factory[:80]!r}; {expected}")
     for name, number in re.findall(r"([A-Za-z]*)([0-9]+)", factory):
-        if len(number) > 7 or int(number) > _MOST.get(name, _MOST_ELSE):
-            raise ValueError(f"index is {factory!r}, and {name}{number} is too large; {wanted}")
+        if len(number) > 7 or int(number) > _MAX_FACTORY_NUMBERS.get(name, _MAX_FACTORY_NUMBER):
+            raise ValueError(f"index is {factory!r}, and {name}{number} is too large; {expected}")
 
 
 def read_description(path: Path) -> dict[str, Any] | None:
-    """What `write_description` wrote; None if there is no collection at the path.
+    """Read the description of a collection; return None if the path has no collection.
 
-    Where the file is gone, its copy in `store.db` counts; `repair` then writes it again.
+    If the file is missing, its copy in `store.db` is used; `repair` restores the file.
 
     Raises:
-        FormatMismatch: Written by another format version.
-        CorruptCollection: Not the file that ragkit wrote.
+        FormatMismatch: The collection was written in another format version.
+        CorruptCollection: The file is damaged or was edited.
     """
     file = path / "collection.json"
     try:
@@ -100,7 +102,7 @@ def read_description(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         if path.exists() and not path.is_dir():
             raise CollectionError(f"{str(path)!r} is a file; a collection is a folder") from None
-        copy = _copy(path)
+        copy = _stored_copy(path)
         if copy is None:
             return None
         text = copy
@@ -109,37 +111,37 @@ def read_description(path: Path) -> dict[str, Any] | None:
             f"{str(file)!r} cannot be read: {error.strerror}; check its permissions"
         ) from error
     except ValueError as error:
-        raise _not_ours(file, error) from error
+        raise _corrupt(file, error) from error
     try:
-        return _checked(path, json.loads(text))
+        return _validate(path, json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _not_ours(file, error) from error
+        raise _corrupt(file, error) from error
 
 
-def check_settings(path: Path, stored: Settings, wanted: Settings | None) -> None:
-    """Raise if other settings are wanted than those that a collection has; any embedder is fine."""
-    if wanted is not None and replace(wanted, embedder=stored.embedder) != stored:
+def check_settings(path: Path, stored: Settings, requested: Settings | None) -> None:
+    """Raise CollectionError if the requested settings, except the embedder, differ."""
+    if requested is not None and replace(requested, embedder=stored.embedder) != stored:
         raise CollectionError(
-            f"{str(path)!r} was made with {stored}, not with {wanted}; leave "
-            "settings out to open it, or build a new collection"
+            f"{str(path)!r} was created with {stored}, not with {requested}; omit the settings "
+            "to open it, or build a new collection"
         )
 
 
 def check_fingerprint(path: Path, description: Mapping[str, Any], embedder: Embedder) -> None:
-    """Raise if a collection was built with another embedder."""
+    """Raise EmbedderMismatch if a collection was built with another embedder."""
     stored = description["embedder"]
     if embedder.fingerprint != stored["fingerprint"]:
         raise EmbedderMismatch(
             f"{str(path)!r} was built with the embedder {stored['name']!r} (fingerprint "
             f"{stored['fingerprint'][:12]}), not with {embedder.name!r} "
-            f"({embedder.fingerprint[:12]}); their vectors cannot be compared. Open it "
-            "with the first, or build a new collection with the second."
+            f"({embedder.fingerprint[:12]}); their vectors cannot be compared. Open the "
+            "collection with the first embedder, or build a new one with the second."
         )
 
 
-def _copy(path: Path) -> bytes | None:
-    """The copy of the description that `store.db` keeps, if there is one."""
-    # A journal is there only while the file is made: whoever was at it was killed.
+def _stored_copy(path: Path) -> bytes | None:
+    """Return the copy of the description in `store.db`, or None."""
+    # A journal exists only while the database is created: the process that did so was killed.
     if not (path / "store.db").exists() or (path / "store.db-journal").exists():
         return None
     store = StoreReader(path / "store.db", read_only=True)
@@ -150,23 +152,23 @@ def _copy(path: Path) -> bytes | None:
     return None if copy is None else copy.encode()
 
 
-def _not_ours(file: Path, error: Exception) -> CorruptCollection:
-    said = f"it lacks {error}" if isinstance(error, KeyError) else str(error)[:300]
+def _corrupt(file: Path, error: Exception) -> CorruptCollection:
+    reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)[:300]
     return CorruptCollection(
-        f"{str(file)!r} cannot be read: {said}. It is not the file that ragkit wrote: delete "
-        "this file, and `ragkit index repair` writes it again from the copy in store.db"
+        f"{str(file)!r} cannot be read: {reason}. The file is damaged or was edited: delete this "
+        "file, and `ragkit index repair` restores it from the copy in store.db"
     )
 
 
-def _checked(path: Path, value: Any) -> dict[str, Any]:
-    found = value["format"]
-    if found != FORMAT:
+def _validate(path: Path, value: Any) -> dict[str, Any]:
+    version = value["format"]
+    if version != FORMAT:
         raise FormatMismatch(
-            f"{str(path)!r} has format version {str(found)[:40]}; this ragkit reads {FORMAT}. "
-            "Build it again from its files, or use the ragkit that wrote it."
+            f"{str(path)!r} has format version {str(version)[:40]}; this version of ragkit reads "
+            f"{FORMAT}. Rebuild the collection from its files, or use the ragkit that wrote it."
         )
     known = set(Settings.__dataclass_fields__)
-    written = _digest(value)
+    digest = _digest(value)
     value["settings"] = {k: v for k, v in value["settings"].items() if k in known}
     missing = known - set(value["settings"])
     if missing:
@@ -180,36 +182,36 @@ def _checked(path: Path, value: Any) -> dict[str, Any]:
         raise ValueError(f"the embedder's dimension is {dim!r}")
     if not isinstance(value["embedder"]["name"], str):
         raise ValueError(f"the embedder's name is {value['embedder']['name']!r}")
-    # Without one it is from before 0.1; a changed name of the key is an unknown key.
+    # Files from before 0.1 have no digest; a misspelt key is reported as unknown.
     unknown = set(value) - {"format", "settings", "chunker", "embedder", "digest"}
-    if unknown or value.get("digest", written) != written:
-        raise ValueError("it is not what was written: its digest does not match")
+    if unknown or value.get("digest", digest) != digest:
+        raise ValueError("its content does not match its digest")
     return dict(value)
 
 
 def _digest(description: Mapping[str, Any]) -> str:
-    rest = {key: value for key, value in description.items() if key != "digest"}
-    return text_digest(json.dumps(rest, sort_keys=True))
+    content = {key: value for key, value in description.items() if key != "digest"}
+    return text_digest(json.dumps(content, sort_keys=True))
 
 
-def as_text(description: Mapping[str, Any]) -> str:
-    """What `collection.json` holds."""
+def to_json(description: Mapping[str, Any]) -> str:
+    """Serialize a description as `collection.json`."""
     return json.dumps(description, indent=1, sort_keys=True)
 
 
 def restore_description(path: Path, text: str) -> None:
-    """Write `collection.json` as it was."""
+    """Write `collection.json` from the text of its copy."""
     file = path / "collection.json"
     with disk_errors(file):
         replace_text(file, text)
 
 
-def keep_copy(path: Path, store: Store) -> None:
-    """Have the store keep a copy of `collection.json`, or write the file again from the copy."""
+def synchronize_copy(path: Path, store: Store) -> None:
+    """Copy `collection.json` into the store, or restore a missing file from the copy."""
     file = path / "collection.json"
     copy = store.description()
     if copy is None and file.exists():
-        store.keep_description(file.read_text())
+        store.save_description(file.read_text())
     elif copy is not None and not file.exists():
         restore_description(path, copy)
 
@@ -217,7 +219,7 @@ def keep_copy(path: Path, store: Store) -> None:
 def write_description(
     path: Path, settings: Settings, embedder: Embedder, chunker: Chunker
 ) -> dict[str, Any]:
-    """Write `collection.json`, in one step, and return what it says."""
+    """Write `collection.json` atomically; return its content."""
     description: dict[str, Any] = {
         "format": FORMAT,
         "settings": asdict(settings),
@@ -229,5 +231,5 @@ def write_description(
         },
     }
     description["digest"] = _digest(description)
-    restore_description(path, as_text(description))
+    restore_description(path, to_json(description))
     return description

@@ -1,12 +1,12 @@
-"""One generation of a collection, opened for searching."""
+"""Search in one generation of a collection."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import repeat
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,52 +14,52 @@ from ragkit.errors import CorruptCollection
 from ragkit.indexes.bm25 import BM25Index, Statistics
 from ragkit.indexes.segment import IndexSettings, Segment
 from ragkit.store import filters
-from ragkit.store.store import Store
-from ragkit.types import Mask, Rows, Scores, Vectors, Where
+from ragkit.store.reader import StoreReader
+from ragkit.types import Chunk, ChunkMatch, IndexedRows, Mask, RowHit, Rows, Scores, Vectors, Where
 
-_SearchSegment = Callable[[int, Mask | None], tuple[Scores, Rows]]
+if TYPE_CHECKING:
+    from ragkit.collection.token_indexes import TokenIndexes
+    from ragkit.indexes.token_layout import TokenLayout
+
+_CACHED_FILTERS = 32
 
 
-class Place(NamedTuple):
-    """A chunk that was found: its number, its score, and where it lies."""
+class _SegmentMatch(NamedTuple):
+    """A chunk with its score and its row in a segment."""
 
-    chunk: int
+    number: int
     score: float
     segment: int
     row: int
 
 
-Found = list[list[Place]]
-"""For each query its places, best first."""
-
-_KEPT_FILTERS = 32
-
-
 class Snapshot:
-    """The segments of the current generation, their live rows, and the statistics over them.
+    """Segments of the current generation, with their live rows and term statistics.
 
-    What is found does not depend on how rows are spread over segments: scores are exact to 6
-    decimals, and ties are broken by chunk id.
+    Results do not depend on the distribution of rows over segments: scores are exact to 6 decimals,
+    and ties are broken by chunk id. Implements `ragkit.types.SearchSnapshot`.
 
     Args:
-        store: The collection's tables.
-        folder: The folder of its segments.
-        settings: How vectors are indexed.
-        bm25: k1 and b.
+        store: Tables of the collection.
+        folder: Folder of the segments.
+        settings: Vector index of the segments.
+        bm25: Parameters k1 and b of BM25.
+        token_indexes: Token indexes; None if they are not searched.
     """
 
     def __init__(
         self,
-        store: Store,
+        store: StoreReader,
         folder: Path,
         settings: IndexSettings,
         bm25: tuple[float, float],
+        token_indexes: TokenIndexes | None = None,
     ) -> None:
-        opening = store.opening()
-        self.generation = opening.generation
-        self._store = store
-        self.segments = [Segment(folder / name, settings) for name in opening.segments]
-        dead = np.array(opening.dead, dtype=np.int64)
+        state = store.read_state()
+        self.generation = state.generation
+        self.store = store
+        self.segments = [Segment(folder / name, settings) for name in state.segments]
+        dead = np.array(state.dead, dtype=np.int64)
         self.live = [_live(segment, dead) for segment in self.segments]
         self.statistics = Statistics(
             [(s.postings, live) for s, live in zip(self.segments, self.live, strict=True)]
@@ -69,105 +69,131 @@ class Snapshot:
             BM25Index(segment.postings, statistics=self.statistics, k1=k1, b=b)
             for segment in self.segments
         ]
+        self._token_indexes = token_indexes
         self._filters: dict[str, list[Mask]] = {}
         self._filters_lock = threading.Lock()
 
     def __len__(self) -> int:
         return self.statistics.n_rows
 
-    def search_vectors(self, vectors: Vectors, k: int, where: Where | None) -> Found:
-        """The k nearest live chunks that pass the filter, by inner product."""
-
-        def search(i: int, allowed: Mask | None) -> tuple[Scores, Rows]:
-            segment = self.segments[i]
+    def search_vectors(
+        self, vectors: Vectors, k: int, where: Where | None
+    ) -> list[list[ChunkMatch]]:
+        """Return the k nearest live chunks that pass the filter, by inner product."""
+        results = []
+        for segment, allowed in zip(self.segments, self.allowed(where), strict=True):
             if segment.vectors.shape[1] != vectors.shape[1]:
                 raise CorruptCollection(
-                    f"segment {segment.folder.name} holds vectors of {segment.vectors.shape[1]} "
-                    f"dimensions, the embedder gives {vectors.shape[1]}; `ragkit index repair` "
+                    f"segment {segment.folder.name} has vectors of {segment.vectors.shape[1]} "
+                    f"dimensions, but the embedder has {vectors.shape[1]}; `ragkit index repair` "
                     "rebuilds it"
                 )
-            return segment.index.search(vectors, min(k, len(segment)), allowed=allowed)
-
-        return self._merge(search, len(vectors), k, where)
+            with np.errstate(all="ignore"):  # scores of damaged vectors are checked below
+                results.append(segment.index.search(vectors, min(k, len(segment)), allowed=allowed))
+        runs = self._merge(results, len(vectors), k)
+        return [[ChunkMatch(match.number, match.score) for match in run] for run in runs]
 
     def search_terms(
         self, term_lists: Sequence[Sequence[str]], k: int, where: Where | None
-    ) -> Found:
-        """The k best live chunks that pass the filter, by BM25."""
+    ) -> list[list[ChunkMatch]]:
+        """Return the k best live chunks that pass the filter by BM25, with each term's share."""
+        results = []
+        for index, segment, allowed in zip(
+            self._bm25, self.segments, self.allowed(where), strict=True
+        ):
+            results.append(index.search(term_lists, min(k, len(segment)), allowed=allowed))
+        runs = self._merge(results, len(term_lists), k)
+        return [
+            self._with_term_scores(terms, run) for terms, run in zip(term_lists, runs, strict=True)
+        ]
 
-        def search(i: int, allowed: Mask | None) -> tuple[Scores, Rows]:
-            most = min(k, len(self.segments[i]))
-            return self._bm25[i].search(term_lists, most, allowed=allowed)
+    def token_rows(self, layout: TokenLayout, where: Where | None) -> IndexedRows | None:
+        """Open the token index over the live rows that pass the filter; None without rows."""
+        if self._token_indexes is None:
+            raise ValueError("this snapshot was opened without token indexes")
+        return self._token_indexes.view(self.store, self, layout, where)
 
-        return self._merge(search, len(term_lists), k, where)
+    def best_chunks(self, rows: IndexedRows, run: Sequence[RowHit], k: int) -> list[ChunkMatch]:
+        """Return the k best chunks by their best row; ties by chunk id, then by row."""
+        best: dict[int, RowHit] = {}
+        for hit in sorted(run, key=lambda hit: (-hit.score, hit.row)):
+            best.setdefault(int(rows.chunks[hit.row]), hit)
+        values = {number: round(hit.score, 6) for number, hit in best.items()}
+        cut = sorted(values.values(), reverse=True)[:k][-1:]
+        top = [number for number, score in values.items() if cut and score >= cut[0]]
+        ids = self.store.chunk_ids(top)
+        order = sorted(top, key=lambda number: (-values[number], ids[number]))[:k]
+        starts = rows.starts
+        return [
+            ChunkMatch(n, values[n],
+                       best[n]._replace(score=values[n], start=int(starts[best[n].row])))
+            for n in order
+        ]  # fmt: skip
 
-    def explain_terms(
-        self, terms: Sequence[str], places: Sequence[Place]
-    ) -> list[dict[str, float]]:
-        """What each term adds to the BM25 scores of chunks that were found."""
-        shares: list[dict[str, float]] = [{} for _ in places]
-        for i in {place.segment for place in places}:
-            mine = [n for n, place in enumerate(places) if place.segment == i]
-            rows = np.array([places[n].row for n in mine], dtype=np.int64)
-            for n, share in zip(mine, self._bm25[i].explain(terms, rows), strict=True):
-                shares[n] = share
-        return shares
-
-    def _merge(self, search: _SearchSegment, n_queries: int, k: int, where: Where | None) -> Found:
-        allowed = self.allowed(where)
-        pools: Found = [[] for _ in range(n_queries)]
-        for i, segment in enumerate(self.segments):
-            with np.errstate(all="ignore"):  # damaged vectors: what comes of them is looked at
-                scores, rows = search(i, allowed[i])
-            for pool, row_scores, row_numbers in zip(pools, scores, rows, strict=True):
-                present = row_numbers >= 0
-                found = row_numbers[present]
-                numbers = segment.chunks[found].tolist()
-                if not np.isfinite(row_scores[present]).all():
-                    raise CorruptCollection(
-                        f"segment {segment.folder.name} gives scores that are no numbers: its "
-                        "vectors are damaged; `ragkit index repair` rebuilds it"
-                    )
-                values = row_scores[present].astype(np.float64).round(6).tolist()
-                pool += map(Place, numbers, values, repeat(i), found.tolist())
-        if len(self.segments) == 1:  # rows of a segment are already in order of chunk id
-            return pools
-        return self._ordered(pools, k)
-
-    def _ordered(self, pools: Found, k: int) -> Found:
-        kept = []
-        for pool in pools:
-            cut = sorted((place.score for place in pool), reverse=True)[:k][-1:]
-            kept.append([place for place in pool if not cut or place.score >= cut[0]])
-        ids = self._store.chunk_ids(sorted({place.chunk for pool in kept for place in pool}))
-        return [sorted(pool, key=lambda p: (-p.score, ids[p.chunk]))[:k] for pool in kept]
+    def chunks(self, runs: Sequence[Sequence[ChunkMatch]]) -> dict[int, Chunk]:
+        """Fetch the chunks of the matches, by number."""
+        return self.store.chunks(sorted({match.number for run in runs for match in run}))
 
     def allowed(self, where: Where | None) -> Sequence[Mask | None]:
-        """Of each segment, which rows are live and pass the filter; None for all of them."""
-        return self.live if where is None else self._allowed(where)
-
-    def order(self, scores: dict[int, float], k: int) -> list[tuple[int, float]]:
-        """The k best of some chunks, ties by chunk id: number and score."""
-        values = {number: round(score, 6) for number, score in scores.items()}
-        cut = sorted(values.values(), reverse=True)[:k][-1:]
-        kept = [number for number, score in values.items() if cut and score >= cut[0]]
-        ids = self._store.chunk_ids(kept)
-        best = sorted(kept, key=lambda number: (-values[number], ids[number]))[:k]
-        return [(number, values[number]) for number in best]
-
-    def _allowed(self, where: Where) -> list[Mask]:
+        """Return for each segment a mask of the live rows that pass the filter; None means all."""
+        if where is None:
+            return self.live
+        filters.check(where)
         key = repr(filters.to_sql(where))
         with self._filters_lock:
             masks = self._filters.get(key)
         if masks is None:
-            found = self._store.allowed_chunks(where, self.generation)  # ascending
-            numbers = np.array(found, dtype=np.int64)
+            numbers = np.array(  # ascending
+                self.store.allowed_chunks(where, self.generation), dtype=np.int64
+            )
             masks = [np.isin(segment.chunks, numbers) for segment in self.segments]
             with self._filters_lock:
-                while len(self._filters) >= _KEPT_FILTERS:
+                while len(self._filters) >= _CACHED_FILTERS:
                     del self._filters[next(iter(self._filters))]
                 self._filters[key] = masks
         return masks
+
+    def _with_term_scores(
+        self, terms: Sequence[str], run: Sequence[_SegmentMatch]
+    ) -> list[ChunkMatch]:
+        shares: list[dict[str, float]] = [{} for _ in run]
+        for i in {match.segment for match in run}:
+            positions = [n for n, match in enumerate(run) if match.segment == i]
+            rows = np.array([run[n].row for n in positions], dtype=np.int64)
+            for n, share in zip(positions, self._bm25[i].explain(terms, rows), strict=True):
+                shares[n] = share
+        return [
+            ChunkMatch(match.number, match.score, share)
+            for match, share in zip(run, shares, strict=True)
+        ]
+
+    def _merge(
+        self, results: Sequence[tuple[Scores, Rows]], n_queries: int, k: int
+    ) -> list[list[_SegmentMatch]]:
+        """Merge the results of the segments, each scores and rows of shape (queries, k)."""
+        pools: list[list[_SegmentMatch]] = [[] for _ in range(n_queries)]
+        for i, (segment, (scores, rows)) in enumerate(zip(self.segments, results, strict=True)):
+            for pool, query_scores, query_rows in zip(pools, scores, rows, strict=True):
+                present = query_rows >= 0
+                matched = query_rows[present]
+                if not np.isfinite(query_scores[present]).all():
+                    raise CorruptCollection(
+                        f"scores of segment {segment.folder.name} are not finite: its vectors "
+                        "are damaged; `ragkit index repair` rebuilds it"
+                    )
+                numbers = segment.chunks[matched].tolist()
+                values = query_scores[present].astype(np.float64).round(6).tolist()
+                pool += map(_SegmentMatch, numbers, values, repeat(i), matched.tolist())
+        if len(self.segments) == 1:  # rows of a segment are already sorted by chunk id
+            return pools
+        top = []
+        for pool in pools:
+            cut = sorted((match.score for match in pool), reverse=True)[:k][-1:]
+            top.append([match for match in pool if not cut or match.score >= cut[0]])
+        ids = self.store.chunk_ids(sorted({match.number for pool in top for match in pool}))
+        return [
+            sorted(pool, key=lambda match: (-match.score, ids[match.number]))[:k] for pool in top
+        ]
 
 
 def _live(segment: Segment, dead: Rows) -> Mask | None:

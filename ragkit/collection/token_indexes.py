@@ -1,16 +1,17 @@
-"""Token indexes of a collection: one a segment, made when they are first searched.
+"""Token indexes of a collection: one per segment, built by the first search that needs it.
 
     tokens/<segment>/<layout>/
-      manifest.json     the generation it was made of, and the digest of every other file
-      places.npy        int64 (rows, 2): each row's row in the segment, and where its text begins
-      …                 the files of `ragkit.indexes.token_files`
+      manifest.json     generation the index was built from, and digests of all other files
+      places.npy        int64 (rows, 2): row of the segment, and offset of the row's text
+      …                 files of `ragkit.indexes.token_files`
 
-They follow from the segments and the store, so nothing is lost with them: what is missing, damaged
-or of another version is made anew, and what no segment needs goes with the garbage. A folder is
-written under another name and renamed, so that two readers may make the same one.
+Token indexes are a cache, derived from segments and store: a missing or damaged index, or one of
+another version, is rebuilt, and garbage collection removes those without a segment. An index is
+written to a temporary folder, which is then renamed, so that several readers can build the same
+one.
 
-A folder holds the rows that were live in its generation, and serves every later one: what has died
-since is masked. A reader that is still in an earlier generation makes its own.
+An index contains the rows that were live in its generation. It serves every later generation, which
+masks the rows deleted since. A reader of an earlier generation builds its own index in memory.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from ragkit.errors import CollectionError, CorruptCollection
 from ragkit.indexes.arrays import map_array
 from ragkit.indexes.ngram import NgramIndex, SegmentedNgramIndex
 from ragkit.indexes.token_files import FILES
-from ragkit.indexes.token_layout import RowHit, TokenLayout
+from ragkit.indexes.token_layout import TokenLayout
 from ragkit.indexes.trie import SegmentedTrie, Trie
 from ragkit.store import filters
 from ragkit.store.reader import StoreReader
@@ -46,10 +46,10 @@ _log = logging.getLogger(__name__)
 
 _BATCH = 1024  # chunks read at once
 _MANIFEST_BYTES = 1 << 14
-_KEPT_VIEWS = 4
-_OURS = re.compile("[0-9a-f]{32}")
-_WRITING = "writing-"
-_PLACES = "places.npy"
+_CACHED_VIEWS = 4
+_SEGMENT_NAME = re.compile("[0-9a-f]{32}")
+_TEMPORARY_PREFIX = "writing-"
+_PLACES_FILE = "places.npy"
 
 TokenIndexOf = SegmentedNgramIndex | SegmentedTrie
 
@@ -59,9 +59,9 @@ class TokenView:
     """A token index over the live rows of a generation that pass a filter.
 
     Attributes:
-        index: Searches them.
-        chunks: int64 (rows,): the number of each row's chunk.
-        starts: int64 (rows,): where in its document each row's text begins.
+        index: Index of the rows.
+        chunks: int64 (rows,): number of each row's chunk.
+        starts: int64 (rows,): character offset of each row's text in its document.
     """
 
     index: TokenIndexOf
@@ -69,16 +69,12 @@ class TokenView:
     starts: Rows
 
 
-class ChunkHit(NamedTuple):
-    """A chunk that was found by a row: its number, and the row."""
-
-    chunk: int
-    row: RowHit
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """The token index of a segment: what was live in it in a generation."""
+class _SegmentIndex:
+    """Token index of the rows of a segment that were live in a generation.
+
+    `places` is int64 (rows, 2), see the module's description of `places.npy`.
+    """
 
     index: NgramIndex | Trie
     places: Rows
@@ -86,102 +82,89 @@ class _Part:
 
 
 class TokenIndexes:
-    """The token indexes of one collection.
+    """Token indexes of a collection, cached in memory and on disk.
 
     Args:
-        folder: Where they are kept.
+        folder: Folder of the indexes.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._parts: dict[tuple[str, str], _Part] = {}
+        self._parts: dict[tuple[str, str], _SegmentIndex] = {}
         self._views: dict[tuple[int, str, str], TokenView] = {}
         self._lock = threading.RLock()
 
     def view(
         self, store: StoreReader, snapshot: Snapshot, layout: TokenLayout, where: Where | None
     ) -> TokenView | None:
-        """The index over what is live and allowed; None if the collection holds nothing."""
-        passes = "" if where is None else repr(filters.to_sql(where))
-        key = (snapshot.generation, layout.name, passes)
+        """Return the index over the live rows that pass the filter; None without segments."""
+        filter_key = "" if where is None else repr(filters.to_sql(where))
+        key = (snapshot.generation, layout.name, filter_key)
         with self._lock:
-            found = self._views.get(key)
-            if found is None and snapshot.segments:
-                found = self._view(store, snapshot, layout, where)
-                while len(self._views) >= _KEPT_VIEWS:
+            view = self._views.get(key)
+            if view is None and snapshot.segments:
+                view = self._view(store, snapshot, layout, where)
+                while len(self._views) >= _CACHED_VIEWS:
                     del self._views[next(iter(self._views))]
-                self._views[key] = found
-        return found
+                self._views[key] = view
+        return view
 
     def _view(
         self, store: StoreReader, snapshot: Snapshot, layout: TokenLayout, where: Where | None
     ) -> TokenView:
-        wanted = {segment.folder.name for segment in snapshot.segments}
-        self._parts = {key: part for key, part in self._parts.items() if key[0] in wanted}
+        names = {segment.folder.name for segment in snapshot.segments}
+        self._parts = {key: part for key, part in self._parts.items() if key[0] in names}
         parts, masks, numbers = [], [], []
         allowed = snapshot.allowed(where)
         for i, segment in enumerate(snapshot.segments):
             key = (segment.folder.name, layout.name)
-            held = self._parts.get(key)
-            if held is None or held.generation > snapshot.generation:
-                held = self._parts[key] = self._open(store, snapshot, i, layout)
-            part, mask = held, allowed[i]
-            owners = part.places[:, 0]
+            part, mask = self._parts.get(key), allowed[i]
+            if part is None or part.generation > snapshot.generation:
+                part = self._parts[key] = self._open(store, snapshot, i, layout)
+            rows = part.places[:, 0]
             parts.append(part.index)
-            masks.append(np.ones(len(owners), dtype=np.bool_) if mask is None else mask[owners])
-            numbers.append(segment.chunks[owners])
-        mask_of_all: Mask = np.concatenate(masks)
-        index = _as_one(parts)
-        restricted = index if mask_of_all.all() else index.restricted(mask_of_all)
+            masks.append(np.ones(len(rows), dtype=np.bool_) if mask is None else mask[rows])
+            numbers.append(segment.chunks[rows])
+        combined_mask: Mask = np.concatenate(masks)
+        index = _combine(parts)
+        restricted = index if combined_mask.all() else index.restricted(combined_mask)
         starts = np.concatenate([self._parts[s.folder.name, layout.name].places[:, 1]
                                  for s in snapshot.segments])  # fmt: skip
         return TokenView(restricted, np.concatenate(numbers), starts)
 
-    def _open(self, store: StoreReader, snapshot: Snapshot, i: int, layout: TokenLayout) -> _Part:
+    def _open(
+        self, store: StoreReader, snapshot: Snapshot, i: int, layout: TokenLayout
+    ) -> _SegmentIndex:
         segment = snapshot.segments[i]
         folder = self._folder / segment.folder.name / layout.name
         if folder.is_dir():
             try:
                 return _load(folder, layout, len(segment), snapshot.generation)
             except CollectionError as error:
-                _log.warning("making a token index anew: %s", error)
+                _log.warning("rebuilding a token index: %s", error)
         part = _build(store, snapshot, i, layout)
         try:
             _save(part, folder, layout, len(segment))
-        except OSError as error:  # a place that cannot be written only costs the time again
-            _log.warning("the token index %s is not kept: %s", folder.name, error)
+        except OSError as error:  # without a cached index, the next process builds it again
+            _log.warning("the token index %s cannot be cached: %s", folder.name, error)
         return part
 
 
-def best_chunks(
-    snapshot: Snapshot, view: TokenView, run: Sequence[RowHit], k: int
-) -> list[ChunkHit]:
-    """The k best chunks by their best row; ties by chunk id, and within a chunk by row."""
-    best: dict[int, RowHit] = {}
-    for hit in sorted(run, key=lambda hit: (-hit.score, hit.row)):
-        best.setdefault(int(view.chunks[hit.row]), hit)
-    ordered = snapshot.order({number: hit.score for number, hit in best.items()}, k)
-    return [
-        ChunkHit(n, best[n]._replace(score=score, start=int(view.starts[best[n].row])))
-        for n, score in ordered
-    ]
-
-
-def _as_one(parts: Sequence[NgramIndex | Trie]) -> TokenIndexOf:
+def _combine(parts: Sequence[NgramIndex | Trie]) -> TokenIndexOf:
     tries = [part for part in parts if isinstance(part, Trie)]
     if tries:
         return SegmentedTrie(tries)
     return SegmentedNgramIndex([part for part in parts if isinstance(part, NgramIndex)])
 
 
-def _build(store: StoreReader, snapshot: Snapshot, i: int, layout: TokenLayout) -> _Part:
-    """Tokenise the live chunks of a segment."""
+def _build(store: StoreReader, snapshot: Snapshot, i: int, layout: TokenLayout) -> _SegmentIndex:
+    """Tokenize and index the live chunks of a segment."""
     segment, live = snapshot.segments[i], snapshot.live[i]
-    alive = np.arange(len(segment)) if live is None else np.flatnonzero(live)
+    live_rows = np.arange(len(segment)) if live is None else np.flatnonzero(live)
     places: list[tuple[int, int]] = []
     rows: list[Sequence[int]] = []
-    for start in range(0, len(alive), _BATCH):
-        block = alive[start : start + _BATCH]
+    for start in range(0, len(live_rows), _BATCH):
+        block = live_rows[start : start + _BATCH]
         numbers = segment.chunks[block].tolist()
         chunks = store.chunks(numbers)
         used = set(store.first_chunks(numbers) if layout.scope == "document" else numbers)
@@ -189,9 +172,9 @@ def _build(store: StoreReader, snapshot: Snapshot, i: int, layout: TokenLayout) 
             if number not in used:
                 continue
             chunk = chunks[number]
-            text = store.text_of(number) if layout.needs_text else chunk.text
-            for begins, tokens in layout.tokenize(chunk, text):
-                places.append((row, begins))
+            text = store.document_text(number) if layout.needs_text else chunk.text
+            for text_start, tokens in layout.tokenize(chunk, text):
+                places.append((row, text_start))
                 rows.append(tokens)
     size, tokenizer = layout.vocab_size, layout.tokenizer
     index: NgramIndex | Trie
@@ -200,37 +183,37 @@ def _build(store: StoreReader, snapshot: Snapshot, i: int, layout: TokenLayout) 
     else:
         unit = layout.granularity
         index = NgramIndex.build(rows, size, tokenizer=tokenizer, granularity=unit)
-    found = np.array(places, dtype=np.int64).reshape(-1, 2)
-    return _Part(index, found, snapshot.generation)
+    place_array = np.array(places, dtype=np.int64).reshape(-1, 2)
+    return _SegmentIndex(index, place_array, snapshot.generation)
 
 
-def _save(part: _Part, folder: Path, layout: TokenLayout, n_rows: int) -> None:
-    for above in (folder.parent, folder.parent.parent):
-        if above.is_symlink():  # of a collection from elsewhere: it might lead anywhere
-            raise OSError(f"{str(above)!r} is a link, and nothing is written through it")
+def _save(part: _SegmentIndex, folder: Path, layout: TokenLayout, n_rows: int) -> None:
+    for parent in (folder.parent, folder.parent.parent):
+        if parent.is_symlink():  # in a downloaded collection, it could point anywhere
+            raise OSError(f"{str(parent)!r} is a symbolic link; ragkit does not write through it")
     make_folder(folder.parent)
-    temporary = folder.parent / f"{_WRITING}{secrets.token_hex(8)}"
-    temporary.mkdir()  # not `mkdtemp`: others who read the collection are to read this as well
+    temporary = folder.parent / f"{_TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    temporary.mkdir()  # unlike `mkdtemp`, with permissions for other readers of the collection
     try:
-        files = [*part.index.save(temporary), temporary / _PLACES]
+        files = [*part.index.save(temporary), temporary / _PLACES_FILE]
         np.save(files[-1], part.places, allow_pickle=False)
         digests = {file.name: file_digest(file) for file in files}
-        about = {"generation": part.generation, "files": digests}
+        metadata = {"generation": part.generation, "files": digests}
         manifest = temporary / "manifest.json"
-        manifest.write_text(json.dumps(about, indent=1, sort_keys=True), encoding="utf-8")
+        manifest.write_text(json.dumps(metadata, indent=1, sort_keys=True), encoding="utf-8")
         for file in [*files, manifest, temporary]:
             sync_path(file)
-        if not _is_whole(folder, layout, n_rows, part.generation):  # else another was first
+        if not _is_valid(folder, layout, n_rows, part.generation):  # another process may be faster
             remove_folder(folder)
             os.rename(temporary, folder)
             sync_path(folder.parent)
-    except CollectionError as error:  # `save` speaks for a collection that would be damaged
+    except CollectionError as error:  # of `save`; here only the cache is affected
         raise OSError(str(error)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _is_whole(folder: Path, layout: TokenLayout, n_rows: int, generation: int) -> bool:
+def _is_valid(folder: Path, layout: TokenLayout, n_rows: int, generation: int) -> bool:
     try:
         _load(folder, layout, n_rows, generation)
     except CollectionError:
@@ -238,38 +221,39 @@ def _is_whole(folder: Path, layout: TokenLayout, n_rows: int, generation: int) -
     return not token_faults(folder)
 
 
-def _load(folder: Path, layout: TokenLayout, n_rows: int, generation: int) -> _Part:
-    made, _ = _read_manifest(folder)
-    if made > generation:
+def _load(folder: Path, layout: TokenLayout, n_rows: int, generation: int) -> _SegmentIndex:
+    built, _ = _read_manifest(folder)
+    if built > generation:
         raise CorruptCollection(
-            f"token index {folder.name} is of generation {made}, which is later than {generation}"
+            f"token index {folder.name} was built from generation {built}, which is later than "
+            f"generation {generation}"
         )
     kind = Trie if layout.kind == "trie" else NgramIndex
     index = kind.load(folder, tokenizer=layout.tokenizer)
     try:
-        places: Rows = map_array(folder / _PLACES, np.int64, 2)  # type: ignore[assignment]
+        places: Rows = map_array(folder / _PLACES_FILE, np.int64, 2)  # type: ignore[assignment]
     except (OSError, ValueError) as error:
         raise CorruptCollection(f"token index {folder.name} cannot be read ({error})") from error
     fits = places.shape == (index.n_rows, 2) and index.vocab_size == layout.vocab_size
     if not fits or (len(places) and not (places.min() >= 0 and places[:, 0].max() < n_rows)):
-        raise CorruptCollection(f"token index {folder.name} names rows that the segment lacks")
-    return _Part(index, places, made)
+        raise CorruptCollection(f"token index {folder.name} does not fit the rows of its segment")
+    return _SegmentIndex(index, places, built)
 
 
 def _read_manifest(folder: Path) -> tuple[int, dict[str, str]]:
-    """The generation an index was made of, and the digests of its files."""
+    """Return the generation of an index, and the digests of its files."""
     try:
-        about = json.loads(read_small(folder / "manifest.json", _MANIFEST_BYTES))
-        generation, digests = about["generation"], dict(about["files"])
-        if type(generation) is not int or digests.keys() != {*FILES, _PLACES}:
-            raise ValueError(f"its generation is {generation!r:.60}, its files {sorted(digests)}")
+        metadata = json.loads(read_small(folder / "manifest.json", _MANIFEST_BYTES))
+        generation, digests = metadata["generation"], dict(metadata["files"])
+        if type(generation) is not int or digests.keys() != {*FILES, _PLACES_FILE}:
+            raise ValueError(f"generation is {generation!r:.60}, files are {sorted(digests)}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptCollection(f"token index {folder.name} cannot be read ({error})") from error
     return generation, digests
 
 
 def token_faults(folder: Path) -> list[str]:
-    """What is wrong with one token index, one line a fault; reads every byte."""
+    """Check all digests of a token index; return one line per fault."""
     try:
         _, digests = _read_manifest(folder)
     except CorruptCollection as error:
@@ -277,7 +261,7 @@ def token_faults(folder: Path) -> list[str]:
     faults = []
     for name, digest in sorted(digests.items()):
         file = folder / name
-        try:  # a pipe or device is not read: that might never end
+        try:  # pipes and devices are not read, since that may block or never end
             matches = file.is_file() and not file.is_symlink() and file_digest(file) == digest
         except OSError as error:
             faults.append(f"token index {folder.name}: {name} cannot be read ({error})")
@@ -288,42 +272,44 @@ def token_faults(folder: Path) -> list[str]:
 
 
 def faulty_token_indexes(folder: Path) -> list[tuple[Path, str]]:
-    """The token indexes of a collection that are damaged, and what is wrong with each.
+    """Find damaged token indexes; return each with its fault.
 
-    A link is a fault itself: what lies behind it is another's, and not to be removed.
+    A symbolic link is a fault: its target does not belong to the collection and is not removed.
     """
-    found = []
-    for segment in _of_segments(folder):
+    faults = []
+    for segment in _segment_folders(folder):
         if segment.is_symlink():
-            found.append((segment, f"token indexes {segment.name} are a link"))
+            faults.append((segment, f"token indexes {segment.name} are a symbolic link"))
             continue
         for index in sorted(segment.glob("*")):
-            if not index.name.startswith(_WRITING):
-                found += [(index, fault) for fault in token_faults(index)]
-    return found
+            if not index.name.startswith(_TEMPORARY_PREFIX):
+                faults += [(index, fault) for fault in token_faults(index)]
+    return faults
 
 
-def remove_unneeded(folder: Path, segments: set[str]) -> None:
-    """Remove the folders of segments that are no more, and what killed readers have left.
+def remove_unused(folder: Path, segments: set[str]) -> None:
+    """Remove indexes of segments that no longer exist, and temporary folders of killed readers.
 
-    A reader that is just writing loses its folder, and does without.
+    A reader that is writing at that moment loses its folder, and uses the index in memory.
     """
-    for path in _unneeded(folder, segments):
+    for path in _unused(folder, segments):
         try:
             remove_folder(path)
-        except OSError as error:  # a reader may be writing there: the next garbage takes it
+        except OSError as error:  # a reader may be writing there; the next collection removes it
             _log.warning("%s cannot be removed: %s", path, error)
 
 
-def _unneeded(folder: Path, segments: set[str]) -> list[Path]:
-    every = _of_segments(folder)
-    gone = [path for path in every if path.name not in segments]
-    own = [path for path in every if path not in gone and not path.is_symlink()]
-    return gone + sorted(left for path in own for left in path.glob(f"{_WRITING}*"))
+def _unused(folder: Path, segments: set[str]) -> list[Path]:
+    folders = _segment_folders(folder)
+    unused = [path for path in folders if path.name not in segments]
+    used = [path for path in folders if path not in unused and not path.is_symlink()]
+    return unused + sorted(
+        temporary for path in used for temporary in path.glob(f"{_TEMPORARY_PREFIX}*")
+    )
 
 
-def _of_segments(folder: Path) -> list[Path]:
-    """What has the name of a segment; nothing where the folder is a link, perhaps to another's."""
+def _segment_folders(folder: Path) -> list[Path]:
+    """List the folders named like a segment; none if `folder` is a symbolic link."""
     if folder.is_symlink() or not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if _OURS.fullmatch(path.name))
+    return sorted(path for path in folder.iterdir() if _SEGMENT_NAME.fullmatch(path.name))

@@ -1,10 +1,11 @@
-"""Writes to a collection: the lock, what is offered to it, and the jobs that are done under it."""
+"""Write access to a collection: its lock, the inputs of jobs, and the jobs."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import filelock
 
 from ragkit.collection import maintenance
+from ragkit.collection.context import OnProgress, WriterContext
 from ragkit.collection.description import Settings
-from ragkit.collection.ingest import AddReport, Ingestion, OnProgress, Parts, check_metadata
+from ragkit.collection.ingest import AddReport, IngestInputs, Ingestion
+from ragkit.collection.repair import repair
 from ragkit.collection.snapshot import Snapshot
-from ragkit.collection.sync import vanished
+from ragkit.collection.sync import find_deleted
 from ragkit.documents import SourceFile, find_files
 from ragkit.durable import disk_errors, make_folder
 from ragkit.errors import CollectionError, DocumentError, Locked
@@ -26,142 +29,146 @@ from ragkit.types import Document, Loss
 Items = str | Path | Document | Iterable[str | Path | Document]
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a job is given: files, what was left out among them, documents, fields for all."""
+def inputs_of_items(items: Items, metadata: Mapping[str, Any] | None, own: Path) -> IngestInputs:
+    """Collect the files and documents to add to the collection at `own`.
 
-    files: Sequence[SourceFile]
-    skipped: Sequence[Loss]
-    documents: Iterable[Document]
-    metadata: Mapping[str, Any]
+    Raises:
+        DocumentError: A path does not exist, or the paths contain no readable file.
+    """
+    paths, documents = _split_items(items)
+    files, skipped = find_files(paths) if paths else ([], [])
+    files = _exclude_own(own, files)
+    if paths and not files and not documents:
+        names = ", ".join(repr(str(path)) for path in paths)
+        reasons = [f"{loss.what}: {loss.why}" for loss in skipped[:3]]
+        more = [f"and {len(skipped) - 3} more"] if len(skipped) > 3 else []
+        why = f" (skipped: {'; '.join(reasons + more)})" if reasons else ""
+        raise DocumentError(
+            f"there is no file to read in {names}{why}; add files of a supported type"
+        )
+    return IngestInputs(files, skipped, documents, metadata or {})
 
-    def __post_init__(self) -> None:
-        check_metadata(self.metadata)
 
-    @classmethod
-    def of_items(cls, items: Items, metadata: Mapping[str, Any] | None, own: Path) -> Offer:
-        """Paths and documents for the collection that is at `own`; a path must hold some file."""
-        paths, documents = _sort(items)
-        files, skipped = find_files(paths) if paths else ([], [])
-        files = _without(own, files)
-        if paths and not files and not documents:
-            where = ", ".join(repr(str(path)) for path in paths)
-            reasons = [f"{loss.what}: {loss.why}" for loss in skipped[:3]]
-            more = [f"and {len(skipped) - 3} more"] if len(skipped) > 3 else []
-            why = f" (left out: {'; '.join(reasons + more)})" if reasons else ""
-            raise DocumentError(
-                f"there is no file to read in {where}{why}; add a folder that has some"
-            )
-        return cls(files, skipped, documents, metadata or {})
-
-    @classmethod
-    def of_folder(cls, path: str | Path, metadata: Mapping[str, Any] | None, own: Path) -> Offer:
-        """A folder's files for the collection that is at `own`; there may be none."""
-        root = Path(path)
-        if not root.is_dir():
-            raise DocumentError(f"{str(path)!r} is not a folder; sync takes one")
-        files, skipped = find_files([root])
-        return cls(_without(own, files), skipped, (), metadata or {})
+def inputs_of_folder(
+    path: str | Path, metadata: Mapping[str, Any] | None, own: Path
+) -> IngestInputs:
+    """Collect the files of a folder, possibly empty, to sync with the collection at `own`."""
+    root = Path(path)
+    if not root.is_dir():
+        raise DocumentError(f"{str(path)!r} is not a folder; expected the folder to sync with")
+    files, skipped = find_files([root])
+    return IngestInputs(_exclude_own(own, files), skipped, (), metadata or {})
 
 
 class CollectionWriter:
-    """Writes to a collection whose lock is held.
+    """Writes to a collection, for a process that has the write lock.
 
     Args:
-        parts: The collection's parts.
-        settings: What it was built with.
+        context: Parts of the collection.
+        settings: Settings of the collection.
         strict: Raise `LossError` at the first loss instead of recording it.
     """
 
-    def __init__(self, parts: Parts, settings: Settings, *, strict: bool) -> None:
-        self.parts = parts
+    def __init__(self, context: WriterContext, settings: Settings, *, strict: bool) -> None:
+        self.context = context
+        self._store = context.store
         self._bm25 = (settings.k1, settings.b)
         self._strict = strict
 
-    def add(self, offer: Offer, on_progress: OnProgress | None) -> AddReport:
-        """Add what is new or has changed."""
-        added, _ = self._run_job("add", offer, on_progress)
-        return replace(added, generation=self.parts.store.generation())
+    def add(self, inputs: IngestInputs, on_progress: OnProgress | None) -> AddReport:
+        """Add new and changed documents."""
+        with self._job("add", inputs, on_progress) as (ingestion, losses):
+            added = ingestion.run(inputs)
+        return replace(added, losses=tuple(losses), generation=self._store.generation())
 
     def sync(
-        self, path: str | Path, offer: Offer, on_progress: OnProgress | None, *, yes: bool
+        self, path: str | Path, inputs: IngestInputs, on_progress: OnProgress | None, *, yes: bool
     ) -> AddReport:
-        """Add a folder's files, and delete what came from it and is not in it any more."""
-        store = self.parts.store
-        added, job = self._run_job("sync", offer, on_progress)
-        gone, gone_files, n_from_root = vanished(store, Path(path), job)
+        """Add the files of a folder, and delete the documents of files that no longer exist."""
+        with self._job("sync", inputs, on_progress) as (ingestion, losses):
+            added = ingestion.run(inputs)
+        deleted_ids, deleted_files, n_from_root = find_deleted(self._store, Path(path), ingestion)
         n_before = n_from_root - added.added
-        if len(gone) * 2 > n_before and not yes:
+        if len(deleted_ids) * 2 > n_before and not yes:
             raise CollectionError(
-                f"sync would delete {len(gone)} of {n_before} documents that came from "
-                f"{str(path)!r}; if that is meant, say yes=True (--yes)"
+                f"sync would delete {len(deleted_ids)} of {n_before} documents from {str(path)!r}; "
+                "to allow this, pass yes=True (--yes)"
             )
-        _, deleted = store.kill_documents(gone)
-        store.forget_files(gone_files)
-        self._tidy()
-        return replace(added, deleted=len(deleted), generation=store.generation())
+        _, deleted = self._store.delete_documents(deleted_ids)
+        self._store.delete_files(deleted_files)
+        self._compact_tiers()
+        return replace(
+            added,
+            losses=tuple(losses),
+            deleted=len(deleted),
+            generation=self._store.generation(),
+        )
 
-    def _run_job(
-        self, kind: str, offer: Offer, on_progress: OnProgress | None
-    ) -> tuple[AddReport, Ingestion]:
-        store = self.parts.store
-        job = store.start_job(kind)
-        ingestion = Ingestion(self.parts, job, metadata=offer.metadata, on_progress=on_progress)
+    @contextmanager
+    def _job(
+        self, kind: str, inputs: IngestInputs, on_progress: OnProgress | None
+    ) -> Iterator[tuple[Ingestion, list[Loss]]]:
+        """Record a job and its losses in the store, then compact the collection."""
+        job = self._store.start_job(kind)
         state = "failed"
         with collect(strict=self._strict) as losses:
             try:
-                for loss in offer.skipped:
+                for loss in inputs.skipped:
                     report(loss)
-                ingestion.add_files(offer.files)
-                ingestion.add_documents(offer.documents)
-                added = ingestion.finish()
+                ingestion = Ingestion(
+                    self.context, job, metadata=inputs.metadata, on_progress=on_progress
+                )
+                yield ingestion, losses
                 state = "done"
             except KeyboardInterrupt:
                 state = "interrupted"
                 raise
             finally:
-                store.end_job(job, state, losses)
-        self._tidy()
-        return replace(added, losses=tuple(losses)), ingestion
+                self._store.end_job(job, state, losses)
+        self._compact_tiers()
 
     def delete(self, ids: Sequence[str]) -> list[str]:
-        """Delete documents by id; returns the ids that were there."""
-        _, deleted = self.parts.store.kill_documents(ids)
-        self.parts.store.unstage(ids)
-        self._tidy()
+        """Delete documents by id; return the ids that existed."""
+        _, deleted = self._store.delete_documents(ids)
+        self._store.unstage(ids)
+        self._compact_tiers()
         return sorted(deleted)
 
     def compact(self) -> None:
         """Merge all segments into one."""
-        maintenance.compact(self.parts, self._snapshot(), full=True)
-        maintenance.collect_garbage(self.parts)
+        maintenance.compact(self.context, self._snapshot(), full=True)
+        maintenance.collect_garbage(self.context)
 
     def gc(self) -> int:
-        """Drop what the last two generations do not need; returns how many segments went."""
-        return maintenance.collect_garbage(self.parts)
+        """Delete data that the last two generations do not use; return the number of segments."""
+        return maintenance.collect_garbage(self.context)
 
     def repair(self, on_progress: OnProgress | None) -> int:
-        """Build the indexes anew from the store; returns how many texts were embedded again."""
-        n_embedded = maintenance.repair(self.parts, on_progress)
-        maintenance.collect_garbage(self.parts)
+        """Rebuild the indexes from the store; return the number of texts embedded again."""
+        n_embedded = repair(self.context, on_progress)
+        maintenance.collect_garbage(self.context)
         return n_embedded
 
     def trust(self) -> int:
-        """Sign the FAISS files that match their digests; returns how many."""
-        return maintenance.sign_indexes(self.parts)
+        """Sign the FAISS files that match their digests; return their number."""
+        return maintenance.sign_indexes(self.context)
 
-    def _tidy(self) -> None:
-        while not maintenance.is_tidy(self.parts.store.opening()):
-            if not maintenance.compact(self.parts, self._snapshot()):
+    def _compact_tiers(self) -> None:
+        while not maintenance.is_compact(self._store.read_state()):
+            if not maintenance.compact(self.context, self._snapshot()):
                 break
-        maintenance.collect_garbage(self.parts)
+        maintenance.collect_garbage(self.context)
 
     def _snapshot(self) -> Snapshot:
-        return Snapshot(self.parts.store, self.parts.segments, IndexSettings(), self._bm25)
+        return Snapshot(self._store, self.context.segments, IndexSettings(), self._bm25)
 
 
-def writers_lock(path: Path) -> filelock.BaseFileLock:
-    """Make the folder, and be the one that writes to it; whoever calls this releases the lock."""
+def acquire_write_lock(path: Path) -> filelock.BaseFileLock:
+    """Create the folder of a collection and lock it; the caller releases the lock.
+
+    Raises:
+        Locked: Another process has the lock.
+    """
     with disk_errors(path):
         make_folder(path)
     if not os.access(path, os.W_OK):
@@ -172,13 +179,13 @@ def writers_lock(path: Path) -> filelock.BaseFileLock:
             lock.acquire()
         except filelock.Timeout as error:
             raise Locked(
-                f"another process is writing to {str(path)!r}; wait for it and try again"
+                f"another process is writing to {str(path)!r}; wait for it to finish and try again"
             ) from error
     return lock
 
 
-def check_new(path: Path, settings: Settings) -> None:
-    """Raise where a collection cannot be made: among other files, or with an unknown index."""
+def check_can_create(path: Path, settings: Settings) -> None:
+    """Raise if the folder contains other files, or if the index type is unknown."""
     if settings.index != "exact":
         from ragkit.indexes.faiss import check_factory
 
@@ -197,19 +204,19 @@ def check_new(path: Path, settings: Settings) -> None:
     others = [name for name in entries if name not in own and not name.startswith("store.db")]
     if others and not (path / "collection.json").exists():
         raise CollectionError(
-            f"{str(path)!r} holds other things ({others[0]!r}, …); give the collection a folder of "
-            "its own, for example notes.rag"
+            f"{str(path)!r} contains other files ({others[0]!r}, …); use an empty or new folder "
+            "for the collection, for example notes.rag"
         )
 
 
-def _without(own: Path, files: Sequence[SourceFile]) -> list[SourceFile]:
-    """A collection inside the folder that is added to it does not index itself."""
+def _exclude_own(own: Path, files: Sequence[SourceFile]) -> list[SourceFile]:
+    """Exclude files of the collection itself, which may be inside the added folder."""
     root = own.resolve()
     return [file for file in files if root not in file.path.resolve().parents]
 
 
-def _sort(items: Items) -> tuple[list[Path], Iterable[Document]]:
-    """Paths and documents. A generator of documents is not read yet: it may be endless."""
+def _split_items(items: Items) -> tuple[list[Path], Iterable[Document]]:
+    """Split items into paths and documents; a generator of documents is consumed later."""
     if isinstance(items, str | Path | Document):
         items = [items]
     if not isinstance(items, Sequence):
@@ -225,7 +232,7 @@ def _sort(items: Items) -> tuple[list[Path], Iterable[Document]]:
             documents.append(item)
         elif isinstance(item, str | Path):
             if not str(item):
-                raise ValueError("a path is empty; '.' is the folder you are in")
+                raise ValueError("a path is empty; use '.' for the current folder")
             paths.append(Path(item))
         else:
             raise TypeError(f"cannot add {item!r}; expected a path or a Document")
@@ -236,7 +243,7 @@ def _only_documents(items: Iterable[object]) -> Iterator[Document]:
     for item in items:
         if not isinstance(item, Document):
             raise TypeError(
-                f"cannot add {item!r} from a generator that began with documents; it must hold "
-                "documents only (a list may hold paths as well)"
+                f"cannot add {item!r} from a generator that started with documents; expected "
+                "documents only (a list may contain paths as well)"
             )
         yield item

@@ -1,11 +1,11 @@
-"""HTML to Markdown, by a parser that keeps no tree: any depth, one pass."""
+"""Convert HTML to Markdown in one pass, without building a tree."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 
-from ragkit.documents.html_tokens import Kind, tokens
+from ragkit.documents.html_tokens import Kind, tokenize
 from ragkit.documents.text import Extract, decode
 
 _SKIPPED = frozenset({"iframe", "nav", "noscript", "script", "style", "svg", "template"})
@@ -23,7 +23,7 @@ _LINES = frozenset(
     | {"option", "summary", "tbody", "tfoot", "thead", "tr"}
 )
 _LISTS = frozenset({"menu", "ol", "ul"})
-# An element that ends the one on the left when it is still open right before it.
+# Start tag -> tags that it closes implicitly if one of them is the innermost open element.
 _CLOSERS = {
     "li": {"li"},
     "tr": {"tr"},
@@ -34,52 +34,52 @@ _CLOSERS = {
 _DEFINITIONS = frozenset({"dt", "dd"})
 _MAX_CELL = 300
 _SPACE = re.compile(r"[ \t\n\r\f]+")
-_DECLARED = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_:.-]+)""")
+_DECLARED_ENCODING = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_:.-]+)""")
 
 
 def read_html(data: bytes, name: str) -> Extract:
-    """The page as Markdown, its `<title>` or first heading as the title."""
-    declared = _DECLARED.search(data[:4096])
+    """Convert a page to Markdown; its title is the `<title>` or the first heading."""
+    declared = _DECLARED_ENCODING.search(data[:4096])
     text, losses = decode(data, name, declared=declared[1].decode() if declared else "")
     title, body = to_markdown(text)
     return Extract(body, title, {"format": "markdown"}, losses)
 
 
 def to_markdown(page: str) -> tuple[str, str]:
-    """The title and the text of an HTML page.
+    """Return the title and the Markdown text of an HTML page.
 
-    Scripts, styles, navigation and templates are dropped; headings get `#` marks, list items
-    `- `, table rows one line each with ` | ` between cells, `pre` a code fence.
+    Drop scripts, styles, navigation and templates. Write headings with `#` marks, list items with
+    `- `, each table row on one line with ` | ` between cells, and `pre` elements as fenced code.
 
     >>> to_markdown("<title>T</title><h2>Head</h2><p>one<br>two &amp; <b>three</b></p>")
     ('T', '## Head\\n\\none\\ntwo & three')
     """
     extractor = _Extractor()
-    for kind, value in tokens(page):
-        extractor.take(kind, value)
+    for kind, value in tokenize(page):
+        extractor.feed(kind, value)
     return extractor.title(), extractor.text()
 
 
 class _Extractor:
-    """Writes text as it is met; all state is counters and one stack of open elements."""
+    """Markdown writer for a stream of tokens; its state is counters and a stack of open tags."""
 
     def __init__(self) -> None:
         self._out: list[str] = []
         self._open: list[str] = []
-        self._n_open: Counter[str] = Counter()
-        self._n_skipped = 0  # open elements whose content is dropped
-        self._breaks = 0  # line ends due before the next text
-        self._space = False  # a space is due before the next text
-        self._prefix = ""  # the mark due before the next text
-        self._bars = 0  # cell borders due before the next text
-        self._row_began = False
-        self._tables: list[tuple[int, int, bool]] = []  # the outer tables' cells, bars, row state
-        self._n_cells = 0  # open cells of the innermost table
-        self._cell_length = 0  # characters written in the open cell
+        self._open_counts: Counter[str] = Counter()
+        self._n_skipped = 0  # number of open elements whose content is dropped
+        self._breaks = 0  # line ends to write before the next text
+        self._space = False  # whether to write a space before the next text
+        self._prefix = ""  # heading or list mark to write before the next text
+        self._bars = 0  # cell separators to write before the next text
+        self._row_started = False
+        self._tables: list[tuple[int, int, bool]] = []  # state of the outer tables
+        self._n_cells = 0  # number of open cells of the innermost table
+        self._cell_length = 0  # number of characters written in the open cell
         self._pre: list[str] = []
         self._titles: list[str] = []
-        self._heading_start = 0  # where in the output the open heading begins
-        self._n_headings = 0  # open headings
+        self._heading_start = 0  # index in the output at which the open heading begins
+        self._n_headings = 0  # number of open headings
         self._first_heading = ""
 
     def title(self) -> str:
@@ -90,43 +90,43 @@ class _Extractor:
             self._pop()
         return "".join(self._out)
 
-    def take(self, kind: Kind, value: str) -> None:
-        """The next token of the page."""
+    def feed(self, kind: Kind, value: str) -> None:
+        """Process the next token of the page."""
         if kind == "text":
-            self._take_text(value)
+            self._handle_text(value)
         elif kind == "end":
-            self._close(value)
+            self._handle_end(value)
         elif kind == "start":
-            self._begin(value)
+            self._handle_start(value)
         elif value not in _SKIPPED:
-            self._begin(value)
+            self._handle_start(value)
             if value not in _VOID:
-                self._close(value)
+                self._handle_end(value)
 
-    def _begin(self, tag: str) -> None:
+    def _handle_start(self, tag: str) -> None:
         self._close_implied(tag)
         if tag in _SKIPPED:
             self._n_skipped += 1
         elif not self._n_skipped:
-            self._enter(tag)
+            self._open_element(tag)
         if tag not in _VOID:
             self._open.append(tag)
-            self._n_open[tag] += 1
+            self._open_counts[tag] += 1
 
-    def _close(self, tag: str) -> None:
-        """Closes the element and those left open inside; a tag that was never opened is ignored."""
+    def _handle_end(self, tag: str) -> None:
+        """Close an element and those still open inside it; ignore a tag that is not open."""
         if tag == "br":
-            self._begin(tag)
-        if self._n_open[tag]:
+            self._handle_start(tag)
+        if self._open_counts[tag]:
             while self._pop() != tag:
                 pass
 
-    def _take_text(self, data: str) -> None:
+    def _handle_text(self, data: str) -> None:
         if self._n_skipped:
             return
-        if self._n_open["title"]:
+        if self._open_counts["title"]:
             self._titles.append(data)
-        elif self._n_open["pre"]:
+        elif self._open_counts["pre"]:
             self._pre.append(data)
         else:
             self._write(data)
@@ -143,14 +143,14 @@ class _Extractor:
 
     def _pop(self) -> str:
         tag = self._open.pop()
-        self._n_open[tag] -= 1
+        self._open_counts[tag] -= 1
         if tag in _SKIPPED:
             self._n_skipped -= 1
         elif not self._n_skipped:
-            self._leave(tag)
+            self._close_element(tag)
         return tag
 
-    def _enter(self, tag: str) -> None:
+    def _open_element(self, tag: str) -> None:
         if tag in _HEADINGS:
             self._break(2, hard=True)
             self._prefix = _HEADINGS[tag]
@@ -158,25 +158,25 @@ class _Extractor:
             self._n_headings += 1
         elif tag == "li":
             self._break(1)
-            depth = sum(self._n_open[name] for name in _LISTS)
+            depth = sum(self._open_counts[name] for name in _LISTS)
             self._prefix = "" if self._n_cells else "  " * min(depth - 1, 8) + "- "
         elif tag == "tr":
             self._break(1, hard=True)
-            self._bars, self._row_began = 0, False
+            self._bars, self._row_started = 0, False
         elif tag in {"td", "th"}:
-            self._bars += bool(self._row_began or self._bars)
-            self._row_began = True
+            self._bars += bool(self._row_started or self._bars)
+            self._row_started = True
             self._n_cells += 1
             self._cell_length = 0
             self._space = False
         elif tag == "table":
-            self._tables.append((self._n_cells, self._bars, self._row_began))
+            self._tables.append((self._n_cells, self._bars, self._row_started))
             self._break(1 if self._n_cells else 2, hard=True)
-            self._n_cells, self._bars, self._row_began = 0, 0, False
+            self._n_cells, self._bars, self._row_started = 0, 0, False
         else:
             self._break_for(tag)
 
-    def _leave(self, tag: str) -> None:
+    def _close_element(self, tag: str) -> None:
         if tag in _HEADINGS:
             self._n_headings -= 1
             words = " ".join("".join(self._out[self._heading_start :]).split())
@@ -185,7 +185,7 @@ class _Extractor:
         elif tag in {"td", "th"}:
             self._n_cells = max(0, self._n_cells - 1)
         elif tag == "table":
-            self._n_cells, self._bars, self._row_began = self._tables.pop()
+            self._n_cells, self._bars, self._row_started = self._tables.pop()
             self._break(1 if self._n_cells else 2, hard=True)
         elif tag == "pre":
             self._write_pre()
@@ -197,8 +197,8 @@ class _Extractor:
             self._prefix = ""
 
     def _break_for(self, tag: str) -> None:
-        nested = tag in _LISTS and self._n_open["li"] > 0
-        if tag == "br" and self._n_open["pre"]:
+        nested = tag in _LISTS and self._open_counts["li"] > 0
+        if tag == "br" and self._open_counts["pre"]:
             self._pre.append("\n")
         elif tag in _PARAGRAPHS and not nested:
             self._break(2)
@@ -206,10 +206,10 @@ class _Extractor:
             self._break(1)
 
     def _break(self, n_lines: int, *, hard: bool = False) -> None:
-        # A long cell is no table's: old pages are laid out by tables, and hold paragraphs in cells.
+        # Old pages use tables for layout, so a long cell contains paragraphs, not tabular data.
         in_cell = self._n_cells and self._cell_length < _MAX_CELL
         if self._prefix and not hard:
-            return  # a paragraph that begins a list item stays on the item's line
+            return  # the first paragraph of a list item stays on the item's line
         if (in_cell or self._n_headings) and not hard:
             self._space = True
         else:
@@ -229,7 +229,7 @@ class _Extractor:
         self._space = data[-1] in " \t\n\r\f"
 
     def _flush(self) -> None:
-        """Writes what is due before a text."""
+        """Write the pending line ends, space, mark and separators."""
         bars = "| " * self._bars
         if self._breaks or not self._out:
             if self._out:
@@ -244,7 +244,7 @@ class _Extractor:
         self._breaks, self._space, self._prefix, self._bars = 0, False, "", 0
 
     def _write_pre(self) -> None:
-        """Writes a code block, its marks longer than any inside."""
+        """Write a code block with a fence longer than any run of backticks inside."""
         code = "".join(self._pre).strip("\n")
         self._pre = []
         if not code.strip():
@@ -255,7 +255,7 @@ class _Extractor:
         longest = max((len(run) for run in re.findall("`+", code)), default=0)
         fence = "`" * max(3, longest + 1)
         self._break(2, hard=True)
-        self._bars = 0  # a fence counts only where its line begins
+        self._bars = 0  # a fence must be at the start of its line
         self._flush()
         self._out.append(f"{fence}\n{code}\n{fence}")
         self._break(2, hard=True)

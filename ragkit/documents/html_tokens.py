@@ -1,7 +1,7 @@
-"""HTML to tags and texts in one pass, in a time that grows with the length and no faster.
+"""Split HTML into tags and texts in linear time.
 
-`html.parser` looks for the end of every comment that has none, to the end of the page each time: a
-page of 1 MB then takes minutes. It also changes its mind between patch releases of Python.
+`html.parser` scans to the end of the page for each comment that is not closed, which takes minutes
+for a page of 1 MB, and its results differ between patch releases of Python.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _START_TO_NEXT_END = re.compile(r"<([A-Za-z][^ \t\n\r\f/>]*+)[^>]*+()>")
 _END = re.compile(r"</([A-Za-z][^ \t\n\r\f/>]*+)[^>]*+>")
 _COMMENT_END = re.compile(r"--!?>")
 _CDATA_END = re.compile(r"\]\]>")
-# Elements that hold no others, and their end tags.
+# Elements whose content is not parsed as HTML, and their end tags.
 _RAW_ENDS = {
     name: re.compile(rf"</{name}(?=[ \t\n\r\f/>])", re.IGNORECASE)
     for name in ("script", "style", "textarea", "title")
@@ -38,95 +38,96 @@ _RAW_ENDS = {
 _HUGE_REFERENCE = re.compile(r"&#(?:[0-9]{9,}|[xX][0-9a-fA-F]{9,});?")
 
 
-def tokens(page: str) -> Iterator[tuple[Kind, str]]:
-    """The texts and the tags' names, lower case, in their order; attributes and comments go.
+def tokenize(page: str) -> Iterator[tuple[Kind, str]]:
+    """Yield the texts and the lower-case tag names in order; drop attributes and comments.
 
-    As in the HTML standard, but what would swallow the rest of the page is text: a comment, a tag
-    or a title that never ends. Only a script or style without an end takes the rest.
+    This follows the HTML standard, except that a comment, tag or title that is never closed is
+    treated as text, instead of swallowing the rest of the page. An unclosed script or style does
+    swallow the rest.
 
-    >>> list(tokens("&lt;b<BR/><p class='x>y'>c</p"))
+    >>> list(tokenize("&lt;b<BR/><p class='x>y'>c</p"))
     [('text', '<b'), ('empty', 'br'), ('start', 'p'), ('text', 'c'), ('text', '<'), ('text', '/p')]
     """
-    ends = _Ends(page)
-    place = 0
-    while (mark := page.find("<", place)) >= 0:
-        if mark > place:
-            yield "text", _plain(page[place:mark])
-        if match := ends.start_tag(mark):
+    ends = _EndFinder(page)
+    position = 0
+    while (bracket := page.find("<", position)) >= 0:
+        if bracket > position:
+            yield "text", _unescape(page[position:bracket])
+        if match := ends.start_tag(bracket):
             name = match[1].lower()
-            place = match.end()
+            position = match.end()
             yield ("empty" if match[2].endswith("/") else "start"), name
-            if name in _RAW_ENDS and (end := ends.raw(name, place)) > place:
+            if name in _RAW_ENDS and (end := ends.raw(name, position)) > position:
                 if name in {"textarea", "title"}:
-                    yield "text", _plain(page[place:end])
-                place = end
-        elif match := ends.end_tag(mark):
-            place = match.end()
+                    yield "text", _unescape(page[position:end])
+                position = end
+        elif match := ends.end_tag(bracket):
+            position = match.end()
             yield "end", match[1].lower()
         else:
-            place = ends.declaration(mark)
-            if not place:
+            position = ends.declaration(bracket)
+            if not position:
                 yield "text", "<"
-                place = mark + 1
-    if place < len(page):
-        yield "text", _plain(page[place:])
+                position = bracket + 1
+    if position < len(page):
+        yield "text", _unescape(page[position:])
 
 
-class _Ends:
-    """Where things end; what was once sought in vain is not sought again."""
+class _EndFinder:
+    """Finder of tag and comment ends that remembers failed searches, for linear total time."""
 
     def __init__(self, page: str) -> None:
         self._page = page
-        self._last = page.rfind(">")
-        self._start = _START
+        self._last_end = page.rfind(">")
+        self._start_pattern = _START
         self._missing: set[object] = set()
 
-    def start_tag(self, place: int) -> re.Match[str] | None:
-        if place > self._last:
+    def start_tag(self, position: int) -> re.Match[str] | None:
+        if position > self._last_end:
             return None
-        match = self._start.match(self._page, place)
-        if match is None and self._page[place + 1] in ascii_letters:
-            # No end outside quotes: from here on, quotes are no help.
-            self._start = _START_TO_NEXT_END
-            match = self._start.match(self._page, place)
+        match = self._start_pattern.match(self._page, position)
+        if match is None and self._page[position + 1] in ascii_letters:
+            # A quote is not closed: from here on, match tags without regard to quotes.
+            self._start_pattern = _START_TO_NEXT_END
+            match = self._start_pattern.match(self._page, position)
         return match
 
-    def end_tag(self, place: int) -> re.Match[str] | None:
-        return None if place > self._last else _END.match(self._page, place)
+    def end_tag(self, position: int) -> re.Match[str] | None:
+        return None if position > self._last_end else _END.match(self._page, position)
 
-    def raw(self, name: str, place: int) -> int:
-        """Where the content of a script, style, textarea or title ends, or 0."""
-        end = self._find(_RAW_ENDS[name], place)
+    def raw(self, name: str, position: int) -> int:
+        """Return the offset at which the content of a raw text element ends, or 0."""
+        end = self._find(_RAW_ENDS[name], position)
         if end:
             return end.start()
         return len(self._page) if name in {"script", "style"} else 0
 
-    def declaration(self, place: int) -> int:
-        """The end of a comment, declaration or the like that begins here, or 0."""
+    def declaration(self, position: int) -> int:
+        """Return the end of the comment or declaration that starts at a position, or 0."""
         page = self._page
-        if place > self._last or page[place + 1 : place + 2] not in {"!", "?", "/"}:
+        if position > self._last_end or not page.startswith(("!", "?", "/"), position + 1):
             return 0
-        if page.startswith("<!--", place):
-            end = self._find(_COMMENT_END, place + 2)
+        if page.startswith("<!--", position):
+            end = self._find(_COMMENT_END, position + 2)
             return end.end() if end else 0
-        if page.startswith("<![CDATA[", place) and (end := self._find(_CDATA_END, place)):
+        if page.startswith("<![CDATA[", position) and (end := self._find(_CDATA_END, position)):
             return end.end()
-        return page.find(">", place) + 1
+        return page.find(">", position) + 1
 
-    def _find(self, what: re.Pattern[str], place: int) -> re.Match[str] | None:
-        if what in self._missing:
+    def _find(self, pattern: re.Pattern[str], position: int) -> re.Match[str] | None:
+        if pattern in self._missing:
             return None
-        match = what.search(self._page, place)
+        match = pattern.search(self._page, position)
         if match is None:
-            self._missing.add(what)
+            self._missing.add(pattern)
         return match
 
 
-def _plain(text: str) -> str:
-    """The text with its character references resolved."""
+def _unescape(text: str) -> str:
+    """Resolve the character references in a text."""
     if "&" not in text:
         return text
     try:
         return unescape(text)
-    except ValueError:  # a number of more digits than Python reads
+    except ValueError:  # more digits than int() accepts
         return unescape(_HUGE_REFERENCE.sub("\ufffd", text))

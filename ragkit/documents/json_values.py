@@ -1,4 +1,4 @@
-"""JSON values out of a text, one at a time and at a bounded cost."""
+"""Parse JSON values from a text, one at a time and with bounded memory."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 
 MAX_DEPTH = 200
 MAX_COST = 1_000_000_000
-_WINDOW = 1 << 20
-_LONGEST_WORD = 16  # characters; "-Infinity" and an escape are shorter
+_WINDOW_SIZE = 1 << 20
+_MAX_LITERAL = 16  # characters; "-Infinity" and an escape are shorter
 _SPACE = re.compile(r"[ \t\n\r]*")
-# Bytes that Python takes for a container and for what follows each comma and colon.
+# Estimated bytes of memory for a container, and for the item after each comma and colon.
 _COSTS = (("[", 80), ("{", 120), (",", 60), (":", 120))
 
 
 class JsonReader:
-    """Reads JSON as other tools write it, beyond the letter where nothing is lost by it.
+    """Lenient JSON parser that bounds the depth and the memory of a value.
 
-    NaN and the infinities, which are no JSON, become null. A number that Python or a database
-    could not hold stays the text it is. Of a name that comes twice in an object the last value
-    counts, and `n_repeated` tells how often that happened.
+    NaN and the infinities, which are not JSON, become null. A number out of the range of Python or
+    of a database stays a string. If an object repeats a name, the last value is used;
+    `n_repeated` counts these repetitions.
 
-    >>> JsonReader().value('{"a": 1e400, "b": 2}')
+    >>> JsonReader().parse('{"a": 1e400, "b": 2}')
     {'a': '1e400', 'b': 2}
     """
 
@@ -31,18 +31,18 @@ class JsonReader:
         self.n_repeated = 0
         self._decoder = json.JSONDecoder(
             object_pairs_hook=self._object,
-            parse_constant=_no_number,
-            parse_float=_float,
-            parse_int=_int,
+            parse_constant=_to_null,
+            parse_float=_to_float,
+            parse_int=_to_int,
         )
 
-    def value(self, text: str) -> Any:
-        """The one value of a text.
+    def parse(self, text: str) -> Any:
+        """Parse a text that is one JSON value.
 
         Raises:
-            ValueError: It is not JSON, is nested too deep, or would take too much memory.
+            ValueError: The text is not JSON, is nested too deep, or would take too much memory.
         """
-        if len(text) > _WINDOW:
+        if len(text) > _WINDOW_SIZE:
             _check_cost(text)
         try:
             value = self._decoder.decode(text)
@@ -51,27 +51,27 @@ class JsonReader:
         _check_depth(value, text, 0, len(text))
         return value
 
-    def items(self, text: str, start: int) -> Iterator[Any]:
-        """The items of the array that begins at `start`, without the whole of it in memory.
+    def iter_items(self, text: str, start: int) -> Iterator[Any]:
+        """Yield the items of the array that begins at `start`, one at a time.
 
         Raises:
-            ValueError: As for `value`.
+            ValueError: As for `parse`.
         """
-        place = skip_space(text, start + 1)
-        if text.startswith("]", place):
-            _expect_end(text, place + 1)
+        position = skip_space(text, start + 1)
+        if text.startswith("]", position):
+            _require_end(text, position + 1)
             return
         window = _Window(text, self._decoder)
         while True:
-            value, end = window.read(place)
+            value, end = window.read(position)
             yield value
-            place = skip_space(text, end)
-            if text.startswith("]", place):
-                _expect_end(text, place + 1)
+            position = skip_space(text, end)
+            if text.startswith("]", position):
+                _require_end(text, position + 1)
                 return
-            if not text.startswith(",", place):
-                raise json.JSONDecodeError("Expecting ',' delimiter", text, place)
-            place = skip_space(text, place + 1)
+            if not text.startswith(",", position):
+                raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
+            position = skip_space(text, position + 1)
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         fields = dict(pairs)
@@ -80,58 +80,59 @@ class JsonReader:
 
 
 class _Window:
-    """A piece of a long text, so that the cost of each value is known before it is read."""
+    """Sliding window over a long text; bounds the cost of a value before it is parsed."""
 
     def __init__(self, text: str, decoder: json.JSONDecoder) -> None:
         self._text = text
         self._decoder = decoder
         self._base = 0
-        self._piece = text[:_WINDOW]
+        self._window = text[:_WINDOW_SIZE]
 
-    def read(self, place: int) -> tuple[Any, int]:
-        """The value at this place, and where it ends."""
-        if place >= self._base + len(self._piece):
-            self._move(place, _WINDOW)
+    def read(self, position: int) -> tuple[Any, int]:
+        """Return the value at a position, and the position of its end."""
+        if position >= self._base + len(self._window):
+            self._move(position, _WINDOW_SIZE)
         while True:
-            start = place - self._base
-            is_last = self._base + len(self._piece) == len(self._text)
+            start = position - self._base
+            is_last = self._base + len(self._window) == len(self._text)
             try:
-                value, end = self._decoder.raw_decode(self._piece, start)
+                value, end = self._decoder.raw_decode(self._window, start)
             except json.JSONDecodeError as error:
-                # A window that is cut off is unfinished at its end; a string, where it began.
-                cut_off = error.pos >= len(self._piece) - _LONGEST_WORD
-                if is_last or not (cut_off or error.msg.startswith("Unterminated string")):
-                    message, where = error.msg, self._base + error.pos
-                    raise json.JSONDecodeError(message, self._text, where) from None
+                # A truncated value fails at the end of the window, but a truncated string at
+                # its start.
+                truncated = error.pos >= len(self._window) - _MAX_LITERAL
+                if is_last or not (truncated or error.msg.startswith("Unterminated string")):
+                    message, offset = error.msg, self._base + error.pos
+                    raise json.JSONDecodeError(message, self._text, offset) from None
             except RecursionError as error:
                 raise ValueError("it is nested too deep") from error
             else:
-                # A number at the end of the piece may go on behind it, as in 1.5|e3.
-                if is_last or end < len(self._piece) - _LONGEST_WORD:
-                    _check_depth(value, self._piece, start, end)
+                # A number at the end of the window may continue after it, as in 1.5|e3.
+                if is_last or end < len(self._window) - _MAX_LITERAL:
+                    _check_depth(value, self._window, start, end)
                     return value, self._base + end
-            self._move(place, 4 * len(self._piece) if start == 0 else _WINDOW)
+            self._move(position, 4 * len(self._window) if start == 0 else _WINDOW_SIZE)
 
-    def _move(self, place: int, size: int) -> None:
-        self._base, self._piece = place, self._text[place : place + size]
-        if size > _WINDOW:
-            _check_cost(self._piece)
-
-
-def skip_space(text: str, place: int) -> int:
-    """The place of the first character from `place` on that is no JSON space."""
-    match = _SPACE.match(text, place)
-    return match.end() if match else place
+    def _move(self, position: int, size: int) -> None:
+        self._base, self._window = position, self._text[position : position + size]
+        if size > _WINDOW_SIZE:
+            _check_cost(self._window)
 
 
-def _expect_end(text: str, place: int) -> None:
-    place = skip_space(text, place)
-    if place < len(text):
-        raise json.JSONDecodeError("Extra data", text, place)
+def skip_space(text: str, position: int) -> int:
+    """Return the position of the first character at or after `position` that is not JSON space."""
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
+
+
+def _require_end(text: str, position: int) -> None:
+    position = skip_space(text, position)
+    if position < len(text):
+        raise json.JSONDecodeError("Extra data", text, position)
 
 
 def _check_cost(text: str) -> None:
-    if sum(cost * text.count(mark) for mark, cost in _COSTS) > MAX_COST:
+    if sum(cost * text.count(character) for character, cost in _COSTS) > MAX_COST:
         raise ValueError(
             f"too big when unpacked: one value of {len(text)} characters would take over "
             f"{MAX_COST} bytes of memory; split it"
@@ -139,7 +140,7 @@ def _check_cost(text: str) -> None:
 
 
 def _check_depth(value: Any, text: str, start: int, end: int) -> None:
-    """Refuses what the recursive functions of Python and of a reader would stumble on."""
+    """Raise ValueError for a value nested too deep for recursive functions."""
     if text.count("[", start, end) + text.count("{", start, end) <= MAX_DEPTH:
         return
     level = [value]
@@ -155,14 +156,14 @@ def _check_depth(value: Any, text: str, start: int, end: int) -> None:
     raise ValueError("it is nested too deep")
 
 
-def _no_number(name: str) -> None:
-    """NaN and the infinities, which are no JSON, become null."""
+def _to_null(name: str) -> None:
+    """Replace NaN and the infinities, which are not JSON, with null."""
 
 
-def _int(word: str) -> int | str:
-    return int(word) if len(word) <= 20 else word
+def _to_int(literal: str) -> int | str:
+    return int(literal) if len(literal) <= 20 else literal
 
 
-def _float(word: str) -> float | str:
-    value = float(word)
-    return value if abs(value) != float("inf") else word
+def _to_float(literal: str) -> float | str:
+    value = float(literal)
+    return value if abs(value) != float("inf") else literal

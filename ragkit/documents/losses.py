@@ -1,4 +1,4 @@
-"""The losses of one file, however many: the first are kept, the rest are counted."""
+"""Collect the losses of one file, up to a limit."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ MAX_LOSSES = 1_000
 
 
 class LossList:
-    """Losses in the order they came; past `MAX_LOSSES`, one says how many more there were.
+    """Losses of one file in order; beyond `MAX_LOSSES` they are only counted.
 
     >>> losses = LossList("a.jsonl")
-    >>> losses.lost("a.jsonl line 2", "it is not JSON")
+    >>> losses.report("a.jsonl line 2", "it is not JSON")
     >>> [loss.what for loss in losses.all()]
     ['a.jsonl line 2']
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._kept: list[Loss] = []
+        self._losses: list[Loss] = []
         self._n_more = 0
 
-    def lost(
+    def report(
         self, what: str, why: str, *, lost: str = "the record", kept: str = "nothing of it"
     ) -> None:
-        """Notes that something of the file went."""
+        """Report that a part of the file is lost."""
         self.add(Loss("documents", what, lost, kept, why))
 
     def add(self, loss: Loss) -> None:
-        """Notes a loss."""
-        if len(self._kept) < MAX_LOSSES:
-            self._kept.append(loss)
+        """Add a loss."""
+        if len(self._losses) < MAX_LOSSES:
+            self._losses.append(loss)
         else:
             self._n_more += 1
 
     def all(self) -> tuple[Loss, ...]:
-        """The losses, and how many more there were."""
+        """Return the losses; the last one gives the number of those beyond the limit."""
         if not self._n_more:
-            return tuple(self._kept)
+            return tuple(self._losses)
         why = f"only the first {MAX_LOSSES} losses of a file are listed"
         lost = f"{self._n_more} more of its parts"
-        return (*self._kept, Loss("documents", self._name, lost, "nothing of them", why))
+        return (*self._losses, Loss("documents", self._name, lost, "nothing of them", why))

@@ -1,4 +1,4 @@
-"""A saved e-mail to text."""
+"""Read a saved e-mail."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _MAX_NAME = 200
 
 
 def read_mail(data: bytes, name: str) -> Extract:
-    """The body, plain before HTML; the subject as title; sender, recipients and date as metadata.
+    """Read an e-mail: body, subject as title, and sender, recipients and date as metadata.
 
-    Attachments are losses.
+    A plain text body is preferred to an HTML one. Attachments are reported as losses.
 
     Raises:
-        DocumentError: It has no headers, hence is no e-mail.
+        DocumentError: The file has no headers, so it is not an e-mail.
     """
     message = email.message_from_bytes(data, policy=email.policy.default)
     if not isinstance(message, EmailMessage) or not message.keys():
@@ -35,15 +35,15 @@ def read_mail(data: bytes, name: str) -> Extract:
         if value:
             metadata[header] = value
     for part in message.iter_attachments():
-        what = printable(part.get_filename() or part.get_content_type())[:_MAX_NAME]
-        why = "attachments are not read; save it as a file and add that"
-        losses.lost(f"{name}: {what}", why, lost="the attachment", kept="the mail")
+        attachment = printable(part.get_filename() or part.get_content_type())[:_MAX_NAME]
+        why = "attachments are not read; save it as a file and add the file"
+        losses.report(f"{name}: {attachment}", why, lost="the attachment", kept="the mail")
     body = message.get_body(("plain", "html"))
     text = ""
     if isinstance(body, EmailMessage):
         try:
             text = str(body.get_content())
-        except LookupError as error:  # an unknown charset or kind of content
+        except LookupError as error:  # unknown charset or content type
             raise DocumentError(f"{name}: broken: its body cannot be decoded: {error}") from error
         if body.get_content_type() == "text/html":
             text = to_markdown(clean(text))[1]
@@ -53,12 +53,12 @@ def read_mail(data: bytes, name: str) -> Extract:
 
 
 def _header(message: EmailMessage, header: str, losses: LossList, name: str) -> str:
-    """A header's value, as it stands in the file where it cannot be decoded."""
+    """Return a header's decoded value, or its raw value if it cannot be decoded."""
     raw = next((str(value) for key, value in message.raw_items() if key.lower() == header), "")
-    if len(raw) > _MAX_HEADER:  # the decoder's time and memory grow with the square
+    if len(raw) > _MAX_HEADER:  # the decoder needs quadratic time and memory
         why = f"a header of {len(raw)} characters"
         kept = f"{_MAX_HEADER} characters, not decoded"
-        losses.lost(name, why, lost=f"the rest of the header {header}", kept=kept)
+        losses.report(name, why, lost=f"the rest of the header {header}", kept=kept)
         return clean(raw[:_MAX_HEADER])
     try:
         return clean(str(message[header] or ""))

@@ -1,4 +1,4 @@
-"""PDF to text, page by page. Runs in the worker."""
+"""Extract the text of a PDF page by page. Runs in the worker process."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ragkit.errors import DocumentError
 from ragkit.types import Loss
 
 MAX_PAGES = 5_000
-_NO_TITLE = re.compile(
+_DEFAULT_TITLE = re.compile(
     r"\(?untitled\)?|\(anonymous\)|microsoft \w+ - .*"
     r"|.*\.(docx?|dvi|indd|odt|pptx?|pub|qxd|rtf|tex|wpd)"
 )
 
 
 def read_pdf(data: bytes, name: str) -> Extract:
-    """The pages' texts joined by blank lines; `metadata["pages"]` holds where each begins.
+    """Join the pages' texts by blank lines; `metadata["pages"]` lists the offset of each page.
 
     Raises:
-        DocumentError: It is encrypted, broken, or without any text.
+        DocumentError: The file is encrypted, broken, or without any text.
     """
     from pypdf.errors import LimitReachedError, PyPdfError
 
@@ -34,24 +34,24 @@ def read_pdf(data: bytes, name: str) -> Extract:
         raise DocumentError(f"{name}: broken: {type(error).__name__}: {error}") from error
     texts, failed, scanned = [], [], []
     for number in range(min(n_pages, MAX_PAGES)):
-        text, fault = _page(reader, number)
+        text, fault = _read_page(reader, number)
         texts.append(text)
         if fault:
             failed.append((number + 1, fault))
         elif not text and _has_image(reader, number):
             scanned.append(number + 1)
     if not any(texts):
-        _refuse(name, n_pages, failed)
-    starts, place = [], 0
+        _raise_without_text(name, n_pages, failed)
+    starts, offset = [], 0
     for text in texts:
-        starts.append(place)
-        place += len(text) + 2
+        starts.append(offset)
+        offset += len(text) + 2
     metadata = {"format": "pdf", "n_pages": n_pages, "pages": starts}
     losses = _losses(name, n_pages, failed, scanned)
     return Extract("\n\n".join(texts), _title(reader), metadata, losses)
 
 
-# What a parser of damaged files raises besides its own errors.
+# Exceptions that pypdf raises for damaged files besides its own.
 _PARSER_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -78,13 +78,13 @@ def _open(data: bytes, name: str) -> Any:
             f"{name}: encrypted: it needs a password; save it without one"
         ) from error
     except DependencyError as error:
-        why = "its AES encryption needs `pip install cryptography`, or save it without"
+        why = "its AES encryption needs `pip install cryptography`; or save it unencrypted"
         raise DocumentError(f"{name}: encrypted: {why}") from error
     return reader
 
 
-def _page(reader: Any, number: int) -> tuple[str, str]:
-    """A page's text, and why it has none."""
+def _read_page(reader: Any, number: int) -> tuple[str, str]:
+    """Return a page's text and, if it cannot be read, the error."""
     from pypdf.errors import PyPdfError
 
     try:
@@ -105,17 +105,17 @@ def _has_image(reader: Any, number: int) -> bool:
 
 
 def _title(reader: Any) -> str:
-    """The title of the document information, unless a program put a file name there."""
+    """Return the title of the document information, unless it is a program's default."""
     from pypdf.errors import PyPdfError
 
     try:
         title = " ".join(clean((reader.metadata or {}).get("/Title") or "").split())
     except (PyPdfError, *_PARSER_ERRORS):
         return ""
-    return "" if _NO_TITLE.fullmatch(title.lower()) else title
+    return "" if _DEFAULT_TITLE.fullmatch(title.lower()) else title
 
 
-def _refuse(name: str, n_pages: int, failed: list[tuple[int, str]]) -> None:
+def _raise_without_text(name: str, n_pages: int, failed: list[tuple[int, str]]) -> None:
     if failed:
         raise DocumentError(
             f"{name}: broken: no page can be read; page {failed[0][0]}: {failed[0][1]}"
@@ -140,6 +140,6 @@ def _losses(
     if n_pages > MAX_PAGES:
         lost = f"{n_pages - MAX_PAGES} pages"
         losses.append(
-            Loss("documents", name, lost, f"{MAX_PAGES} pages", "the cap; split the file")
+            Loss("documents", name, lost, f"{MAX_PAGES} pages", "the page limit; split the file")
         )
     return tuple(losses)

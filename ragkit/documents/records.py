@@ -1,4 +1,4 @@
-"""Rows and JSON objects to Documents, by one set of rules for ids, titles and texts."""
+"""Convert CSV rows and JSON objects to documents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, overload
 
 from ragkit.documents.json_values import JsonReader, skip_space
 from ragkit.documents.losses import LossList
-from ragkit.documents.text import clean, decode, own_fields, plain, scalar
+from ragkit.documents.text import clean, decode, parse_scalar, to_json_value, to_metadata
 from ragkit.errors import DocumentError
 from ragkit.types import Document, Loss
 
@@ -21,9 +21,9 @@ _MAX_BAD_LINES = 100_000
 
 
 class Records(Sequence[Document]):
-    """The documents of a file's records, made anew by each loop over them.
+    """Sequence of the documents of a file's records, which are created while iterating.
 
-    A file of 100 MB may hold millions of records, which as documents would take gigabytes.
+    A file of 100 MB may have millions of records, whose documents would take gigabytes.
     """
 
     def __init__(self, count: int, make: Callable[[], Iterator[Document]]) -> None:
@@ -45,108 +45,113 @@ class Records(Sequence[Document]):
     def __getitem__(self, index: int | slice) -> Document | Sequence[Document]:
         if isinstance(index, slice):
             return tuple(self)[index]
-        place = index + self._count if index < 0 else index
-        if not 0 <= place < self._count:
+        position = index + self._count if index < 0 else index
+        if not 0 <= position < self._count:
             raise IndexError(f"document {index} of {self._count}")
-        return next(itertools.islice(self, place, None))
+        return next(itertools.islice(self, position, None))
 
 
-def id_field(fields: Mapping[str, Any]) -> str:
-    """The name of the field that holds a record's own id, or an empty string."""
+def find_id_field(fields: Mapping[str, Any]) -> str:
+    """Return the name of the field with the record's id, or an empty string."""
     return next((name for name in _ID_FIELDS if fields.get(name) not in (None, "")), "")
 
 
-def record(
-    fields: Mapping[str, Any], key: str, source: str, kind: str, *, own: str = ""
+def to_document(
+    fields: Mapping[str, Any], document_id: str, source: str, kind: str, *, id_field: str = ""
 ) -> Document:
-    """One record as a Document.
+    """Convert one record to a document.
 
-    The text is the `text` or `contents` field and the rest metadata; without such a field it is
-    one line "name: value" for each field that has a value. A record with a title and no text says
-    its title.
+    The text is the `text` or `contents` field, and the other fields are metadata. Without such a
+    field, the text is one line "name: value" for each field with a value. The text of a record
+    that has only a title is the title.
 
     Args:
-        fields: The record: what JSON holds, or the strings of a CSV row, whose whole numbers,
-            decimals, true and false are typed in the metadata.
-        key: The document's id.
-        source: The file's id.
+        fields: The record: a JSON object, or the strings of a CSV row, whose numbers, true and
+            false are converted in the metadata.
+        document_id: Id of the document.
+        source: Id of the file.
         kind: "csv", "json" or "jsonl", for `metadata["format"]`.
-        own: The field that the id came from, which is then no metadata.
+        id_field: The field that the id came from, which is left out of the metadata.
 
-    >>> record({"title": "Iron", "text": "A metal.", "group": "8"}, "d1", "elements.csv", "csv")
+    >>> row = {"title": "Iron", "text": "A metal.", "group": "8"}
+    >>> to_document(row, "d1", "elements.csv", "csv")
     Document(id='d1', text='A metal.', title='Iron', source='elements.csv', \
 metadata={'group': 8, 'format': 'csv'})
     """
-    body = _body(fields)
+    text_field = _find_text_field(fields)
     title = fields.get("title")
     title = clean(title) if isinstance(title, str) else ""
-    text = clean(fields[body]) if body else _lines(fields)
-    used = {body, "title" if title or fields.get("title") == "" else "", own}
+    text = clean(fields[text_field]) if text_field else _to_lines(fields)
+    used = {text_field, "title" if title or fields.get("title") == "" else "", id_field}
     others = {name: value for name, value in fields.items() if name not in used}
     if kind == "csv":
-        others = {name: scalar(value) for name, value in others.items()}
+        others = {name: parse_scalar(value) for name, value in others.items()}
     nested = others.pop("metadata") if isinstance(others.get("metadata"), dict) else {}
-    metadata = {**own_fields({**nested, **others}), "format": kind}
-    return Document(key, text if text.strip() else title, title, source, metadata)
+    metadata = {**to_metadata({**nested, **others}), "format": kind}
+    return Document(document_id, text if text.strip() else title, title, source, metadata)
 
 
 def has_text(fields: Mapping[str, Any]) -> bool:
-    """Whether the record as a Document has a text.
+    """Return True if the record's document would have a text.
 
     >>> [has_text(fields) for fields in ({"a": 1}, {"a": None}, {"text": " ", "a": 1})]
     [True, False, False]
     """
-    body, title = _body(fields), fields.get("title")
-    if (body and fields[body].strip()) or (isinstance(title, str) and title.strip()):
+    text_field, title = _find_text_field(fields), fields.get("title")
+    if (text_field and fields[text_field].strip()) or (isinstance(title, str) and title.strip()):
         return True
-    return not body and any(value is not None and value != "" for value in fields.values())
+    return not text_field and any(value is not None and value != "" for value in fields.values())
 
 
-def _body(fields: Mapping[str, Any]) -> str:
-    """The name of the field that is the text, or an empty string."""
-    bodies = [name for name in TEXT_FIELDS if isinstance(fields.get(name), str)]
-    return next((name for name in bodies if fields[name].strip()), bodies[0] if bodies else "")
+def _find_text_field(fields: Mapping[str, Any]) -> str:
+    """Return the name of the field with the text, or an empty string."""
+    names = [name for name in TEXT_FIELDS if isinstance(fields.get(name), str)]
+    return next((name for name in names if fields[name].strip()), names[0] if names else "")
 
 
-def _lines(fields: Mapping[str, Any]) -> str:
+def _to_lines(fields: Mapping[str, Any]) -> str:
     lines = []
     for name, value in fields.items():
-        value = plain(value)
+        value = to_json_value(value)
         if value is None or value == "":
             continue
-        word = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        lines.append(f"{clean(name)}: {word}")
+        value_text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        lines.append(f"{clean(name)}: {value_text}")
     return "\n".join(lines)
 
 
 def read_jsonl(data: bytes, name: str) -> tuple[Records, tuple[Loss, ...]]:
-    """One Document a line; a bad line is a loss.
+    """Read one document per line; report bad lines as losses.
 
     Raises:
-        DocumentError: Over 100,000 lines, and nine of ten, are not JSON.
+        DocumentError: More than 100,000 lines, and more than nine in ten, are not JSON.
     """
-    text, found = decode(data, name)
+    text, decoding_losses = decode(data, name)
     reader = JsonReader()
-    return _records(lambda: _json_lines(text, name, reader), reader, name, "jsonl", found)
+
+    def lines() -> Iterator[tuple[int, Any]]:
+        return _parse_lines(text, name, reader)
+
+    return _records(lines, reader, name, "jsonl", decoding_losses)
 
 
 def read_json(data: bytes, name: str) -> tuple[Records, tuple[Loss, ...]]:
-    """The records of a JSON array, or the one of an object.
+    """Read the records of a JSON array, or a JSON object as the only record.
 
     Raises:
-        DocumentError: It is not JSON, or neither array nor object.
+        DocumentError: The file is not JSON, or neither an array nor an object.
     """
-    text, found = decode(data, name)
+    text, decoding_losses = decode(data, name)
     reader = JsonReader()
     start = skip_space(text, 0)
 
     def items() -> Iterator[tuple[int, Any]]:
-        return enumerate(reader.items(text, start), start=1)
+        return enumerate(reader.iter_items(text, start), start=1)
 
     try:
         if text.startswith("[", start):
-            return _records(items, reader, name, "json", found)
-        value = reader.value(text)
+            return _records(items, reader, name, "json", decoding_losses)
+        value = reader.parse(text)
     except ValueError as error:
         reason = str(error)
         if not reason.startswith("too big"):
@@ -154,30 +159,33 @@ def read_json(data: bytes, name: str) -> tuple[Records, tuple[Loss, ...]]:
         raise DocumentError(f"{name}: {reason}") from error
     if not isinstance(value, dict):
         kind = type(value).__name__
-        raise DocumentError(f"{name}: broken: an array or object was expected, this is a {kind}")
-    own = id_field(value)
-    document = record(value, clean(str(value[own])) if own else name, name, "json", own=own)
+        raise DocumentError(f"{name}: broken: expected an array or an object, got a {kind}")
+    id_field = find_id_field(value)
+    document_id = clean(str(value[id_field])) if id_field else name
+    document = to_document(value, document_id, name, "json", id_field=id_field)
     losses = LossList(name)
-    _note_repeated(reader, losses, name)
+    _report_repeated(reader, losses, name)
     documents = [document] if document.text.strip() else []
-    return Records(len(documents), lambda: iter(documents)), (*found, *losses.all())
+    return Records(len(documents), lambda: iter(documents)), (*decoding_losses, *losses.all())
 
 
-def _json_lines(text: str, name: str, reader: JsonReader) -> Iterator[tuple[int, Any]]:
-    """Each line's number and value; a ValueError for a value that cannot be read."""
+def _parse_lines(text: str, name: str, reader: JsonReader) -> Iterator[tuple[int, Any]]:
+    """Yield each line's number and value; for a bad line the value is a ValueError."""
     n_good = n_bad = 0
     for number, match in enumerate(_LINE.finditer(text), start=1):
         line = match.group().strip()
         if not line:
             continue
         try:
-            value = reader.value(line)
+            value = reader.parse(line)
             n_good += 1
         except ValueError as error:
             value = ValueError(str(error))
             n_bad += 1
             if n_bad > max(_MAX_BAD_LINES, 9 * n_good):
-                why = f"{n_bad} of its first {number} lines are not JSON, as line {number}: {error}"
+                why = (
+                    f"{n_bad} of its first {number} lines are not JSON, e.g. line {number}: {error}"
+                )
                 raise DocumentError(f"{name}: broken: {why}") from error
         yield number, value
 
@@ -187,58 +195,61 @@ def _records(
     reader: JsonReader,
     name: str,
     kind: str,
-    found: tuple[Loss, ...],
+    decoding_losses: tuple[Loss, ...],
 ) -> tuple[Records, tuple[Loss, ...]]:
-    """Looks at every value once, for the losses; the documents are made later."""
+    """Check every value once and report losses; create the documents when they are iterated."""
     losses = LossList(name)
-    fit = bytearray()  # whether each value becomes a document
-    places: dict[str, int] = {}
+    accepted = bytearray()  # 1 for each value that becomes a document, else 0
+    first_numbers: dict[str, int] = {}
     for number, value in values():
-        reason = _why_not(value, number, places, name, kind)
-        fit.append(not reason)
+        reason = _rejection(value, number, first_numbers, name, kind)
+        accepted.append(not reason)
         if reason:
-            losses.lost(f"{name} {_UNITS[kind]} {number}", reason)
-    _note_repeated(reader, losses, name)
+            losses.report(f"{name} {_UNITS[kind]} {number}", reason)
+    _report_repeated(reader, losses, name)
 
     def make() -> Iterator[Document]:
-        for is_fit, (number, value) in zip(fit, values(), strict=True):
-            if is_fit:
-                own, key = _key(value, number, name)
-                yield record(value, key, name, kind, own=own)
+        for is_accepted, (number, value) in zip(accepted, values(), strict=True):
+            if is_accepted:
+                id_field, document_id = _document_id(value, number, name)
+                yield to_document(value, document_id, name, kind, id_field=id_field)
 
-    return Records(sum(fit), make), (*found, *losses.all())
+    return Records(sum(accepted), make), (*decoding_losses, *losses.all())
 
 
 _UNITS = {"json": "item", "jsonl": "line"}
 
 
-def _why_not(value: Any, number: int, places: dict[str, int], name: str, kind: str) -> str:
-    """Why a value is no document, or an empty string; `places` holds the ids met before."""
+def _rejection(value: Any, number: int, first_numbers: dict[str, int], name: str, kind: str) -> str:
+    """Return why a value is not a document, or an empty string.
+
+    `first_numbers` maps the ids of earlier values to their numbers; the value's id is added.
+    """
     if isinstance(value, ValueError):
         return f"it is not JSON: {value}"
     if not isinstance(value, dict):
-        return f"an object was expected, this is a {type(value).__name__}"
-    own, key = _key(value, number, name)
-    if own and key in places:
-        unit = _UNITS[kind]
-        return f"{key!r} is the id of {unit} {places[key]} already; make the ids unique"
+        return f"expected an object, got a {type(value).__name__}"
+    id_field, document_id = _document_id(value, number, name)
+    if id_field and document_id in first_numbers:
+        first = f"{_UNITS[kind]} {first_numbers[document_id]}"
+        return f"{document_id!r} is already the id of {first}; make the ids unique"
     if not has_text(value):
         return "it has no text"
-    if own:
-        places[key] = number
+    if id_field:
+        first_numbers[document_id] = number
     return ""
 
 
-def _key(fields: Mapping[str, Any], number: int, name: str) -> tuple[str, str]:
-    """The field that holds the id, if any, and the id."""
-    own = id_field(fields)
-    key = clean(str(fields[own])) if own else ""
-    if not key or key.startswith(f"{name}#"):  # else it might be the one that another record gets
+def _document_id(fields: Mapping[str, Any], number: int, name: str) -> tuple[str, str]:
+    """Return the name of the id field, or an empty string, and the document's id."""
+    id_field = find_id_field(fields)
+    document_id = clean(str(fields[id_field])) if id_field else ""
+    if not document_id or document_id.startswith(f"{name}#"):  # may clash with a generated id
         return "", f"{name}#{number}"
-    return own, key
+    return id_field, document_id
 
 
-def _note_repeated(reader: JsonReader, losses: LossList, name: str) -> None:
+def _report_repeated(reader: JsonReader, losses: LossList, name: str) -> None:
     if reader.n_repeated:
         lost, kept = f"{reader.n_repeated} values", "the last value of each name"
-        losses.lost(name, "a name comes twice in an object", lost=lost, kept=kept)
+        losses.report(name, "a name occurs twice in an object", lost=lost, kept=kept)

@@ -1,8 +1,8 @@
-"""Parsing in a child process, so that a hang, a crash or a bomb costs one file.
+"""Parse files in a child process, so that a hang, crash or archive bomb affects one file only.
 
-The parent sends a JSON line and the file's bytes, the child answers with a JSON line and the text's
-bytes. A child serves many files, because importing the parsers takes longer than most of them. What
-it answers is not trusted: a reply has a limited size, and a wrong one is this file's error.
+The parent sends a JSON line and the file's bytes; the child replies with a JSON line and the text's
+bytes. A child serves many files, because importing the parsers takes longer than parsing most
+files. Replies are not trusted: their size is limited, and an invalid one is an error of the file.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ragkit.documents.text import Extract, clean, plain
+from ragkit.documents.text import Extract, clean, to_json_value
 from ragkit.errors import DocumentError, MissingExtra
 from ragkit.types import Loss
 
-_MAX_JOBS = 500  # then a fresh child takes over, and what the parsers leaked is gone
+_MAX_JOBS = 500  # then a new child takes over, which frees what the parsers leaked
 _MAX_HEADER_BYTES = 16 << 20  # title, metadata and losses
-_MAX_WORDS = 10_000  # characters of an error
-# Secrets of the environment, such as API keys, are no business of a parser.
+_MAX_MESSAGE = 10_000  # characters of an error message
+# Environment variables passed on; others may be secrets such as API keys.
 _ENVIRONMENT = (
     *("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "SYSTEMROOT"),
     *("TEMP", "TMP", "TMPDIR", "VIRTUAL_ENV"),
@@ -34,14 +34,14 @@ _ENVIRONMENT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What parsing one file in the child may cost.
+class SandboxLimits:
+    """SandboxLimits for parsing one file in the child process.
 
     Attributes:
-        seconds: Wall-clock time, to which `seconds_per_mb` comes for each megabyte of the file.
-        seconds_per_mb: More time for bigger files.
-        memory_bytes: Address space of the child, where the platform can limit it.
-        unpacked_bytes: What an archive may unpack to.
+        seconds: Wall-clock time, apart from `seconds_per_mb`.
+        seconds_per_mb: Additional wall-clock time per megabyte of the file.
+        memory_bytes: Address space of the child, if the platform can limit it.
+        unpacked_bytes: Unpacked size of an archive.
         characters: Length of the extracted text.
     """
 
@@ -52,18 +52,18 @@ class Limits:
     characters: int = 100_000_000
 
 
-def extract(kind: str, data: bytes, name: str, limits: Limits) -> Extract:
-    """What the child makes of a file's bytes.
+def extract(kind: str, data: bytes, name: str, limits: SandboxLimits) -> Extract:
+    """Parse a file's bytes in a child process.
 
     Args:
-        kind: A value of `ragkit.documents.SUPPORTED` that the worker knows.
-        data: The file's bytes.
-        name: The file's id, for messages.
-        limits: Caps, all of which end in an error.
+        kind: A value of `ragkit.documents.SUPPORTED` that the worker supports.
+        data: Content of the file.
+        name: Id of the file, for messages.
+        limits: SandboxLimits; exceeding one is an error.
 
     Raises:
-        DocumentError: The child refused the file, timed out or died.
-        MissingExtra: An optional package is missing.
+        DocumentError: The child rejected the file, timed out or crashed.
+        MissingExtra: An optional package is not installed.
     """
     seconds = limits.seconds + limits.seconds_per_mb * len(data) / 1e6
     header = {
@@ -78,17 +78,17 @@ def extract(kind: str, data: bytes, name: str, limits: Limits) -> Extract:
     }
     pool = _pool(os.getpid())
     while True:
-        worker = pool.take()
+        worker = pool.acquire()
         was_fresh = worker.is_fresh()
         try:
-            reply, timed_out = worker.ask(json.dumps(header).encode(), data, limits, seconds)
+            reply, timed_out = worker.request(json.dumps(header).encode(), data, limits, seconds)
         except BaseException:
             worker.stop()
             raise
-        pool.give(worker)
+        pool.release(worker)
         exhausted = reply is None or "exhausted" in reply
         if was_fresh or timed_out or not exhausted:
-            break  # else earlier files may be to blame: once more, in a fresh child
+            break  # else earlier files may be the cause: retry in a new child
         pool.close()
     if timed_out:
         raise DocumentError(f"{name}: timed out: not parsed within {seconds:.0f} s; split the file")
@@ -99,41 +99,41 @@ def extract(kind: str, data: bytes, name: str, limits: Limits) -> Extract:
 
 def _unpack(reply: Mapping[str, Any], name: str) -> Extract:
     if "missing" in reply:
-        raise MissingExtra(_words(reply["missing"]))
+        raise MissingExtra(_message(reply["missing"]))
     if "error" in reply:
-        raise DocumentError(_words(reply["error"]))
+        raise DocumentError(_message(reply["error"]))
     try:
-        losses = tuple(Loss(*map(_words, loss)) for loss in reply["losses"])
-        metadata = plain(dict(reply["metadata"]))
+        losses = tuple(Loss(*map(_message, loss)) for loss in reply["losses"])
+        metadata = to_json_value(dict(reply["metadata"]))
         return Extract(clean(reply["text"]), clean(reply["title"]), metadata, losses)
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise DocumentError(f"{name}: broken: its parser gave no usable answer") from error
+        raise DocumentError(f"{name}: broken: its parser returned an invalid reply") from error
 
 
-def _is_sound(reply: Mapping[str, Any], max_bytes: int) -> bool:
-    """Whether the reply has the form of one, so that the child may go on."""
+def _is_valid(reply: Mapping[str, Any], max_bytes: int) -> bool:
+    """Return True if the reply has the expected form, so that the child can be used again."""
     n_bytes = reply.get("n_bytes")
     if type(n_bytes) is not int or not 0 <= n_bytes <= max_bytes:
         return False
-    kinds = {"title": str, "metadata": dict, "losses": list}
+    types = {"title": str, "metadata": dict, "losses": list}
     return bool({"error", "missing"} & reply.keys()) or all(
-        isinstance(reply.get(key), kind) for key, kind in kinds.items()
+        isinstance(reply.get(key), type_) for key, type_ in types.items()
     )
 
 
-def _words(value: object) -> str:
-    return clean(str(value))[:_MAX_WORDS]
+def _message(value: object) -> str:
+    return clean(str(value))[:_MAX_MESSAGE]
 
 
 class _Worker:
-    """One child process. It ends when its input does, so it never outlives this process."""
+    """A child process. It exits at the end of its input, so it never outlives this process."""
 
     def __init__(self) -> None:
-        # -P and PYTHONPATH: this ragkit, and nothing from a working folder that may be untrusted.
+        # -P and PYTHONPATH: import this ragkit, and nothing from an untrusted working folder.
         package_root = str(Path(__file__).parents[2])
-        search = [package_root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        search_path = [package_root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
         environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, search))
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, search_path))
         environment["OMP_NUM_THREADS"] = environment["OPENBLAS_NUM_THREADS"] = "1"
         command = [sys.executable, "-P", "-W", "ignore", "-m", "ragkit.documents.worker"]
         self._process = subprocess.Popen(
@@ -146,13 +146,13 @@ class _Worker:
         )
         self._n_jobs = 0
 
-    def ask(
-        self, header: bytes, data: bytes, limits: Limits, seconds: float
+    def request(
+        self, header: bytes, data: bytes, limits: SandboxLimits, seconds: float
     ) -> tuple[dict[str, Any] | None, bool]:
-        """The reply, or None if there is no good one; and whether time ran out."""
+        """Return the reply, or None if there is no valid one, and whether it timed out."""
         self._n_jobs += 1
         timed_out = threading.Event()
-        timer = threading.Timer(seconds, self._expire, [timed_out])
+        timer = threading.Timer(seconds, self._time_out, [timed_out])
         timer.daemon = True
         timer.start()
         try:
@@ -164,25 +164,25 @@ class _Worker:
         return reply, reply is None and timed_out.is_set()
 
     def is_fresh(self) -> bool:
-        """Whether it has not parsed anything yet."""
+        """Return True if it has not parsed anything yet."""
         return self._n_jobs == 0
 
     def is_usable(self) -> bool:
-        """Whether it lives and is not due to be replaced."""
+        """Return True if it is alive and has not reached its maximum number of files."""
         return self._n_jobs < _MAX_JOBS and self._process.poll() is None
 
     def stop(self) -> None:
-        """Ends the child and waits for it."""
+        """Kill the child and wait for it."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             try:
                 if pipe:
                     pipe.close()
-            except OSError:  # what was still buffered for the dead child
+            except OSError:  # flushing data buffered for the dead child
                 continue
 
-    def _expire(self, timed_out: threading.Event) -> None:
+    def _time_out(self, timed_out: threading.Event) -> None:
         timed_out.set()
         self._process.kill()
 
@@ -196,17 +196,18 @@ class _Worker:
             stdin.flush()
             line = stdout.readline(_MAX_HEADER_BYTES)
             reply = json.loads(line) if line.endswith(b"\n") else None
-            if not isinstance(reply, dict) or not _is_sound(reply, max_bytes):
+            if not isinstance(reply, dict) or not _is_valid(reply, max_bytes):
                 return None
             text = stdout.read(reply["n_bytes"])
         except (OSError, ValueError, RecursionError):
             return None
-        whole = len(text) == reply["n_bytes"]
-        return {**reply, "text": text.decode("utf-8", "replace")} if whole else None
+        if len(text) != reply["n_bytes"]:
+            return None
+        return {**reply, "text": text.decode("utf-8", "replace")}
 
 
 class _Pool:
-    """Idle workers; as many live as threads ask at once."""
+    """Pool of idle workers; each thread that parses holds one."""
 
     def __init__(self, process_id: int) -> None:
         self._process_id = process_id
@@ -214,7 +215,7 @@ class _Pool:
         self._idle: list[_Worker] = []
         atexit.register(self.close)
 
-    def take(self) -> _Worker:
+    def acquire(self) -> _Worker:
         with self._lock:
             worker = self._idle.pop() if self._idle else None
         if worker and worker.is_usable():
@@ -223,7 +224,7 @@ class _Pool:
             worker.stop()
         return _Worker()
 
-    def give(self, worker: _Worker) -> None:
+    def release(self, worker: _Worker) -> None:
         if worker.is_usable():
             with self._lock:
                 self._idle.append(worker)
@@ -231,7 +232,7 @@ class _Pool:
             worker.stop()
 
     def close(self) -> None:
-        if os.getpid() == self._process_id:  # a forked copy leaves the workers alone
+        if os.getpid() == self._process_id:  # a forked process must not stop its parent's workers
             with self._lock:
                 while self._idle:
                     self._idle.pop().stop()

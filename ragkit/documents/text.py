@@ -1,4 +1,4 @@
-"""Bytes to stored text, and the two plainest formats: text and Markdown."""
+"""Decode and clean text, and read plain text and Markdown files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ragkit.documents.json_values import JsonReader
 from ragkit.types import Loss
 
 RESERVED = frozenset({"doc_id", "format", "n_pages", "pages", "source", "title"})
-"""Metadata keys that ragkit sets; a file's own field of that name gets an underscore appended."""
+"""Metadata keys set by ragkit; a file's own field of that name gets an underscore appended."""
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is a prefix of it
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
@@ -45,7 +45,7 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 
 @dataclass(frozen=True, slots=True)
 class Extract:
-    """What a parser makes of one file: a document that has no id yet."""
+    """Content that a parser extracts from one file: a document without an id."""
 
     text: str
     title: str = ""
@@ -54,7 +54,7 @@ class Extract:
 
 
 def clean(text: str) -> str:
-    r"""The text as it is stored: NUL and lone surrogates become U+FFFD, line ends become \n.
+    r"""Replace NUL and lone surrogates with U+FFFD, and all line ends with \n.
 
     >>> clean("a\x00b\r\nc\rd")
     'a�b\nc\nd'
@@ -65,10 +65,10 @@ def clean(text: str) -> str:
 
 
 def is_binary(data: bytes) -> bool:
-    """Whether these bytes are no text: a known signature, an early NUL, many control characters."""
+    """Return True if bytes have a binary signature, an early NUL or many control characters."""
     if data.startswith(_MAGIC):
         return True
-    if _bom(data):
+    if _bom_encoding(data):
         return False
     head = data[:65536]
     n_controls = len(head) - len(head.translate(None, _CONTROLS))
@@ -76,22 +76,22 @@ def is_binary(data: bytes) -> bool:
 
 
 def decode(data: bytes, name: str, *, declared: str = "") -> tuple[str, tuple[Loss, ...]]:
-    """The clean text of these bytes, with a loss where the encoding was guessed or did not fit.
+    """Decode and clean text; report a loss if the encoding was guessed or does not fit.
 
-    A byte order mark decides, then `declared`, then UTF-8, then a guess.
+    The encoding is that of the byte order mark, else `declared`, else UTF-8, else a guess.
 
     Args:
-        data: The file's bytes.
-        name: The file's id, for the loss.
-        declared: The encoding that the file itself names.
+        data: Content of the file.
+        name: Id of the file, for the loss.
+        declared: Encoding declared in the file.
     """
-    encoding = _bom(data) or _known(declared) or "utf-8"
+    encoding = _bom_encoding(data) or _lookup_encoding(declared) or "utf-8"
     try:
         return clean(data.decode(encoding)), ()
     except UnicodeDecodeError:
         pass
     if encoding == "utf-8" and not _is_mostly_utf8(data):
-        encoding = _guess(data)
+        encoding = _guess_encoding(data)
         why = f"it is not UTF-8 and was read as {encoding}, a guess; save it as UTF-8 to be sure"
         lost = "certainty about characters beyond ASCII"
     else:
@@ -101,16 +101,17 @@ def decode(data: bytes, name: str, *, declared: str = "") -> tuple[str, tuple[Lo
     return text, (Loss("documents", name, lost, f"{len(text)} characters", why),)
 
 
-def _bom(data: bytes) -> str:
+def _bom_encoding(data: bytes) -> str:
     return next((name for mark, name in _BOMS if data.startswith(mark)), "")
 
 
-def _known(encoding: str) -> str:
+def _lookup_encoding(encoding: str) -> str:
     try:
         info = codecs.lookup(encoding)
     except (LookupError, ValueError):
         return ""
-    # UTF-16 was declared in ASCII, which cannot be; Latin-1 means Windows-1252 on the web.
+    # A declaration that is readable as ASCII cannot be in UTF-16. On the web, Latin-1 means
+    # Windows-1252.
     is_text = getattr(info, "_is_text_encoding", True)
     if not is_text or info.name.startswith(("utf-16", "utf-32")):
         return ""
@@ -124,14 +125,15 @@ def _is_mostly_utf8(data: bytes) -> bool:
     return n_right > 2 * n_wrong
 
 
-def _guess(data: bytes) -> str:
-    # Western text has few accented letters, and detectors err on it; elsewhere they do well.
+def _guess_encoding(data: bytes) -> str:
+    # Detectors are unreliable for Western text, which has few non-ASCII letters, and reliable
+    # elsewhere.
     sample = data[:65536].translate(None, b" \t\r\n")
     n_high = len(sample) - len(sample.translate(None, bytes(range(128, 256))))
     if 4 * n_high < len(sample):
         return "cp1252"
     try:
-        detector = importlib.import_module("charset_normalizer")  # no dependency; better if there
+        detector = importlib.import_module("charset_normalizer")  # optional
     except ImportError:
         return "cp1252"
     others = ["cp932", "gb18030", "big5", "euc_jp", "euc_kr", "cp1251", "cp1253", "koi8_r"]
@@ -140,49 +142,49 @@ def _guess(data: bytes) -> str:
 
 
 def read_text(data: bytes, name: str) -> Extract:
-    """A text file as it is."""
+    """Read a plain text file."""
     text, losses = decode(data, name)
     return Extract(text, losses=losses, metadata={"format": "text"})
 
 
 def read_markdown(data: bytes, name: str) -> Extract:
-    """A Markdown file without its front matter, which becomes title and metadata."""
+    """Read a Markdown file; its front matter becomes title and metadata."""
     text, losses = decode(data, name)
-    fields, body, n_strange = _front_matter(text)
-    if n_strange:
-        lost = f"{n_strange} lines of front matter"
+    fields, body, n_unknown = _front_matter(text)
+    if n_unknown:
+        lost = f"{n_unknown} lines of front matter"
         kept = f"{len(fields)} fields"
-        why = "only `key: value` and `key:` with `  - ` items are understood"
+        why = "only `key: value` and `key:` with `  - ` items are supported"
         losses += (Loss("documents", name, lost, kept, why),)
     title = fields.get("title")
-    metadata = own_fields({key: value for key, value in fields.items() if key != "title"})
+    metadata = to_metadata({key: value for key, value in fields.items() if key != "title"})
     title = str(title) if title not in (None, "") else first_heading(body)
     return Extract(body, title, {**metadata, "format": "markdown"}, losses)
 
 
-def own_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a file as metadata: reserved names get an underscore, and None goes.
+def to_metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert a file's fields to metadata: rename reserved names and drop None.
 
-    >>> own_fields({"year": 1999, "format": "octavo", "note": None})
+    >>> to_metadata({"year": 1999, "format": "octavo", "note": None})
     {'year': 1999, 'format_': 'octavo'}
     """
-    kept: dict[str, Any] = {}
-    n_alike: Counter[str] = Counter()
-    for key, value in fields.items():
-        value = plain(value)
+    metadata: dict[str, Any] = {}
+    suffixes: Counter[str] = Counter()
+    for name, value in fields.items():
+        value = to_json_value(value)
         if value is not None:
-            key = own = clean(key)
-            if own in RESERVED or own in kept:
-                key = f"{own}_"
-                while key in kept:
-                    n_alike[own] += 1
-                    key = f"{own}_{n_alike[own] + 1}"
-            kept[key] = value
-    return kept
+            key = name = clean(name)
+            if name in RESERVED or name in metadata:
+                key = f"{name}_"
+                while key in metadata:
+                    suffixes[name] += 1
+                    key = f"{name}_{suffixes[name] + 1}"
+            metadata[key] = value
+    return metadata
 
 
-def plain(value: object) -> Any:
-    """The value as JSON can hold it everywhere: clean strings, finite floats, 64-bit integers."""
+def to_json_value(value: object) -> Any:
+    """Convert a value to portable JSON: clean strings, finite floats and 64-bit integers."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, bool) or value is None:
@@ -192,31 +194,31 @@ def plain(value: object) -> Any:
     if isinstance(value, float):
         return value if abs(value) != float("inf") and value == value else None
     if isinstance(value, list):
-        return [plain(item) for item in value]
+        return [to_json_value(item) for item in value]
     if isinstance(value, dict):
-        return {clean(str(key)): plain(item) for key, item in value.items()}
+        return {clean(str(key)): to_json_value(item) for key, item in value.items()}
     return clean(str(value))
 
 
-def scalar(word: str) -> str | int | float | bool:
-    """A cell or field value as int, float or bool where the whole of it reads so.
+def parse_scalar(text: str) -> str | int | float | bool:
+    """Convert a cell or field value to int, float or bool if all of it can be parsed as such.
 
-    >>> [scalar(word) for word in ["42", "-1.5e3", "true", "007", "1.2.3"]]
+    >>> [parse_scalar(text) for text in ["42", "-1.5e3", "true", "007", "1.2.3"]]
     [42, -1500.0, True, '007', '1.2.3']
     """
-    if word.lower() in {"true", "false"}:
-        return word.lower() == "true"
-    if len(word) < 20 and _INT.match(word):
-        number = int(word)
-        return number if -(2**63) <= number < 2**63 else word
-    if len(word) < 40 and _FLOAT.match(word):
-        value = float(word)
-        return value if abs(value) != float("inf") else word
-    return word
+    if text.lower() in {"true", "false"}:
+        return text.lower() == "true"
+    if len(text) < 20 and _INT.match(text):
+        number = int(text)
+        return number if -(2**63) <= number < 2**63 else text
+    if len(text) < 40 and _FLOAT.match(text):
+        value = float(text)
+        return value if abs(value) != float("inf") else text
+    return text
 
 
 def first_heading(text: str) -> str:
-    """The first `# ` heading outside code, or an empty string."""
+    """Return the first level-1 heading outside code blocks, or an empty string."""
     fence = ""
     for match in re.finditer(r"^.*$", text, re.MULTILINE):
         line = match.group()
@@ -229,59 +231,63 @@ def first_heading(text: str) -> str:
         elif heading := _HEADING.match(line):
             words = heading[1].strip()
             bare = words.rstrip("#")
-            title = words if bare[-1:].strip() else bare.strip()  # "C#" ends in no closing mark
+            title = words if bare[-1:].strip() else bare.strip()  # "C#" has no closing marks
             if title:
                 return title
     return ""
 
 
 def _front_matter(text: str) -> tuple[dict[str, Any], str, int]:
-    """The fields, the text after them, and how many lines were not understood."""
+    """Return the fields, the text after them, and the number of unsupported lines."""
     if not text.startswith("---\n"):
         return {}, text, 0
     end = re.compile(r"^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.MULTILINE).search(text, 4)
-    lines = [line for line in text[4 : end.start()].split("\n") if _says(line)] if end else []
+    lines = (
+        [line for line in text[4 : end.start()].split("\n") if _has_content(line)] if end else []
+    )
     if end is None or not lines or not _FIELD.match(lines[0]):
         return {}, text, 0
     fields: dict[str, Any] = {}
-    key, n_strange = "", 0
+    key, n_unknown = "", 0
     for line in lines:
         if match := _FIELD.match(line):
             key = match[1]
-            fields[key] = _value(match[2] or "")
+            fields[key] = _parse_value(match[2] or "")
         elif key and fields[key] in (None, []) and (match := _ITEM.match(line)):
-            fields[key] = [_value(match[1], item=True)]
+            fields[key] = [_parse_value(match[1], item=True)]
         elif key and isinstance(fields[key], list) and (match := _ITEM.match(line)):
-            fields[key].append(_value(match[1], item=True))
+            fields[key].append(_parse_value(match[1], item=True))
         else:
-            n_strange += 1
-    return fields, text[end.end() :].lstrip("\n"), n_strange
+            n_unknown += 1
+    return fields, text[end.end() :].lstrip("\n"), n_unknown
 
 
-def _says(line: str) -> bool:
+def _has_content(line: str) -> bool:
     return bool(line.strip()) and not line.lstrip().startswith("#")
 
 
-def _value(word: str, *, item: bool = False) -> Any:
-    """A front matter value; None for an empty one."""
-    word = word.strip()
-    if word.startswith(("[", "{") if item else "["):
+def _parse_value(text: str, *, item: bool = False) -> Any:
+    """Parse a front matter value; return None for an empty one."""
+    text = text.strip()
+    if text.startswith(("[", "{") if item else "["):
         try:
-            return JsonReader().value(word)
+            return JsonReader().parse(text)
         except ValueError:
-            if word.startswith("[") and word.endswith("]"):
-                return [_bare(part.strip()) for part in word[1:-1].split(",") if part.strip()]
-            return word
-    return _bare(word) if word else None
+            if text.startswith("[") and text.endswith("]"):
+                return [
+                    _parse_quoted(part.strip()) for part in text[1:-1].split(",") if part.strip()
+                ]
+            return text
+    return _parse_quoted(text) if text else None
 
 
-def _bare(word: str) -> str | int | float | bool:
-    """A value that is no list, quoted or not."""
-    if len(word) > 1 and word[0] == word[-1] == '"':
+def _parse_quoted(text: str) -> str | int | float | bool:
+    """Parse a scalar value, quoted or not."""
+    if len(text) > 1 and text[0] == text[-1] == '"':
         try:
-            return str(json.loads(word))
+            return str(json.loads(text))
         except ValueError:
-            return word[1:-1]
-    if len(word) > 1 and word[0] == word[-1] == "'":
-        return word[1:-1].replace("''", "'")
-    return scalar(word)
+            return text[1:-1]
+    if len(text) > 1 and text[0] == text[-1] == "'":
+        return text[1:-1].replace("''", "'")
+    return parse_scalar(text)

@@ -1,4 +1,4 @@
-"""Texts to unit vectors."""
+"""Embedders: texts to unit vectors."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ __all__ = ["load_embedder"]
 
 
 def load_embedder(name: str = "minilm", *, device: str = "cpu") -> Embedder:
-    """The embedder that a string names.
+    """Load the embedder with this name.
 
     Args:
-        name: "minilm" (the default: onnx, int8), "minilm:fp32", a model folder, "hf:ORG/NAME", and
-            any of these behind "transformer:" for sentence-transformers.
-        device: For "transformer:" names: "cpu" or "cuda".
+        name: "minilm" (the default: ONNX, int8), "minilm:fp32", a model folder or "hf:ORG/NAME";
+            prefixed with "transformer:" to use sentence-transformers.
+        device: "cpu" or "cuda", for "transformer:" names.
 
     Raises:
-        ModelError: The model cannot be found, or the onnx embedder cannot read it.
+        ModelError: The model cannot be found, or the ONNX embedder does not support it.
         MissingExtra: A package is missing; the message has the pip line.
     """
     if name.startswith("transformer:"):

@@ -1,4 +1,4 @@
-"""The default embedder: a BERT encoder in ONNX Runtime, int8 or fp32, without torch."""
+"""Default embedder: a BERT encoder in ONNX Runtime, int8 or fp32, without torch."""
 
 from __future__ import annotations
 
@@ -14,31 +14,38 @@ import numpy as np
 
 from ragkit import models
 from ragkit.embedders.prompts import Prompts
-from ragkit.embedders.tokenizer import HubTokenizer, report_cut
+from ragkit.embedders.tokenizer import HubTokenizer, report_truncation
 from ragkit.errors import ModelError
 from ragkit.types import Vectors
 
-_CONVERSION = 3  # part of the fingerprint: raise it when the graph or its quantisation changes
+_CONVERSION = 3  # version in the fingerprint: increase it when graph or quantisation change
 _TOKENS_PER_BATCH = 8192  # fp32 only
-_THREADS_A_TEXT = 4  # int8; a short text has no work for more
+_THREADS_PER_TEXT = 4  # int8; a short text does not benefit from more
 
 
 class OnnxEmbedder:
-    """Unit vectors from an encoder that was converted once from its safetensors.
+    """Embedder with an encoder that is converted from safetensors to ONNX on first use.
 
-    int8 (the default) runs each text by itself on a pool of threads: dynamic quantisation takes one
-    scale for a whole batch, so only this way a text's vector does not depend on its neighbours (it
-    is equal to the bit), and without padding it is also faster. fp32 runs length-sorted batches
-    (equal to 1e-6 whatever the batch).
+    int8 (the default) runs each text separately in a thread pool. Dynamic quantisation uses one
+    scale per batch, so that only separate runs give vectors that are bitwise independent of the
+    other texts; without padding they are also faster. fp32 runs length-sorted batches, whose
+    vectors are independent of the batch to 1e-6.
 
     Args:
-        model: A name for `ragkit.models.resolve`: a folder with `config.json`,
+        model: Name for `ragkit.models.resolve` of a folder with `config.json`,
             `model.safetensors`, `tokenizer.json` and sentence-transformers' pooling file.
         precision: "int8" or "fp32".
-        threads: How many texts (int8) or matrix threads (fp32) run at once; default all cores.
+        threads: Number of concurrent texts (int8) or of threads per batch (fp32); default: the
+            number of cores.
+
+    Attributes:
+        name: Name that `ragkit.embedders.load_embedder` accepts.
+        dim: Dimension of the vectors.
+        max_tokens: Maximum input length in tokens.
+        fingerprint: Digest of the weights, the tokenizer, the settings and the conversion.
 
     Raises:
-        ModelError: The model cannot be found or is of another architecture.
+        ModelError: The model cannot be found, or its architecture is not supported.
 
     >>> embedder = OnnxEmbedder("minilm")
     >>> embedder.embed_queries(["What is a band gap?"]).shape
@@ -58,8 +65,8 @@ class OnnxEmbedder:
         settings = read_settings(folder)
         if settings["pooling"] not in ("mean", "cls"):
             raise ModelError(
-                f"{model!r} pools by {settings['pooling']!r}; the onnx embedder reads 'mean' and "
-                f"'cls'. Use the transformer embedder: 'transformer:{model}'."
+                f"{model!r} uses {settings['pooling']!r} pooling; the ONNX embedder supports "
+                f"'mean' and 'cls'. Use the transformer embedder: 'transformer:{model}'."
             )
         self.name = model if precision == "int8" else f"{model}:{precision}"
         self.precision = precision
@@ -75,27 +82,27 @@ class OnnxEmbedder:
         def build(target: Path) -> None:
             _convert(folder, target, precision=precision, pooling=settings["pooling"])
 
-        self._file = models.converted(self.fingerprint, build) / "model.onnx"
+        self._file = models.convert_once(self.fingerprint, build) / "model.onnx"
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="ragkit-embed")
         self.dim = int(json.loads((folder / "config.json").read_text())["hidden_size"])
 
     @cached_property
-    def _one(self) -> Any:
-        """A session that gives a run several threads: for a single text, and fp32's batches."""
-        most = _THREADS_A_TEXT if self.precision == "int8" else self._threads
-        return _open(self._file, min(most, self._threads))
+    def _parallel_session(self) -> Any:
+        """Session with several threads per run, for a single text and for fp32 batches."""
+        max_threads = _THREADS_PER_TEXT if self.precision == "int8" else self._threads
+        return _open(self._file, min(max_threads, self._threads))
 
     @cached_property
-    def _many(self) -> Any:
-        """A session whose runs take one thread each: for many texts side by side."""
+    def _serial_session(self) -> Any:
+        """Session with one thread per run, for many concurrent texts."""
         return _open(self._file, 1)
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        """float32 (len(texts), dim), rows of length 1; tokens over the window are cut."""
+        """Embed queries as unit vectors, float32 (len(texts), dim); longer texts are truncated."""
         return self._embed(self.prompts.query, texts)
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
-        """float32 (len(texts), dim), rows of length 1; tokens over the window are cut."""
+        """Embed passages as unit vectors, float32 (len(texts), dim); longer texts are truncated."""
         return self._embed(self.prompts.passage, texts)
 
     def _embed(self, prompt: str, texts: Sequence[str]) -> Vectors:
@@ -105,13 +112,13 @@ class OnnxEmbedder:
         if not texts:
             return np.empty((0, self.dim), dtype=np.float32)
         ids, lengths = self.tokenizer.ids(texts, self.max_tokens)
-        report_cut(texts, lengths, self.max_tokens)
+        report_truncation(texts, lengths, self.max_tokens)
         rows = self._one_by_one(ids) if self.precision == "int8" else self._batched(ids)
         unit: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)  # (texts, dim)
         return unit
 
     def _one_by_one(self, ids: list[list[int]]) -> Vectors:
-        session = self._one if len(ids) == 1 else self._many
+        session = self._parallel_session if len(ids) == 1 else self._serial_session
 
         def run(text: list[int]) -> Vectors:
             tokens = np.array([text], dtype=np.int32)  # (1, tokens)
@@ -130,14 +137,14 @@ class OnnxEmbedder:
                 and (stop + 1 - start) * len(ids[order[stop]]) <= _TOKENS_PER_BATCH
             ):
                 stop += 1
-            picked = order[start:stop]
-            width = len(ids[picked[-1]])
-            tokens = np.zeros((len(picked), width), dtype=np.int32)
+            batch = order[start:stop]
+            width = len(ids[batch[-1]])
+            tokens = np.zeros((len(batch), width), dtype=np.int32)
             mask = np.zeros_like(tokens)
-            for row, i in enumerate(picked):
+            for row, i in enumerate(batch):
                 tokens[row, : len(ids[i])] = ids[i]
                 mask[row, : len(ids[i])] = 1
-            rows[picked] = _run(self._one, tokens, mask)
+            rows[batch] = _run(self._parallel_session, tokens, mask)
             start = stop
         return rows
 
@@ -148,22 +155,28 @@ def _run(session: Any, tokens: Any, mask: Any) -> Vectors:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Pooling, window and prompts of a sentence-transformers folder; BERT's defaults else."""
+    """Read pooling, maximum length and prompts of a sentence-transformers folder.
+
+    Missing settings have BERT's defaults.
+
+    Raises:
+        ModelError: The folder has no config.json.
+    """
 
     def read(name: str) -> dict[str, Any]:
         path = folder / name
         return dict(json.loads(path.read_text())) if path.exists() else {}
 
     if not (folder / "config.json").exists():
-        raise ModelError(f"{str(folder)!r} holds no config.json; expected a model folder")
+        raise ModelError(f"{str(folder)!r} has no config.json; expected a model folder")
     config, pooling = read("config.json"), read("1_Pooling/config.json")
     modes = [key for key, on in pooling.items() if key.startswith("pooling_mode_") and on is True]
     names = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-    window = config.get("max_position_embeddings", 512)
+    max_positions = config.get("max_position_embeddings", 512)
     prompts = read("config_sentence_transformers.json").get("prompts") or {}
     return {
         "pooling": "mean" if not modes else "+".join(names.get(mode, mode) for mode in modes),
-        "max_tokens": read("sentence_bert_config.json").get("max_seq_length") or window,
+        "max_tokens": read("sentence_bert_config.json").get("max_seq_length") or max_positions,
         "prompts": {
             "query": prompts.get("query", ""),
             "passage": prompts.get("passage", prompts.get("document", "")),
@@ -172,16 +185,16 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def _convert(folder: Path, target: Path, *, precision: str, pooling: str) -> None:
-    # onnx takes a third of a second to import and is needed once, so it is imported here.
-    from ragkit.embedders import bert_graph
+    # Imported here because importing onnx takes a third of a second and is needed only once.
+    from ragkit.embedders.bert_graph import write_fp32, write_int8
 
     if precision == "fp32":
-        bert_graph.write_fp32(folder, target / "model.onnx", pooling=pooling)
+        write_fp32(folder, target / "model.onnx", pooling=pooling)
         return
-    wide = target / "fp32.onnx"
-    bert_graph.write_fp32(folder, wide, pooling=pooling)
-    bert_graph.write_int8(wide, target / "model.onnx")
-    wide.unlink()
+    fp32_file = target / "fp32.onnx"
+    write_fp32(folder, fp32_file, pooling=pooling)
+    write_int8(fp32_file, target / "model.onnx")
+    fp32_file.unlink()
 
 
 def _open(file: Path, threads: int) -> Any:

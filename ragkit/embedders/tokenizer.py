@@ -1,4 +1,4 @@
-"""A Hugging Face `tokenizer.json` behind ragkit's Tokenizer protocol."""
+"""Adapter of Hugging Face tokenizers to the `Tokenizer` protocol."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ragkit.types import Loss
 
 
 class HubTokenizer:
-    """Token ids and offsets, without truncation or padding.
+    """A Hugging Face tokenizer without truncation and padding.
 
     Args:
-        file: The path of a `tokenizer.json`.
+        file: Path of a `tokenizer.json`.
     """
 
     def __init__(self, file: Path) -> None:
@@ -25,26 +25,31 @@ class HubTokenizer:
         self._fast.no_padding()
 
     def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
-        """Each text's tokens as (start, end) code point offsets, special tokens left out."""
+        """Return each text's tokens as (start, end) code point offsets, without special tokens."""
         return [encoding.offsets for encoding in self._encode(texts, special=False)]
 
     def _encode(self, texts: Sequence[str], *, special: bool) -> list[Encoding]:
-        if len(texts) == 1:  # a batch starts threads, which cost more than a short text does
+        if len(texts) == 1:  # starting threads for a batch takes longer than a short text
             return [self._fast.encode(texts[0], add_special_tokens=special)]
         return self._fast.encode_batch(list(texts), add_special_tokens=special)
 
     def ids(self, texts: Sequence[str], max_tokens: int) -> tuple[list[list[int]], list[int]]:
-        """Ids with special tokens, at most `max_tokens` a text, and each text's full length.
+        """Tokenise texts with special tokens, and truncate each to `max_tokens`.
 
-        A longer text loses the tokens before its last special token.
+        A longer text is truncated before its last special token.
+
+        Returns:
+            The token ids of each text, and its length before truncation.
         """
         full = [encoding.ids for encoding in self._encode(texts, special=True)]
-        cut = [ids if len(ids) <= max_tokens else [*ids[: max_tokens - 1], ids[-1]] for ids in full]
-        return cut, [len(ids) for ids in full]
+        truncated = [
+            ids if len(ids) <= max_tokens else [*ids[: max_tokens - 1], ids[-1]] for ids in full
+        ]
+        return truncated, [len(ids) for ids in full]
 
 
-def report_cut(texts: Sequence[str], lengths: Sequence[int], max_tokens: int) -> None:
-    """Report a `Loss` for every text that is longer than the model's window."""
+def report_truncation(texts: Sequence[str], lengths: Sequence[int], max_tokens: int) -> None:
+    """Report a `Loss` for each text that exceeds the model's maximum length."""
     for text, length in zip(texts, lengths, strict=True):
         if length > max_tokens:
             report(

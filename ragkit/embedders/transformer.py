@@ -1,4 +1,4 @@
-"""Any sentence-transformers model: every pooling of its config, prompts, CPU or GPU."""
+"""Embedder for any sentence-transformers model, on CPU or GPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ragkit import models
-from ragkit.embedders.tokenizer import HubTokenizer, report_cut
+from ragkit.embedders.tokenizer import HubTokenizer, report_truncation
 from ragkit.errors import ModelError, require
 from ragkit.types import Vectors
 
@@ -18,24 +18,30 @@ _TEXTS_PER_BATCH = 32
 
 
 class TransformerEmbedder:
-    """Unit vectors from sentence-transformers, in fp32.
+    """Embedder with a sentence-transformers model in fp32.
 
-    Batches are sorted by length. A text's vector agrees to 1e-6 whatever its neighbours.
+    Batches are sorted by length. Vectors are independent of the batch to 1e-6.
 
     Args:
-        model: A name for `ragkit.models.resolve`.
+        model: Name for `ragkit.models.resolve`.
         device: "cpu" or "cuda" (or "cuda:1").
+
+    Attributes:
+        name: Name that `ragkit.embedders.load_embedder` accepts.
+        dim: Dimension of the vectors.
+        max_tokens: Maximum input length in tokens.
+        fingerprint: Digest of the weights, the tokenizer and the configuration.
 
     Raises:
         MissingExtra: torch or sentence-transformers is not installed.
-        ModelError: The folder holds no fast tokenizer, or the device is not there.
+        ModelError: The folder has no fast tokenizer, or the device is not available.
     """
 
     def __init__(self, model: str = "minilm", *, device: str = "cpu") -> None:
         torch = require("torch", extra="local")
         library = require("sentence_transformers", extra="local")
         if device.startswith("cuda") and not torch.cuda.is_available():
-            raise ModelError(f"device is {device!r}, but torch sees no GPU; use device='cpu'")
+            raise ModelError(f"device is {device!r}, but torch finds no GPU; use device='cpu'")
         folder = models.resolve(model)
         self.name = f"transformer:{model}"
         with _no_progress_bars():
@@ -58,11 +64,11 @@ class TransformerEmbedder:
         }
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        """float32 (len(texts), dim), rows of length 1."""
+        """Embed queries as unit vectors, float32 (len(texts), dim)."""
         return self._embed(self._prompts["query"], texts)
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
-        """float32 (len(texts), dim), rows of length 1."""
+        """Embed passages as unit vectors, float32 (len(texts), dim)."""
         return self._embed(self._prompts["passage"], texts)
 
     def _embed(self, prompt: str, texts: Sequence[str]) -> Vectors:
@@ -72,11 +78,11 @@ class TransformerEmbedder:
         if not texts:
             return np.empty((0, self.dim), dtype=np.float32)
         _, lengths = self.tokenizer.ids(texts, self.max_tokens)
-        report_cut(texts, lengths, self.max_tokens)
+        report_truncation(texts, lengths, self.max_tokens)
         rows = self._model.encode(
             texts,
             batch_size=_TEXTS_PER_BATCH,
-            prompt="",  # already in front of the texts
+            prompt="",  # already added to the texts
             show_progress_bar=False,
             convert_to_numpy=True,
         )
@@ -86,18 +92,18 @@ class TransformerEmbedder:
 
 @contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    """transformers draws a bar for its weights on stderr; only ragkit's CLI draws."""
+    """Disable transformers' progress bars, because only ragkit's CLI shows them."""
     log = require("transformers.utils.logging", extra="local")
-    shown = log.is_progress_bar_enabled()
+    was_enabled = log.is_progress_bar_enabled()
     log.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if was_enabled:
             log.enable_progress_bar()
 
 
 def _files(folder: Path) -> list[Path]:
-    """Everything that decides the vectors: weights, tokenizer, configuration of every module."""
+    """List the files that determine the vectors: weights, tokenizer and configuration."""
     names = ("*.safetensors", "*.json", "*.txt", "*.model", "*/config.json", "*/*.safetensors")
     return sorted({path for pattern in names for path in folder.glob(pattern)})

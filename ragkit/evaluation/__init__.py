@@ -1,1 +1,1 @@
-"""Measuring: splits, measures, experiments."""
+"""Evaluation: data sets, splits, measures, experiments and tuning."""

@@ -1,4 +1,4 @@
-"""Systems compared on the same queries: means, intervals, paired tests against a baseline."""
+"""Comparison of systems on the same queries: means, intervals, paired tests against a baseline."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ragkit.types import Retriever
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One system and measure.
+    """The result of one system by one measure.
 
     Attributes:
-        system: The system's name.
-        measure: The measure's name.
-        mean: Over all judged queries.
+        system: Name of the system.
+        measure: Name of the measure.
+        mean: Mean over all judged queries.
         low: Lower end of the 95 % bootstrap interval of the mean.
-        high: Its upper end.
-        difference: Mean minus the baseline's; None for the baseline.
-        p: Two-sided paired permutation test of that difference; None for the baseline.
+        high: Upper end of the interval.
+        difference: Mean minus the baseline's mean; None for the baseline.
+        p: p-value of a two-sided paired permutation test of the difference; None for the baseline.
         p_holm: p after Holm's correction over all comparisons of the table.
     """
 
@@ -44,19 +44,19 @@ class Row:
 
 
 class Experiment:
-    """Runs of several systems, their scores, and how they compare.
+    """Runs of several systems, their scores, and their comparison.
 
     Args:
-        runs: One a system.
+        runs: One run per system.
         qrels: Query id → document id → relevance.
-        measures: What is measured.
-        baseline: The system that others are compared with; default: the first.
-        name: What the table is headed with.
-        k: How many documents were asked for; None where that is not known.
+        measures: The measures to compute.
+        baseline: System to compare the others with; default: the first.
+        name: Title of the table.
+        k: Number of documents retrieved per query; None if not known.
 
     Raises:
-        ValueError: No runs or measures, two systems of one name, an unknown baseline, or fewer than
-            two judged queries.
+        ValueError: There are no runs or measures, two systems have the same name, the baseline is
+            unknown, or fewer than two queries are judged.
     """
 
     def __init__(
@@ -84,12 +84,12 @@ class Experiment:
         self.rows = self._rows()
 
     def values(self, system: str, measure: str) -> np.ndarray:
-        """float64 (queries,): a system's scores in the order of the qrels' query ids."""
+        """Return a system's scores in the order of the qrels' query ids: float64 (queries,)."""
         scores = self.scores[system][measure]
         return np.array([scores[query] for query in sorted(scores)])
 
     def milliseconds(self, system: str) -> float:
-        """Median time of a query, in batches of 16."""
+        """Return the median time per query, in batches of 16."""
         return 1000 * float(np.median(list(self.runs[system].seconds.values()) or [0.0]))
 
     def _rows(self) -> list[Row]:
@@ -119,15 +119,15 @@ class Experiment:
         return rows
 
     def table(self) -> str:
-        """The rows for a terminal; * marks differences with a corrected p below 0.05."""
+        """Format the rows for a terminal; * marks differences with a corrected p below 0.05."""
         width = max(len(name) for name in [*self.runs, "system"])
-        wide = max(len(str(measure)) for measure in [*self.measures, "measure"])
-        head = f"{'system':{width}}  {'measure':{wide}}  {'mean':>6}  {'95 % interval':15}"
+        measure_width = max(len(str(measure)) for measure in [*self.measures, "measure"])
+        head = f"{'system':{width}}  {'measure':{measure_width}}  {'mean':>6}  {'95 % interval':15}"
         n_queries = len(next(iter(next(iter(self.scores.values())).values())))
         title = f"{self.name + ': ' if self.name else ''}{n_queries} queries"
         lines = [title, f"{head}  {'vs ' + self.baseline:>12}  {'p (Holm)':>8}"]
         for row in self.rows:
-            line = f"{row.system:{width}}  {row.measure:{wide}}  {row.mean:6.4f}  "
+            line = f"{row.system:{width}}  {row.measure:{measure_width}}  {row.mean:6.4f}  "
             line += f"[{row.low:.4f}, {row.high:.4f}]"
             if row.p_holm is not None:
                 star = "*" if row.p_holm < 0.05 else " "
@@ -162,7 +162,7 @@ class Experiment:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>"
 
     def to_dict(self) -> dict[str, Any]:
-        """Rows, scores by query, times and manifests, for JSON."""
+        """Return rows, scores by query, times and manifests as a JSON object."""
         return {
             "name": self.name,
             "baseline": self.baseline,
@@ -175,10 +175,11 @@ class Experiment:
         }
 
     def save(self, folder: str | Path) -> None:
-        """Write `experiment.json` and one TREC run file a system (`NAME.run`) into a folder.
+        """Write `experiment.json` and one TREC run file per system (`NAME.run`) into a folder.
 
         Raises:
-            ValueError: An id has white space, which a run file cannot hold; the JSON is written.
+            ValueError: An id has white space, which a run file cannot hold; the JSON is written
+                nonetheless.
         """
         from ragkit.evaluation.datasets import write_run
 
@@ -190,7 +191,7 @@ class Experiment:
             write_run(target / f"{plain}.run", run.run, plain)
 
 
-def experiment(  # noqa: PLR0913 - what is compared, and how: nothing of it belongs together
+def experiment(  # noqa: PLR0913 - independent settings of one comparison
     systems: Mapping[str, Retriever],
     queries: Mapping[str, str],
     qrels: Qrels,
@@ -202,49 +203,50 @@ def experiment(  # noqa: PLR0913 - what is compared, and how: nothing of it belo
     folder: str | Path | None = None,
     on_query: OnQuery | None = None,
 ) -> Experiment:
-    """Search with every system, measure, compare.
+    """Search with every system, compute the measures and compare the systems.
 
-    Queries without judgements are left out. With a folder, what was found is kept there while the
-    work goes on, and the same call continues after a crash; the result is saved there as well.
+    Queries without judgements are left out. With a folder, results are saved there while the
+    search runs, so that the same call resumes after a crash; the final result is saved there too.
 
     Args:
         systems: Name → retriever.
         queries: Query id → text.
         qrels: Query id → document id → relevance.
-        measures: As `nDCG @ 10`; see `ragkit.evaluation.measures`.
-        k: Documents found a query.
-        baseline: The system to compare with; default: the first.
-        name: What the table is headed with.
-        folder: Where to keep it.
-        on_query: Called with the queries done and their number, over all systems.
+        measures: Measures such as `nDCG @ 10`; see `ragkit.evaluation.measures`.
+        k: Number of documents to retrieve per query.
+        baseline: System to compare with; default: the first.
+        name: Title of the table.
+        folder: Folder for intermediate and final results.
+        on_query: Called with the number of queries done and their total over all systems.
 
     Raises:
-        ValueError: No query has a judgement, k is below a measure's cutoff, or as for `Experiment`.
+        ValueError: No query has a judgement, k is below the cutoff of a measure, or as for
+            `Experiment`.
     """
-    judged = {query: queries[query] for query in sorted(queries) if query in qrels}
-    if not judged:
+    judged_queries = {query: queries[query] for query in sorted(queries) if query in qrels}
+    if not judged_queries:
         raise ValueError(
             f"none of the {len(queries)} queries has a judgement in the qrels "
             f"({len(qrels)} queries); their ids must be the same"
         )
-    relevant = {query: qrels[query] for query in judged}
-    check_comparison(list(systems), relevant, measures, baseline)
-    deepest = max(measure.cutoff or 0 for measure in measures)
-    if k < deepest:
+    judged_qrels = {query: qrels[query] for query in judged_queries}
+    check_comparison(list(systems), judged_qrels, measures, baseline)
+    max_cutoff = max(measure.cutoff or 0 for measure in measures)
+    if k < max_cutoff:
         raise ValueError(
-            f"k is {k}, but a measure looks at {deepest} documents; raise k or lower its cutoff"
+            f"k is {k}, but a measure has the cutoff {max_cutoff}; raise k or lower the cutoff"
         )
-    total = len(judged) * len(systems)
+    total = len(judged_queries) * len(systems)
     runs = []
     for number, (system, retriever) in enumerate(systems.items()):
 
-        def show(done: int, of: int, before: int = number * len(judged)) -> None:
+        def show(done: int, of: int, before: int = number * len(judged_queries)) -> None:
             if on_query:
                 on_query(before + done, total)
 
         file = None if folder is None else Path(folder) / f"{file_name(system)}.jsonl"
-        runs.append(make_run(system, retriever, judged, k, file=file, on_query=show))
-    result = Experiment(runs, relevant, measures, baseline=baseline, name=name, k=k)
+        runs.append(make_run(system, retriever, judged_queries, k, file=file, on_query=show))
+    result = Experiment(runs, judged_qrels, measures, baseline=baseline, name=name, k=k)
     if folder is not None:
         result.save(folder)
     return result
@@ -253,19 +255,19 @@ def experiment(  # noqa: PLR0913 - what is compared, and how: nothing of it belo
 def check_comparison(
     systems: Sequence[str], qrels: Qrels, measures: Sequence[Measure], baseline: str | None
 ) -> None:
-    """Raise ValueError for what cannot be compared, before any work is done."""
+    """Raise ValueError if the systems cannot be compared; called before any search."""
     names = [str(measure) for measure in measures]
     if not systems or not names or len({*systems}) < len(systems) or len({*names}) < len(names):
         raise ValueError(
-            f"the systems are {list(systems)} and the measures {names}; expected at least one of "
-            "each, and every name once"
+            f"the systems are {list(systems)} and the measures are {names}; expected at least one "
+            "of each, and no name twice"
         )
     if baseline is not None and baseline not in systems:
         raise ValueError(f"the baseline is {baseline!r}; expected one of {', '.join(systems)}")
     if len(qrels) < 2:
-        raise ValueError(f"{len(qrels)} queries are judged; an interval needs at least 2")
+        raise ValueError(f"{len(qrels)} queries are judged; expected at least 2 for an interval")
 
 
 def file_name(system: str) -> str:
-    """A system's name as the name of its files: what is no word, dot or dash becomes "_"."""
+    """Return a file name for a system: all but word characters, dots and dashes become "_"."""
     return re.sub(r"[^\w.-]", "_", system).lstrip(".") or "_"

@@ -1,6 +1,6 @@
-"""Weights of a fusion, fitted by cross-validation, and what each part of it is worth.
+"""Fusion weights fitted by cross-validation, and an ablation of the fused systems.
 
-Everything here works on runs that are there: no retriever is asked again.
+Everything here works on existing runs; no retriever is called.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ METHODS: tuple[FusionMethod, ...] = ("rrf", "minmax")
 
 @dataclass(frozen=True, slots=True)
 class FusionFit:
-    """What `fit_fusion` chose.
+    """Result of `fit_fusion`.
 
     Attributes:
-        method: How scores are brought together.
-        weights: By system; they sum to 1.
-        mean: Of the measure on the fitting queries.
-        validated: Of the measure on folds that had no part in choosing: what to expect elsewhere.
-        fold_choices: Method and weights that each fold's others chose.
+        method: Fusion method.
+        weights: Weight of each system; they sum to 1.
+        mean: Mean of the measure on the queries used for fitting.
+        validated: Mean over the held-out folds, an estimate of the mean on new queries.
+        fold_choices: Method and weights chosen without each fold.
     """
 
     method: FusionMethod
@@ -40,10 +40,10 @@ class FusionFit:
 def fuse_runs(
     name: str, runs: Sequence[SystemRun], method: FusionMethod, weights: Sequence[float]
 ) -> SystemRun:
-    """One run of several, as `HybridRetriever` would make it from the same candidates.
+    """Fuse several runs into one, as `HybridRetriever` would from the same candidates.
 
     Raises:
-        ValueError: There are no runs, or their queries differ.
+        ValueError: There are no runs, or they have different queries.
     """
     _check(runs)
     fused = {
@@ -64,31 +64,34 @@ def fit_fusion(
     steps: int = 10,
     seed: int = 0,
 ) -> FusionFit:
-    """The method and weights with the best mean, over all multiples of 1 / steps that sum to 1.
+    """Choose the method and weights with the best mean, among all multiples of 1 / steps.
 
-    Ties go to the weights nearest to equal ones, then to "rrf".
+    Weights sum to 1. Ties go to the weights nearest to equal ones, then to "rrf".
 
     Args:
-        runs: Of the systems, over the same queries.
-        qrels: Of those queries.
-        measure: What is made as large as can be.
-        folds: For `validated`.
-        steps: How fine the weights are.
-        seed: Of the folds.
+        runs: Runs of the systems over the same queries.
+        qrels: Judgements of these queries.
+        measure: Measure to maximise.
+        folds: Number of folds for `validated`.
+        steps: Number of steps between weights 0 and 1.
+        seed: Seed of the folds.
 
     Raises:
-        ValueError: No runs, two of one name, other queries in one of them, fewer queries than
-            folds, or no steps.
+        ValueError: There are no runs, two have the same name, they have different queries, there
+            are fewer queries than folds, or steps is below 1.
     """
     _check(runs)
     names = [run.name for run in runs]
     if len(set(names)) < len(names) or steps < 1:
         raise ValueError(
-            f"the runs are {names} and steps is {steps}; expected every name once, and at least 1"
+            f"the runs are {names} and steps is {steps}; expected no name twice, and steps at "
+            "least 1"
         )
     queries = sorted(set(runs[0].run) & set(qrels))
     if not 2 <= folds <= len(queries):
-        raise ValueError(f"folds is {folds} for {len(queries)} queries; expected 2 to that many")
+        raise ValueError(
+            f"folds is {folds} for {len(queries)} queries; expected 2 to {len(queries)}"
+        )
     settings = [(m, w) for m in METHODS for w in _simplex(len(runs), steps)]
     scores = np.empty((len(settings), len(queries)))
     for i, (method, weights) in enumerate(settings):
@@ -101,17 +104,17 @@ def fit_fusion(
         means = scores[:, columns].mean(1).round(9)
         return int(np.lexsort((np.arange(len(settings)), np.array(spread), -means))[0])
 
-    every = np.arange(len(queries))
+    all_queries = np.arange(len(queries))
     parts = np.array_split(np.random.default_rng(seed).permutation(len(queries)), folds)
-    choices = [best(np.setdiff1d(every, part)) for part in parts]
-    outside = [scores[choice, part] for choice, part in zip(choices, parts, strict=True)]
-    chosen = best(every)
+    choices = [best(np.setdiff1d(all_queries, part)) for part in parts]
+    held_out = [scores[choice, part] for choice, part in zip(choices, parts, strict=True)]
+    chosen = best(all_queries)
     method, weights = settings[chosen]
     return FusionFit(
         method,
         {run.name: weight for run, weight in zip(runs, weights, strict=True)},
         float(scores[chosen].mean()),
-        float(np.concatenate(outside).mean()),
+        float(np.concatenate(held_out).mean()),
         tuple(settings[choice] for choice in choices),
     )
 
@@ -119,23 +122,23 @@ def fit_fusion(
 def ablate(
     runs: Sequence[SystemRun], qrels: Qrels, measures: Sequence[Measure], fit: FusionFit
 ) -> Experiment:
-    """The whole fusion against itself without each part, and each part alone.
+    """Compare the fusion with itself without each system, and with each system alone.
 
-    The baseline is the whole: a difference below 0 is what a part is worth, and its p says whether
-    that is more than chance.
+    The baseline is the full fusion: a difference below 0 is what the removed system contributes,
+    and its p says whether that is more than chance.
     """
     weights = [fit.weights[run.name] for run in runs]
     systems = [fuse_runs("all", runs, fit.method, weights)]
     for i, run in enumerate(runs):
-        rest = [each for j, each in enumerate(runs) if j != i]
-        left = [weight for j, weight in enumerate(weights) if j != i]
-        if rest and sum(left) > 0:
-            systems.append(fuse_runs(f"without {run.name}", rest, fit.method, left))
+        other_runs = [other for j, other in enumerate(runs) if j != i]
+        other_weights = [weight for j, weight in enumerate(weights) if j != i]
+        if other_runs and sum(other_weights) > 0:
+            systems.append(fuse_runs(f"without {run.name}", other_runs, fit.method, other_weights))
     return Experiment([*systems, *runs], qrels, measures, baseline="all", name="ablation")
 
 
 def _simplex(n: int, steps: int) -> Iterator[tuple[float, ...]]:
-    """Every way to share 1 among n in so many steps."""
+    """Yield every tuple of n multiples of 1 / steps that sum to 1."""
 
     def shares(n: int, left: int) -> Iterator[tuple[int, ...]]:
         if n == 1:
@@ -155,6 +158,6 @@ def _check(runs: Sequence[SystemRun]) -> None:
     different = [run.name for run in runs if set(run.run) != set(runs[0].run)]
     if different:
         raise ValueError(
-            f"the runs {runs[0].name!r} and {different[0]!r} answer different queries; make both "
-            "over the same ones"
+            f"the runs {runs[0].name!r} and {different[0]!r} have different queries; make both "
+            "runs over the same queries"
         )

@@ -1,4 +1,4 @@
-"""Pictures of an experiment; they need the `plots` extra."""
+"""Plots of an experiment; they need the `plots` extra."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from ragkit.evaluation.experiment import Experiment
 
 
 def _axes(width: float, height: float) -> Any:
-    # A figure of its own, not pyplot's: nothing is global, and no window is opened.
+    # Not through pyplot, which keeps global state and may open a window.
     figure = require("matplotlib.figure", extra="plots").Figure((width, height), layout="tight")
     return figure.subplots()
 
 
 def plot_differences(experiment: Experiment, system: str, measure: str) -> Any:
-    """A bar a query: a system's score minus the baseline's, sorted.
+    """Plot a system's score minus the baseline's for each query, sorted, as bars.
 
     Args:
         experiment: The comparison.
-        system: One of its systems.
-        measure: One of its measures, as it is written: "nDCG@10".
+        system: Name of one of its systems.
+        measure: Name of one of its measures, such as "nDCG@10".
 
     Returns:
-        A matplotlib `Figure`; `figure.savefig("differences.png")` writes it.
+        A matplotlib `Figure`; `figure.savefig("differences.png")` writes it to a file.
     """
     differences = experiment.values(system, measure) - experiment.values(
         experiment.baseline, measure
@@ -39,11 +39,11 @@ def plot_differences(experiment: Experiment, system: str, measure: str) -> Any:
 
 
 def plot_latency(experiment: Experiment, measure: str) -> Any:
-    """A point a system: the median time of a query against a measure's mean, with its interval.
+    """Plot the median time per query against the mean of a measure, one point per system.
 
     Args:
         experiment: The comparison.
-        measure: One of its measures, as it is written: "nDCG@10".
+        measure: Name of one of its measures, such as "nDCG@10".
 
     Returns:
         A matplotlib `Figure`.

@@ -1,4 +1,4 @@
-"""Runs: what a system found for each query, made batch by batch so that a crash costs one."""
+"""Runs: the documents a system retrieves for each query, saved batch by batch to be resumable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ragkit.errors import DatasetError
 from ragkit.types import Hit, Retriever
 
 OnQuery = Callable[[int, int], None]
-"""Called with how many queries are done, of how many."""
+"""Called with the number of queries done and their total."""
 
 _BATCH = 16  # queries
 _LIBRARIES = ("numpy", "onnxruntime", "tokenizers", "sqlalchemy", "PyStemmer")
@@ -25,13 +25,13 @@ _LIBRARIES = ("numpy", "onnxruntime", "tokenizers", "sqlalchemy", "PyStemmer")
 
 @dataclass(frozen=True, slots=True)
 class SystemRun:
-    """One system's run.
+    """The run of one system.
 
     Attributes:
-        name: The system's.
-        run: Query id → document id → score; as many documents as were asked for, if they exist.
-        seconds: Query id → how long it took: its share of a batch of 16, warm.
-        manifest: What made it: source, index, embedder, versions.
+        name: Name of the system.
+        run: Query id → document id → score; k documents per query if there are that many.
+        seconds: Query id → time: its share of a batch of 16, with models loaded.
+        manifest: What made the run: source, index, embedder, versions.
     """
 
     name: str
@@ -41,7 +41,7 @@ class SystemRun:
 
 
 def best_documents(hits: Sequence[Hit], k: int) -> dict[str, float]:
-    """The first k documents of a ranked list of chunks; a document's score is its best chunk's."""
+    """Return the first k documents of ranked chunks; a document's score is its best chunk's."""
     scores: dict[str, float] = {}
     for hit in hits:
         if hit.chunk.doc_id not in scores and len(scores) < k:
@@ -52,25 +52,25 @@ def best_documents(hits: Sequence[Hit], k: int) -> dict[str, float]:
 def search_documents(
     retriever: Retriever, queries: Sequence[str], k: int
 ) -> list[dict[str, float]]:
-    """The k best documents of each query: chunks are retrieved until there are k, or no more.
+    """Return the k best documents of each query, retrieving chunks until there are k documents.
 
     Args:
-        retriever: Finds chunks.
+        retriever: Retriever of chunks.
         queries: The queries.
-        k: Documents wanted.
+        k: Number of documents.
     """
-    found: list[dict[str, float]] = [{} for _ in queries]
+    documents: list[dict[str, float]] = [{} for _ in queries]
     pending = list(range(len(queries)))
     n_chunks = 2 * k
     while pending:
         hits = retriever.retrieve([queries[i] for i in pending], n_chunks)
-        again = []
+        incomplete = []
         for i, row in zip(pending, hits, strict=True):
-            found[i] = best_documents(row, k)
-            if len(found[i]) < k and len(row) == n_chunks:
-                again.append(i)
-        pending, n_chunks = again, 4 * n_chunks
-    return found
+            documents[i] = best_documents(row, k)
+            if len(documents[i]) < k and len(row) == n_chunks:
+                incomplete.append(i)
+        pending, n_chunks = incomplete, 4 * n_chunks
+    return documents
 
 
 def make_run(
@@ -82,31 +82,31 @@ def make_run(
     file: Path | None = None,
     on_query: OnQuery | None = None,
 ) -> SystemRun:
-    """Search all queries; with a file, go on where an earlier process stopped.
+    """Search with all queries; with a file, resume where an earlier process stopped.
 
     Args:
-        name: The system's name.
+        name: Name of the system.
         retriever: The system.
         queries: Query id → text.
-        k: Documents a query.
-        file: JSON Lines to append to, flushed after every batch. It is continued only if what
-            makes the run (see `manifest_of`), the queries and k are the same; else started anew.
-        on_query: Called as it goes on.
+        k: Number of documents per query.
+        file: JSON Lines file, flushed after every batch. An existing file is continued only if the
+            manifest (see `run_manifest`), the queries and k are the same; otherwise it is replaced.
+        on_query: Called after each batch.
     """
-    manifest = manifest_of(retriever)
+    manifest = run_manifest(retriever)
     key = text_digest(json.dumps([name, manifest, list(queries.items()), k], sort_keys=True))
     done: dict[str, tuple[dict[str, float], float]] = {}
     if file is not None:
         done = _resume(file, key)
     pending = [query for query in queries if query not in done]
-    if pending:  # models are loaded and files mapped outside the measured time
+    if pending:  # load models and map files before time is measured
         retriever.retrieve([queries[pending[0]]], 1)
     for start in range(0, len(pending), _BATCH):
         batch = pending[start : start + _BATCH]
-        began = time.perf_counter()
-        found = search_documents(retriever, [queries[query] for query in batch], k)
-        share = (time.perf_counter() - began) / len(batch)
-        done |= {query: (row, share) for query, row in zip(batch, found, strict=True)}
+        start_time = time.perf_counter()
+        rows = search_documents(retriever, [queries[query] for query in batch], k)
+        seconds = (time.perf_counter() - start_time) / len(batch)
+        done |= {query: (row, seconds) for query, row in zip(batch, rows, strict=True)}
         if file is not None:
             _append(file, [[query, *done[query]] for query in batch])
         if on_query:
@@ -120,20 +120,20 @@ def make_run(
 
 
 def _resume(file: Path, key: str) -> dict[str, tuple[dict[str, float], float]]:
-    """What the file holds already; a line that a crash cut off is dropped."""
-    whole = 0  # bytes of complete lines
+    """Read the results in the file, dropping a truncated last line; start a new file if needed."""
+    n_complete = 0  # bytes of complete lines
     rows: list[Any] = []
     if file.exists():
         data = file.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        rows = list(_lines(file, data[:whole]))
+        n_complete = data.rfind(b"\n") + 1
+        rows = list(_lines(file, data[:n_complete]))
     if not rows or rows[0] != {"run": key}:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({"run": key}) + "\n")
         return {}
     with file.open("r+b") as stream:
-        stream.truncate(whole)
-    return {query: (found, seconds) for query, found, seconds in rows[1:]}
+        stream.truncate(n_complete)
+    return {query: (scores, seconds) for query, scores, seconds in rows[1:]}
 
 
 def _lines(file: Path, data: bytes) -> Iterator[Any]:
@@ -142,7 +142,7 @@ def _lines(file: Path, data: bytes) -> Iterator[Any]:
             yield json.loads(line)
         except ValueError as error:
             raise DatasetError(
-                f"{file} line {number} is not JSON ({error}); delete the file to run it again"
+                f"{file} line {number} is not JSON ({error}); delete the file to make the run again"
             ) from error
 
 
@@ -153,8 +153,8 @@ def _append(file: Path, rows: Sequence[Any]) -> None:
         os.fsync(stream.fileno())
 
 
-def manifest_of(retriever: object) -> dict[str, Any]:
-    """What decides a retriever's results, as far as it says: its kind, source, versions."""
+def run_manifest(retriever: object) -> dict[str, Any]:
+    """Describe what a retriever's results depend on: its kind, settings, source and versions."""
     from ragkit import __version__
 
     source = getattr(retriever, "source", None)

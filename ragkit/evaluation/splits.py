@@ -1,4 +1,4 @@
-"""One split for all data that were published without one."""
+"""One split for all data sets that are published without one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Split = Literal["train", "dev", "test"]
 
 
 def split_of(passage_id: str) -> Split:
-    """The split of everything whose gold passage has this id: 70 % train, 10 % dev, 20 % test.
+    """Return the split of a gold passage and its questions: 70 % train, 10 % dev, 20 % test.
 
-    It is decided by the id's digest, so no adapter meets another's test set.
+    The split depends on the digest of the id only, so no adapter is trained on a test set.
 
     >>> split_of("passage-1"), split_of("passage-2")
     ('test', 'train')

@@ -1,4 +1,4 @@
-"""How sure a mean is, and whether two systems differ: intervals and tests without distributions."""
+"""Intervals of means and tests of differences, without distributional assumptions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DRAWS_AT_ONCE = 2_000_000  # 16 MB of float64
 
 
 class Interval(NamedTuple):
-    """Both ends belong to it."""
+    """A closed interval."""
 
     low: float
     high: float
@@ -24,21 +24,21 @@ class Interval(NamedTuple):
 def bootstrap_interval(
     values: Values, *, level: float = 0.95, n: int = 10_000, seed: int = 0
 ) -> Interval:
-    """The percentile bootstrap interval of the mean of some values, one a query.
+    """Return the percentile bootstrap interval of the mean of values, one per query.
 
-    Percentiles, and not BCa: they never leave the range of the values, need no correction that
-    fails where most values are equal (as hits and misses are), and a mean of 30 queries or more is
-    near enough to symmetric. With fewer the interval is a little too short, BCa's too.
+    Percentiles and not BCa: they stay in the range of the values, need no correction that fails if
+    most values are equal (such as hits and misses), and the mean of 30 queries or more is close
+    enough to symmetric. With fewer queries the interval is slightly too short, as with BCa.
 
     Args:
         values: At least two finite numbers.
-        level: Its nominal coverage, between 0 and 1.
-        n: How often to resample.
-        seed: Same seed, same interval.
+        level: Nominal coverage, between 0 and 1.
+        n: Number of resamples.
+        seed: Seed of the resampling.
 
     Raises:
-        ValueError: There are fewer than two values, one is not finite, or level or n is not
-            possible.
+        ValueError: There are fewer than two values, one is not finite, or level or n is out of
+            range.
 
     Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3.
 
@@ -47,9 +47,9 @@ def bootstrap_interval(
     """
     array = _floats(values, "values")  # (values,)
     if len(array) < 2:
-        raise ValueError(f"values has {len(array)}; an interval needs at least 2")
+        raise ValueError(f"got {len(array)} values; an interval needs at least 2")
     if not 0 < level < 1:
-        raise ValueError(f"level is {level}; expected between 0 and 1, as in 0.95")
+        raise ValueError(f"level is {level}; expected a number between 0 and 1, such as 0.95")
     rng = np.random.default_rng(seed)
     means = np.concatenate(
         [
@@ -57,28 +57,28 @@ def bootstrap_interval(
             for rows in _batches(n, len(array))
         ]
     )  # (n,)
-    means = means.clip(array.min(), array.max())  # rounding may step outside
+    means = means.clip(array.min(), array.max())  # rounding may leave the range
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
 
 
 def paired_permutation_test(a: Values, b: Values, *, n: int = 10_000, seed: int = 0) -> float:
-    """The two-sided p-value of "the two systems have the same mean", over the same queries.
+    """Return the two-sided p-value of the hypothesis that two systems have the same mean.
 
-    If the systems do not differ, each query's difference might as well have the other sign. p is
-    the share of sign choices whose mean difference is at least as large as the one observed: of
-    all choices if there are at most n of them (exact, pairs without a difference aside), else of n
-    random ones and the observed one, so that it is never 0.
+    If the systems do not differ, each query's difference could equally have the other sign. p is
+    the share of sign assignments whose mean difference is at least as large as the observed one:
+    of all assignments if there are at most n (exact, ignoring pairs without a difference), else of
+    n random ones and the observed one, so that it is never 0.
 
     Args:
-        a: One system's scores, at least one.
-        b: The other's, in the same order of queries.
-        n: How many random sign choices, and the limit up to which all are tried.
-        seed: Same seed, same p.
+        a: Scores of one system, at least one.
+        b: Scores of the other, in the same order of queries.
+        n: Number of random assignments, and the limit up to which all are enumerated.
+        seed: Seed of the random assignments.
 
     Raises:
-        ValueError: The lists differ in length, are empty or hold a number that is not finite, or n
-            is below 1.
+        ValueError: The lists differ in length, are empty or contain a number that is not finite,
+            or n is below 1.
 
     Source: Fisher 1935, "The Design of Experiments", section 21; for retrieval Smucker, Allan &
     Carterette 2007; (b + 1) / (n + 1) after Phipson & Smyth 2010.
@@ -88,25 +88,29 @@ def paired_permutation_test(a: Values, b: Values, *, n: int = 10_000, seed: int 
     """
     first, second = _floats(a, "a"), _floats(b, "b")  # (pairs,) each
     if len(first) != len(second):
-        raise ValueError(f"a has {len(first)} values and b {len(second)}; expected pairs")
+        raise ValueError(
+            f"a has {len(first)} values and b has {len(second)}; expected equal lengths"
+        )
     if not len(first):
         raise ValueError("a and b are empty; expected at least one pair")
     _positive(n)
     differences = (first - second)[first != second]
-    # Equal sums differ by rounding, here and in the scores themselves: they count as equal.
+    # Sums that differ only by rounding, here or in the scores, count as equal.
     size = float(np.abs(first).sum() + np.abs(second).sum())
-    least = abs(float(differences.sum())) - 4 * len(first) * np.finfo(np.float64).eps * size
+    threshold = abs(float(differences.sum())) - 4 * len(first) * np.finfo(np.float64).eps * size
     if 2 ** len(differences) <= n:
-        return float((np.abs(_all_sums(differences)) >= least).mean())
-    extreme = sum(int((np.abs(sums) >= least).sum()) for sums in _random_sums(differences, n, seed))
-    return (extreme + 1) / (n + 1)
+        return float((np.abs(_all_sums(differences)) >= threshold).mean())
+    n_extreme = sum(
+        int((np.abs(sums) >= threshold).sum()) for sums in _random_sums(differences, n, seed)
+    )
+    return (n_extreme + 1) / (n + 1)
 
 
 def holm(p_values: Values) -> list[float]:
-    """The p-values adjusted for having asked several questions, in the order given.
+    """Return p-values adjusted for multiple tests, in the order of the input.
 
-    Reject those at or below the level: the chance of any false rejection stays at or below it,
-    however the tests depend on each other.
+    Reject hypotheses whose adjusted p is at or below the level: the probability of any false
+    rejection is then at most the level, whatever the dependence between the tests.
 
     Raises:
         ValueError: A p-value is not between 0 and 1.
@@ -127,7 +131,7 @@ def holm(p_values: Values) -> list[float]:
 
 
 def _all_sums(differences: _Floats) -> _Floats:
-    """The sums under every choice of signs, float64 (2 ** pairs,)."""
+    """Return the sums under every assignment of signs: float64 (2 ** pairs,)."""
     sums = np.zeros(1)
     for difference in differences:
         sums = np.concatenate([sums + difference, sums - difference])
@@ -135,17 +139,17 @@ def _all_sums(differences: _Floats) -> _Floats:
 
 
 def _random_sums(differences: _Floats, n: int, seed: int) -> Iterator[_Floats]:
-    """The sums under n random choices of signs, in batches."""
+    """Yield the sums under n random assignments of signs, in batches."""
     rng = np.random.default_rng(seed)
     total, pairs = differences.sum(), len(differences)
     for rows in _batches(n, pairs):
         packed = rng.integers(256, size=(rows, -(-pairs // 8)), dtype=np.uint8)
-        kept = np.unpackbits(packed, axis=1, count=pairs)  # (rows, pairs) of 0 and 1
-        yield 2 * (kept.astype(np.float64) @ differences) - total  # (rows,)
+        positive = np.unpackbits(packed, axis=1, count=pairs)  # (rows, pairs) of 0 and 1
+        yield 2 * (positive.astype(np.float64) @ differences) - total  # (rows,)
 
 
 def _batches(n: int, width: int) -> Iterator[int]:
-    """Row counts that add up to n, each with a bounded number of draws."""
+    """Yield row counts that add up to n, each with a bounded number of draws."""
     _positive(n)
     rows = max(1, _DRAWS_AT_ONCE // width)
     for start in range(0, n, rows):
@@ -155,7 +159,7 @@ def _batches(n: int, width: int) -> Iterator[int]:
 def _floats(values: Values, name: str) -> _Floats:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not np.isfinite(array).all():
-        raise ValueError(f"{name} is not a list of finite numbers; give a score to every query")
+        raise ValueError(f"{name} is not a list of finite numbers; every query needs a score")
     return array
 
 

@@ -1,11 +1,11 @@
-"""Where a training run stands, on disk: arrays as safetensors, the rest as JSON, never half of it.
+"""Checkpoints of a training run: tensors as safetensors, counters as JSON, written atomically.
 
     checkpoint-<step>/
-      parameters.safetensors    what is trained
-      optimizer.safetensors     its two moments a parameter, and the random state
-      state.json                format, recipe, and counters
+      parameters.safetensors    trained parameters
+      optimizer.safetensors     AdamW's two moments per parameter, and the random state
+      state.json                format, recipe digest, and counters
 
-A checkpoint is written under another name, flushed and renamed; then the one before is removed.
+A checkpoint is written under a temporary name, flushed and renamed; then older ones are removed.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _SYSTEM_ERROR = re.compile(r"\(os error ([0-9]+)\)")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What `read_checkpoint` found.
+    """A checkpoint read from disk.
 
     Attributes:
-        path: Its folder.
-        state: What was given, as JSON returns it.
-        parameters: By name.
-        optimizer: Tensors by name.
+        path: Folder of the checkpoint.
+        state: The JSON state passed to `write_checkpoint`.
+        parameters: Trained parameters, by name.
+        optimizer: Optimizer tensors, by name.
     """
 
     path: Path
@@ -52,11 +52,11 @@ class Checkpoint:
 
 
 @contextmanager
-def one_writer(folder: Path) -> Iterator[None]:
-    """Be the only one that writes to a run's folder, which is made.
+def run_lock(folder: Path) -> Iterator[None]:
+    """Create a run's folder and hold its lock, so that only one process writes to it.
 
     Raises:
-        Locked: Another process trains there.
+        Locked: Another process is training in this folder.
     """
     with disk_errors(folder):
         make_folder(folder)
@@ -65,7 +65,7 @@ def one_writer(folder: Path) -> Iterator[None]:
             lock.acquire()
         except filelock.Timeout as error:
             raise Locked(
-                f"another process trains in {str(folder)!r}; wait for it, or take another folder"
+                f"another process trains in {str(folder)!r}; wait for it, or use another folder"
             ) from error
     try:
         yield
@@ -80,10 +80,10 @@ def write_checkpoint(
     parameters: Mapping[str, torch.Tensor],
     optimizer: Mapping[str, torch.Tensor],
 ) -> None:
-    """Write a checkpoint in one step, and remove those before it.
+    """Write a checkpoint atomically, then remove older ones.
 
     Raises:
-        CollectionError: It cannot be written; those before it are whole.
+        CollectionError: The checkpoint cannot be written; older ones stay intact.
     """
     temporary = folder / "checkpoint-writing"
     with disk_errors(folder):
@@ -98,17 +98,17 @@ def write_checkpoint(
             for file in [*temporary.iterdir(), temporary]:
                 sync_path(file)
         except OSError:
-            shutil.rmtree(temporary, ignore_errors=True)  # a full disk is not filled further
+            shutil.rmtree(temporary, ignore_errors=True)  # do not leave a full disk fuller
             raise
         target = folder / f"checkpoint-{step}"
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
         sync_path(folder)
-        remove_debris(folder)
+        remove_stale_checkpoints(folder)
 
 
-def remove_debris(folder: Path) -> None:
-    """Remove what nobody reads: checkpoints before the latest, and one half written."""
+def remove_stale_checkpoints(folder: Path) -> None:
+    """Remove checkpoints older than the latest, and one that was only partly written."""
     for path in [*_checkpoints(folder)[:-1], folder / "checkpoint-writing"]:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -117,76 +117,79 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     """Write tensors as safetensors.
 
     Raises:
-        OSError: They cannot be written.
+        OSError: The file cannot be written.
     """
     from safetensors.torch import save_file
 
     plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    with system_errors(path):
+    with as_os_errors(path):
         save_file(plain, path)
 
 
 @contextmanager
-def system_errors(path: Path) -> Iterator[None]:
-    """Raise OSError where safetensors has an error of its own for what the system said."""
+def as_os_errors(path: Path) -> Iterator[None]:
+    """Convert a SafetensorError that reports a system error into the OSError it stands for."""
     from safetensors import SafetensorError
 
     try:
         yield
     except SafetensorError as error:
-        found = _SYSTEM_ERROR.search(str(error))
-        if found is None:
+        match = _SYSTEM_ERROR.search(str(error))
+        if match is None:
             raise
-        number = int(found[1])
+        number = int(match[1])
         raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:
-    """The latest checkpoint of a run, or None if there is none.
+    """Read the latest checkpoint of a run; return None if there is none.
 
     Raises:
-        ModelError: It cannot be read.
+        ModelError: The checkpoint cannot be read.
         FormatMismatch: It was written by another version.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        found = _checkpoints(folder)
+        checkpoints = _checkpoints(folder)
     except OSError as error:
         raise ModelError(f"{str(folder)!r} cannot be read ({error})") from error
-    if not found:
+    if not checkpoints:
         return None
-    latest = found[-1]
+    latest = checkpoints[-1]
     try:
         state = json.loads(read_small(latest / "state.json", _STATE_BYTES))
         if state.pop("format") != FORMAT:
             raise FormatMismatch(
-                f"{str(latest)!r} was written by another version; remove it, or go on with that"
+                f"{str(latest)!r} was written by another version; remove it, or resume with that "
+                "version"
             )
         files = [latest / f"{name}.safetensors" for name in ("parameters", "optimizer")]
         for file in files:
             open_regular(file).close()
         parameters, optimizer = map(load_file, files)
-    except (*_UNREADABLE, SafetensorError) as error:
-        raise unusable(latest, error) from error
+    except (*_READ_ERRORS, SafetensorError) as error:
+        raise unreadable_checkpoint(latest, error) from error
     return Checkpoint(latest, state, parameters, optimizer)
 
 
-# What reading a file as JSON of a certain kind raises, whatever it holds.
-_UNREADABLE = (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError)
+# Everything that reading a damaged checkpoint can raise.
+_READ_ERRORS = (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError)
 
 
-def unusable(checkpoint: Path, why: object) -> ModelError:
-    """What is raised where a checkpoint is damaged."""
+def unreadable_checkpoint(checkpoint: Path, why: object) -> ModelError:
+    """Return the error to raise for a damaged checkpoint."""
     return ModelError(
-        f"the checkpoint {str(checkpoint)!r} cannot be read ({why}); remove it to begin anew"
+        f"the checkpoint {str(checkpoint)!r} cannot be read ({why}); remove it to start again"
     )
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Whole checkpoints, the latest last."""
+    """Return the paths of complete checkpoints, the latest last."""
     if not folder.is_dir():
         return []
-    named = [(found, path) for path in folder.iterdir() if (found := _NAME.fullmatch(path.name))]
-    return [path for found, path in sorted(named, key=lambda each: int(each[0][1]))]
+    steps = [
+        (int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))
+    ]
+    return [path for _, path in sorted(steps, key=lambda item: item[0])]

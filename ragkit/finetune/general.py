@@ -1,7 +1,7 @@
-"""Plain questions and requests, to see whether training for one task cost a model anything else.
+"""General questions and requests, to measure what training for one task costs a model elsewhere.
 
-Small models get a part of them right: what counts is the difference that training makes. A model's
-own answers to `REPLAY` can be mixed into what it learns, so that it keeps them.
+Small models answer only some of them correctly; the change caused by training is what counts. A
+model's own replies to `REPLAY` can be mixed into its training data, so that it keeps them.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 
 SYSTEM = "You are a helpful assistant."
 _REPLY = ChatOptions(max_tokens=40)
-_REPLAYED = ChatOptions(max_tokens=100)
+_REPLAY_REPLY = ChatOptions(max_tokens=100)
 
 
 @dataclass(frozen=True, slots=True)
-class Plain:
+class GeneralQuestion:
     """A request whose reply can be checked.
 
     Attributes:
-        text: What is asked.
-        pattern: What a right reply holds, a regular expression in any case.
+        text: The request.
+        pattern: Regular expression, ignoring case, that a right reply contains.
     """
 
     text: str
     pattern: str
 
 
-def _pairs(lines: str) -> tuple[Plain, ...]:
+def _parse(lines: str) -> tuple[GeneralQuestion, ...]:
     parts = [line.strip().rsplit(" => ", 1) for line in lines.strip().splitlines()]
-    return tuple(Plain(text, pattern) for text, pattern in parts)
+    return tuple(GeneralQuestion(text, pattern) for text, pattern in parts)
 
 
-GENERAL = _pairs(r"""
+GENERAL = _parse(r"""
     What is the capital of France? => paris
     What is the capital of Japan? => tokyo
     What is the capital of Germany? => berlin
@@ -161,33 +161,34 @@ REPLAY = tuple(
 
 
 def general_scores(
-    llm: LLM, questions: Sequence[Plain] = GENERAL, on_question: Callable[[], None] = lambda: None
+    llm: LLM,
+    questions: Sequence[GeneralQuestion] = GENERAL,
+    on_question: Callable[[], None] = lambda: None,
 ) -> list[float]:
-    """1 for each question whose reply (greedy, 40 tokens) holds what is right, else 0."""
-    found = []
-    for each in questions:
-        reply = llm.chat([_asked(each.text)], _REPLY)[0].text
-        found.append(
-            float(re.search(each.pattern, reply, re.IGNORECASE | re.MULTILINE) is not None)
-        )
+    """Return 1.0 for each question whose reply (greedy, 40 tokens) is right, else 0.0."""
+    scores = []
+    for question in questions:
+        reply = llm.chat([_messages(question.text)], _REPLY)[0].text
+        match = re.search(question.pattern, reply, re.IGNORECASE | re.MULTILINE)
+        scores.append(float(match is not None))
         on_question()
-    return found
+    return scores
 
 
-def replayed(llm: LLM, questions: Sequence[str] = REPLAY) -> list[Dialogue]:
-    """The model's own replies to plain questions, as dialogues to learn again.
+def replay_dialogues(llm: LLM, questions: Sequence[str] = REPLAY) -> list[Dialogue]:
+    """Return the model's own replies to general questions, as dialogues to train on.
 
-    After SELF-GUIDE (SYSTEMS B4), where the student writes its own training data.
+    After SELF-GUIDE (Zhao et al. 2024), where the student writes its own training data.
     """
-    found = []
+    dialogues = []
     for text in questions:
-        reply = llm.chat([_asked(text)], _REPLAYED)[0]
-        if (
-            reply.text.strip() and reply.finish_reason == "stop"
-        ):  # one that was cut off teaches that
-            found.append(Dialogue((*_asked(text), Message("assistant", reply.text)), "general"))
-    return found
+        reply = llm.chat([_messages(text)], _REPLAY_REPLY)[0]
+        # Training on truncated replies would teach the model to stop short.
+        if reply.text.strip() and reply.finish_reason == "stop":
+            messages = (*_messages(text), Message("assistant", reply.text))
+            dialogues.append(Dialogue(messages, "general"))
+    return dialogues
 
 
-def _asked(text: str) -> list[Message]:
+def _messages(text: str) -> list[Message]:
     return [Message("system", SYSTEM), Message("user", text)]

@@ -1,4 +1,4 @@
-"""Results that take long, kept one by one, so that a job goes on where it was stopped."""
+"""Cache of slow results in a JSON Lines file, so that an interrupted job can be resumed."""
 
 from __future__ import annotations
 
@@ -10,31 +10,34 @@ from typing import Any
 from ragkit.durable import replace_text
 
 
-class KeptLines:
-    """Results by name, in a file that grows by a line each.
+class JsonlCache:
+    """Results by name, appended to a file one line at a time.
 
-    A last line that was cut off is left out, and a file of another job is begun anew.
+    A truncated last line is dropped. A file that was written for another job is overwritten.
 
     Args:
-        file: Where they are.
-        job: Of everything the results depend on.
+        file: Path of the cache.
+        job: Digest of everything the results depend on.
     """
 
     def __init__(self, file: Path, job: str) -> None:
         self._file = file
-        self._found: dict[str, Any] = {}
+        self._values: dict[str, Any] = {}
         lines = file.read_text("utf-8").splitlines(keepends=True) if file.is_file() else []
-        whole = [json.loads(line) for line in lines if line.endswith("\n")]
-        if whole and whole[0] == {"job": job}:
-            self._found = dict(whole[1:])
-        rows = [{"job": job}, *([name, value] for name, value in self._found.items())]
+        entries = [json.loads(line) for line in lines if line.endswith("\n")]
+        if entries and entries[0] == {"job": job}:
+            self._values = dict(entries[1:])
+        rows = [{"job": job}, *([name, value] for name, value in self._values.items())]
         replace_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
-    def get(self, name: str, make: Callable[[], Any]) -> Any:
-        """A result, plain data of JSON; made and written now if it is not there."""
-        if name not in self._found:
-            value = json.loads(json.dumps(make()))
+    def get(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return the cached result of this name, or compute it and append it to the file.
+
+        Results are plain JSON data: what is returned has been through JSON either way.
+        """
+        if name not in self._values:
+            value = json.loads(json.dumps(compute()))
             with self._file.open("a", encoding="utf-8", newline="\n") as stream:
                 stream.write(json.dumps([name, value], ensure_ascii=False) + "\n")
-            self._found[name] = value
-        return self._found[name]
+            self._values[name] = value
+        return self._values[name]

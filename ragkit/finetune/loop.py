@@ -1,7 +1,7 @@
-"""The training loop: batches in, parameters out, and a checkpoint whenever a minute has passed.
+"""Training loop: batches in, parameters out, and a checkpoint every minute.
 
-It knows nothing of what is trained: every recipe brings its batches and its loss. A run that was
-killed goes on from its last checkpoint with the same batches, so that it ends where it would have.
+The loop does not depend on the model or the task: every recipe brings its batches and its loss. A
+killed run resumes from its last checkpoint with the same batches, and ends with the same result.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ragkit.digests import text_digest
 from ragkit.errors import ModelError
-from ragkit.finetune.allocator import kept_memory
 from ragkit.finetune.checkpoints import (
     Checkpoint,
-    one_writer,
     read_checkpoint,
-    remove_debris,
-    unusable,
+    remove_stale_checkpoints,
+    run_lock,
+    unreadable_checkpoint,
     write_checkpoint,
 )
 
@@ -32,15 +31,15 @@ if TYPE_CHECKING:
 
 
 class Sized(Protocol):
-    """A batch: it knows how much it is."""
+    """A batch that knows its size."""
 
     @property
     def n_tokens(self) -> int:
-        """Tokens the model reads."""
+        """Number of tokens the model reads."""
 
     @property
     def n_targets(self) -> int:
-        """What the loss is a mean over."""
+        """Number of targets that the loss is averaged over."""
 
 
 B = TypeVar("B", bound=Sized)
@@ -48,21 +47,22 @@ B = TypeVar("B", bound=Sized)
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """How a run is trained; units are tokens that the model reads, so that a budget is one number.
+    """Budget, learning rate schedule and evaluation schedule of a run, in tokens the model reads.
 
     Attributes:
-        max_tokens: The budget. May be raised when a run goes on, as may patience.
-        batch_tokens: Tokens a step.
-        learning_rate: AdamW's, after the warm-up.
-        warmup_tokens: It rises from 0 over so many.
-        decay_share: It falls to 0, linearly, over this last share of the budget.
-        weight_decay: AdamW's.
-        clip: The most that the gradient's norm may be.
+        max_tokens: The budget. It may be raised when a run is resumed, as may `patience`.
+        batch_tokens: Largest number of tokens per step.
+        learning_rate: AdamW's learning rate after the warm-up.
+        warmup_tokens: Number of tokens over which the rate rises from 0.
+        decay_share: Last share of the budget over which the rate falls linearly to 0.
+        weight_decay: AdamW's weight decay.
+        clip: Largest norm of the gradient.
         label_smoothing: Share of the target that is spread over the vocabulary (SEAL: 0.1).
-        evaluate_tokens: The development loss is taken after each so many, and at the end.
-        patience: Stop after so many evaluations without a better one.
-        checkpoint_seconds: Between checkpoints; 0 writes one a step.
-        seed: Of batches, initial values and dropout.
+        evaluate_tokens: Number of tokens between two development losses; one more is taken at the
+            end.
+        patience: Number of evaluations without improvement after which training stops.
+        checkpoint_seconds: Time between two checkpoints; 0 writes one at every step.
+        seed: Seed of batches, initial values and dropout.
     """
 
     max_tokens: int = 2_000_000
@@ -97,26 +97,26 @@ class TrainOptions:
             )
 
     def rate(self, n_tokens: int) -> float:
-        """The learning rate after so many tokens.
+        """Return the learning rate after `n_tokens` tokens.
 
         >>> options = TrainOptions(max_tokens=100, warmup_tokens=10, learning_rate=1.0)
         >>> [round(options.rate(n), 2) for n in (0, 5, 50, 90, 100)]
         [0.1, 0.6, 1.0, 0.5, 0.0]
         """
-        rising = min(1.0, (n_tokens + 1) / (self.warmup_tokens or 1))
-        left = (self.max_tokens - n_tokens) / (self.decay_share * self.max_tokens or 1)
-        return self.learning_rate * min(rising, max(0.0, min(1.0, left)))
+        warmup = min(1.0, (n_tokens + 1) / (self.warmup_tokens or 1))
+        decay = (self.max_tokens - n_tokens) / (self.decay_share * self.max_tokens or 1)
+        return self.learning_rate * min(warmup, max(0.0, min(1.0, decay)))
 
 
 @dataclass(frozen=True, slots=True)
 class TrainProgress:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
-        tokens: Read so far.
+        tokens: Number of tokens read so far.
         max_tokens: The budget.
-        loss: Mean of the last steps, nats a target token.
-        dev_loss: At the last evaluation; None before the first.
+        loss: Moving average over the last steps, in nats per target token.
+        dev_loss: Loss at the last evaluation; None before the first.
     """
 
     tokens: int
@@ -127,26 +127,26 @@ class TrainProgress:
 
 @dataclass(slots=True)
 class State:
-    """The counters of a run."""
+    """Counters of a run."""
 
     step: int = 0
     tokens: int = 0
     epoch: int = 0
-    batch: int = 0  # of the epoch
-    loss: float = math.nan  # smoothed
+    batch: int = 0  # within the epoch
+    loss: float = math.nan  # moving average
     seconds: float = 0.0
     next_evaluation: int = 0
     best: float | None = None
-    worse: int = 0  # evaluations since the best
+    worse: int = 0  # number of evaluations since the best
     evaluations: list[tuple[int, float]] = field(default_factory=list)
     stopped: str = ""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> State:
-        """The counters that were written.
+        """Create the state from the values in a checkpoint.
 
         Raises:
-            TypeError, ValueError, OverflowError: They are none.
+            TypeError, ValueError, OverflowError: The values are not those of a state.
         """
         state = cls(**values)
         for name in ("step", "tokens", "epoch", "batch", "next_evaluation", "worse"):
@@ -160,16 +160,16 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class TrainReport:
-    """What a run did.
+    """Result of a run.
 
     Attributes:
-        steps: Optimiser steps.
-        tokens: Read by the model.
-        seconds: Of training, all processes of the run together.
-        loss: Of the last steps.
-        evaluations: (tokens, development loss).
-        best: The least of them.
-        stopped: Why it ended: "budget" or "patience".
+        steps: Number of optimizer steps.
+        tokens: Number of tokens the model read.
+        seconds: Time spent training, summed over all processes of the run.
+        loss: Moving average over the last steps.
+        evaluations: Pairs of (tokens, development loss).
+        best: The smallest development loss.
+        stopped: Why the run ended: "budget" or "patience".
     """
 
     steps: int
@@ -183,15 +183,16 @@ class TrainReport:
 
 @dataclass(frozen=True, slots=True)
 class Task(Generic[B]):
-    """What is trained.
+    """Everything the loop needs to know about a training task.
 
     Attributes:
-        parameters: Those that change, by name.
-        batches: The batches of an epoch, the same whenever they are asked for.
-        loss: Of a batch: the sum over its targets.
-        recipe: What decides the result besides the options, for a digest that a run is known by.
-        evaluate: The development loss; None trains to the end of the budget.
-        keep: Called when the development loss is the best so far, and without one at the end.
+        parameters: The parameters to train, by name.
+        batches: Returns the batches of an epoch, always the same for the same epoch.
+        loss: Returns the loss of a batch, summed over its targets.
+        recipe: Everything besides the options that decides the result; its digest identifies a run.
+        evaluate: Returns the development loss; None trains to the end of the budget.
+        save: Saves the result. Called whenever the development loss is the best so far, or at the
+            end if there is no development loss.
     """
 
     parameters: Mapping[str, torch.Tensor]
@@ -199,7 +200,7 @@ class Task(Generic[B]):
     loss: Callable[[B], torch.Tensor]
     recipe: Mapping[str, Any]
     evaluate: Callable[[], float] | None = None
-    keep: Callable[[], None] | None = None
+    save: Callable[[], None] | None = None
 
 
 def train(
@@ -209,53 +210,44 @@ def train(
     *,
     on_progress: Callable[[TrainProgress], None] | None = None,
 ) -> TrainReport:
-    """Train until the budget is used or the development loss no longer falls.
+    """Train until the budget is used up or the development loss stops falling.
 
-    The same call goes on where an earlier process stopped.
+    If an earlier process was stopped, the same call resumes its run.
 
     Args:
         task: What is trained.
-        folder: For checkpoints; of this run alone.
-        options: How.
+        folder: Folder for the checkpoints of this run alone.
+        options: Budget and schedules.
         on_progress: Called after each step.
 
     Raises:
-        ModelError: The folder holds another run, or the loss is no number.
-        Locked: Another process trains there.
-        CollectionError: A checkpoint cannot be written; the one before is whole.
+        ModelError: The folder holds another run, or the loss is not finite.
+        Locked: Another process is training in this folder.
+        CollectionError: A checkpoint cannot be written; the one before stays intact.
     """
     import torch
 
     run = _Run(task, folder, options)
-    with (
-        one_writer(folder),
-        kept_memory() as give_back,
-        torch.random.fork_rng(devices=run.cuda),
-    ):
+    with run_lock(folder), torch.random.fork_rng(devices=run.cuda):
         torch.manual_seed(options.seed)
-        return _train(run, on_progress, give_back)
+        return _train(run, on_progress)
 
 
-def _train(
-    run: _Run[B],
-    on_progress: Callable[[TrainProgress], None] | None,
-    give_back: Callable[[], object],
-) -> TrainReport:
+def _train(run: _Run[B], on_progress: Callable[[TrainProgress], None] | None) -> TrainReport:
     run.resume()
     options = run.options
-    state, began = run.state, time.monotonic() - run.state.seconds
+    state, start = run.state, time.monotonic() - run.state.seconds
     saved = time.monotonic()
     while not state.stopped:
         for batch in run.batches():
             run.step(batch)
-            state.seconds = time.monotonic() - began
+            state.seconds = time.monotonic() - start
             if on_progress is not None:
                 last = state.evaluations[-1][1] if state.evaluations else None
                 on_progress(TrainProgress(state.tokens, options.max_tokens, state.loss, last))
             run.maybe_evaluate()
             if state.stopped or time.monotonic() - saved >= options.checkpoint_seconds:
                 run.save()
-                give_back()
                 saved = time.monotonic()
             if state.stopped:
                 break
@@ -279,20 +271,20 @@ class _Run(Generic[B]):
         self._optimizer = torch.optim.AdamW(
             self._parameters.values(), lr=options.learning_rate, weight_decay=options.weight_decay
         )
-        devices = {each.device for each in self._parameters.values()}
-        self.cuda = sorted(each.index for each in devices if each.type == "cuda")
+        devices = {parameter.device for parameter in self._parameters.values()}
+        self.cuda = sorted(device.index for device in devices if device.type == "cuda")
         self.state = State(next_evaluation=options.evaluate_tokens)
 
     def batches(self) -> Iterator[B]:
-        """What is left of the epoch; then the next one begins."""
-        state, n = self.state, 0
+        """Yield the remaining batches of the epoch, then advance to the next epoch."""
+        state, index = self.state, 0
         for batch in self._task.batches(state.epoch):
-            if n >= state.batch:
+            if index >= state.batch:
                 state.batch += 1
                 yield batch
-            n += 1
-        if n == 0:
-            raise ValueError("an epoch holds no batch; expected at least one example")
+            index += 1
+        if index == 0:
+            raise ValueError("an epoch has no batches; expected at least one example")
         state.epoch, state.batch = state.epoch + 1, 0
 
     def step(self, batch: B) -> None:
@@ -317,31 +309,31 @@ class _Run(Generic[B]):
 
     @contextmanager
     def _enough_memory(self) -> Iterator[None]:
-        """Say what to do where torch finds none."""
+        """Turn an out-of-memory error of torch into a ModelError with a remedy."""
         try:
             yield
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError) and "memory" not in str(error):
                 raise
             raise ModelError(
-                f"the memory is full at step {self.state.step}, with {self.options.batch_tokens} "
-                "tokens a step; begin another run with a smaller batch_tokens or rank, or free "
-                "some: the last checkpoint is whole, and the same command goes on from it"
+                f"out of memory at step {self.state.step}, with {self.options.batch_tokens} tokens "
+                "per step; start another run with a smaller batch_tokens or rank, or free memory "
+                "and repeat the command: it resumes from the last checkpoint"
             ) from error
 
     def _check(self, what: str, value: float) -> None:
         if not math.isfinite(value):
             raise ModelError(
-                f"the {what} is {value} at step {self.state.step}; lower learning_rate, or look "
-                "for damaged weights"
+                f"the {what} is {value} at step {self.state.step}; lower learning_rate, or check "
+                "the model for damaged weights"
             )
 
     def maybe_evaluate(self) -> None:
-        """Take the development loss where it is due, and at the end."""
+        """Compute the development loss if it is due, and always at the end."""
         state, task = self.state, self._task
         if task.evaluate is None:
-            if state.stopped and task.keep is not None:
-                task.keep()
+            if state.stopped and task.save is not None:
+                task.save()
             return
         if not state.stopped and state.tokens < state.next_evaluation:
             return
@@ -351,8 +343,8 @@ class _Run(Generic[B]):
         state.evaluations.append((state.tokens, loss))
         if state.best is None or loss < state.best:
             state.best, state.worse = loss, 0
-            if task.keep is not None:
-                task.keep()
+            if task.save is not None:
+                task.save()
             return
         state.worse += 1
         if state.worse >= self.options.patience:
@@ -365,68 +357,68 @@ class _Run(Generic[B]):
         for name, parameter in self._parameters.items():
             for key, value in self._optimizer.state[parameter].items():
                 moments[f"{key}:{name}"] = self._torch.as_tensor(value)
-        known = {"recipe": self._recipe(), "state": asdict(self.state)}
-        write_checkpoint(self._folder, self.state.step, known, self._parameters, moments)
+        state = {"recipe": self._recipe(), "state": asdict(self.state)}
+        write_checkpoint(self._folder, self.state.step, state, self._parameters, moments)
 
     def resume(self) -> None:
-        found = read_checkpoint(self._folder)
-        if found is None:
+        checkpoint = read_checkpoint(self._folder)
+        if checkpoint is None:
             return
-        if found.state.get("recipe") != self._recipe():
+        if checkpoint.state.get("recipe") != self._recipe():
             raise ModelError(
-                f"{str(self._folder)!r} holds a run with other settings or data; go on with the "
-                "same ones, remove it to begin anew, or give this run another folder"
+                f"{str(self._folder)!r} holds a run with other settings or data; resume it with "
+                "the same ones, remove it to start again, or use another folder for this run"
             )
-        here = {name: parameter.shape for name, parameter in self._parameters.items()}
-        if {name: tensor.shape for name, tensor in found.parameters.items()} != here:
+        shapes = {name: parameter.shape for name, parameter in self._parameters.items()}
+        if {name: tensor.shape for name, tensor in checkpoint.parameters.items()} != shapes:
             raise ModelError(
-                f"{str(self._folder)!r} holds the parameters of another model; take that one, or "
-                "give this run another folder"
+                f"{str(self._folder)!r} holds the parameters of another model; train that one, or "
+                "use another folder for this run"
             )
         try:
-            self.state = State.of(found.state["state"])
-            moments = self._moments(found)
-            self._torch.set_rng_state(found.optimizer["random"])
+            self.state = State.of(checkpoint.state["state"])
+            moments = self._moments(checkpoint)
+            self._torch.set_rng_state(checkpoint.optimizer["random"])
             for index in self.cuda:
-                if f"random:{index}" in found.optimizer:  # not where the run was on the CPU before
-                    self._torch.cuda.set_rng_state(found.optimizer[f"random:{index}"], index)
+                if f"random:{index}" in checkpoint.optimizer:  # missing if the run began on the CPU
+                    self._torch.cuda.set_rng_state(checkpoint.optimizer[f"random:{index}"], index)
         except (TypeError, ValueError, KeyError, OverflowError, RuntimeError) as error:
-            raise unusable(found.path, error) from error
+            raise unreadable_checkpoint(checkpoint.path, error) from error
         with self._torch.no_grad():
             for name, parameter in self._parameters.items():
-                parameter.copy_(found.parameters[name])
+                parameter.copy_(checkpoint.parameters[name])
                 if moments[name]:
                     self._optimizer.state[parameter].update(moments[name])
         if self.state.stopped != "budget" or self.state.tokens < self.options.max_tokens:
-            # The budget and patience may have been raised since.
+            # The budget and patience may have been raised since the checkpoint.
             self.state.stopped = "patience" if self.state.worse >= self.options.patience else ""
-        remove_debris(self._folder)  # of a process that was killed
+        remove_stale_checkpoints(self._folder)  # left by a killed process
 
-    def _moments(self, found: Checkpoint) -> dict[str, dict[str, torch.Tensor]]:
-        """What AdamW remembers of each parameter; nothing of one that had no gradient yet."""
+    def _moments(self, checkpoint: Checkpoint) -> dict[str, dict[str, torch.Tensor]]:
+        """Return AdamW's state of each parameter; it is empty for one that had no gradient yet."""
         moments: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self._parameters}
-        for key, value in found.optimizer.items():
+        for key, value in checkpoint.optimizer.items():
             moment, _, name = key.partition(":")
             if moment == "random":
                 continue
             parameter = self._parameters[name]
-            single = moment == "step"  # stays on the CPU, where AdamW keeps it
+            single = moment == "step"  # AdamW keeps it on the CPU
             if value.shape != (() if single else parameter.shape):
                 raise ValueError(f"{key} has the shape {tuple(value.shape)}")
             if single and not value >= 0:
                 raise ValueError(f"{key} is {value.item()}")
             moments[name][moment] = value if single else value.to(parameter.device)
-        if any(each and set(each) != _MOMENTS for each in moments.values()):
-            raise ValueError("a moment is missing")
+        if any(state and set(state) != _ADAMW_STATE for state in moments.values()):
+            raise ValueError("part of the optimizer state of a parameter is missing")
         return moments
 
     def _recipe(self) -> str:
-        """A digest of what may not change within a run."""
-        fixed = {k: v for k, v in asdict(self.options).items() if k not in _MAY_CHANGE}
+        """Return a digest of everything that must not change within a run."""
+        fixed = {k: v for k, v in asdict(self.options).items() if k not in _CHANGEABLE}
         return text_digest(json.dumps([fixed, dict(self._task.recipe)], sort_keys=True))
 
 
-_MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # of AdamW
-_MAY_CHANGE = (
+_ADAMW_STATE = {"step", "exp_avg", "exp_avg_sq"}
+_CHANGEABLE = (
     "max_tokens", "warmup_tokens", "evaluate_tokens", "checkpoint_seconds", "patience",
 )  # fmt: skip

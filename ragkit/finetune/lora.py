@@ -1,7 +1,7 @@
-"""Low-rank adapters: added to a model for training, written for `ragkit.llms.adapters` to read.
+"""Low-rank adapters: added to a model for training, saved for `ragkit.llms.adapters` to load.
 
 Source: Hu et al. 2022, LoRA. The format is peft's (`adapter_config.json` and
-`adapter_model.safetensors`), so that peft reads it too.
+`adapter_model.safetensors`), so peft can read it too.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragkit.durable import replaced
+from ragkit.durable import replace_folder
 from ragkit.errors import ModelError, require
 from ragkit.finetune.checkpoints import save_tensors
 from ragkit.finetune.soft_prompts import save_vectors
-from ragkit.llms.adapters import MAX_RANK, write_about
+from ragkit.llms.adapters import MAX_RANK, write_metadata
 
 if TYPE_CHECKING:
     import torch
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LoraOptions:
-    """How large an adapter is.
+    """Size of an adapter.
 
     Attributes:
-        rank: Of the two factors.
-        alpha: The product is scaled by alpha / rank.
-        dropout: Of what enters it, while training.
+        rank: Rank of the two factors.
+        alpha: The product of the factors is scaled by alpha / rank.
+        dropout: Dropout on the adapter's input during training.
     """
 
     rank: int = 16
@@ -45,12 +45,12 @@ class LoraOptions:
 
 
 class Lora:
-    """An adapter on all linear layers of a model but its output layer.
+    """An adapter on all linear layers of a model except its output layer.
 
     Args:
         model: A transformers model; its own weights are frozen.
         options: See `LoraOptions`.
-        seed: Of the initial values.
+        seed: Seed of the initial values.
     """
 
     def __init__(self, model: Any, options: LoraOptions, *, seed: int = 0) -> None:
@@ -66,57 +66,57 @@ class Lora:
             bias="none",
         )
         with warnings.catch_warnings():
-            # peft 0.21 asks transformers 5 for it by its old name.
+            # peft 0.21 reads it from transformers 5 under its old name.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 self.model = peft.get_peft_model(model, config)
 
     def parameters(self) -> dict[str, torch.Tensor]:
-        """What is trained, by name."""
+        """Return the parameters to train, by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def load(self, folder: Path) -> None:
-        """Begin with an adapter's values, of the same size.
+        """Load the values of a saved adapter of the same size.
 
         Raises:
-            ModelError: They are of another size or model, or cannot be read.
+            ModelError: The saved adapter has another size or base, or cannot be read.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
-            given = load_file(folder / "adapter_model.safetensors")
+            saved = load_file(folder / "adapter_model.safetensors")
             own = self._peft.get_peft_model_state_dict(self.model, save_embedding_layers=False)
-            if {n: t.shape for n, t in given.items()} != {n: t.shape for n, t in own.items()}:
-                raise ValueError("its parts are others than this adapter's")
+            if {n: t.shape for n, t in saved.items()} != {n: t.shape for n, t in own.items()}:
+                raise ValueError("its tensors have other names or shapes than this adapter's")
         except (OSError, ValueError, SafetensorError) as error:
-            raise ModelError(f"cannot go on with the adapter {str(folder)!r}: {error}") from error
+            raise ModelError(f"cannot load the adapter {str(folder)!r}: {error}") from error
         self._peft.set_peft_model_state_dict(
-            self.model, {name: tensor.float() for name, tensor in given.items()}
+            self.model, {name: tensor.float() for name, tensor in saved.items()}
         )
 
     def save(
         self, folder: Path, about: Mapping[str, Any], vectors: torch.Tensor | None = None
     ) -> None:
-        """Write the adapter in bf16, in one step, with what it is for as `ragkit.json`.
+        """Write the adapter in bf16, atomically, with `ragkit.json` beside it.
 
         Args:
-            folder: Is replaced.
-            about: For `ragkit.json`.
-            vectors: Of trained prompts, (vectors, width); written in float32.
+            folder: Folder to write; replaced if it exists.
+            about: Entries of `ragkit.json`.
+            vectors: Vectors of trained prompts, (vectors, width); written in float32.
         """
         import torch
 
-        # Embeddings are never trained; peft would ask the hub whether they are another model's.
+        # Embeddings are never trained; peft would query the hub to see whether they were resized.
         state = self._peft.get_peft_model_state_dict(self.model, save_embedding_layers=False)
-        small = {name: tensor.to(torch.bfloat16) for name, tensor in state.items()}
-        with replaced(folder) as temporary:
-            save_tensors(small, temporary / "adapter_model.safetensors")
+        tensors = {name: tensor.to(torch.bfloat16) for name, tensor in state.items()}
+        with replace_folder(folder) as temporary:
+            save_tensors(tensors, temporary / "adapter_model.safetensors")
             if vectors is not None:
                 save_vectors(temporary, vectors)
             config = self.model.peft_config["default"]
-            # The model's name: a path on this machine would say nothing elsewhere.
+            # Write the model's name: a local path means nothing on another machine.
             config.base_model_name_or_path = about.get("base", "")
             config.save_pretrained(str(temporary))
-            write_about(temporary, about)
+            write_metadata(temporary, about)

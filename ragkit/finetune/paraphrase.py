@@ -1,8 +1,8 @@
-"""Other words for a question, by the model itself, and what of it can be used.
+"""Paraphrases of questions, written by the model itself, and filters for usable ones.
 
-Source: SELF-GUIDE (SYSTEMS B4): the student writes its own data, few-shot and at a raised
-temperature; noise words and lengths beyond two standard deviations are left out. Added: a check
-that the paraphrase asks for the same, which is the caller's.
+Source: SELF-GUIDE (Zhao et al. 2024): the student model writes its own data, few-shot and at a
+raised temperature; outputs with noise words, or with lengths beyond two standard deviations, are
+dropped. Added: a check by the caller that the paraphrase asks the same question.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ragkit.types import ChatOptions, Message
 
 if TYPE_CHECKING:
-    from ragkit.finetune.jsonl_cache import KeptLines
+    from ragkit.finetune.jsonl_cache import JsonlCache
     from ragkit.types import LLM
 
 _EXAMPLES = (
@@ -37,11 +37,11 @@ _NOISE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ParaphraseOptions:
-    """How paraphrases are drawn.
+    """Sampling settings.
 
     Attributes:
-        temperature: Of the model.
-        seed: Each text has its own, derived from it.
+        temperature: Sampling temperature.
+        seed: Base seed; each text has its own, derived from it.
     """
 
     temperature: float = 0.8
@@ -50,7 +50,7 @@ class ParaphraseOptions:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the paraphrases, by the first check each failed."""
+    """Counts of paraphrases by the first check they failed."""
 
     asked: int = 0
     noise: int = 0
@@ -66,62 +66,62 @@ def paraphrases(
     is_consistent: Callable[[int, str], bool],
     options: ParaphraseOptions = ParaphraseOptions(),
     *,
-    kept: KeptLines | None = None,
+    cache: JsonlCache | None = None,
 ) -> tuple[dict[int, str], Tally]:
-    """One paraphrase for some of the texts, by their place, and what became of all.
+    """Return one paraphrase each for some of the texts, by index, and the counts of all outcomes.
 
     Args:
-        llm: Writes them.
-        texts: What is asked.
-        is_consistent: (place, paraphrase) to whether it asks for the same as the text there.
+        llm: Model that writes the paraphrases.
+        texts: The questions.
+        is_consistent: Takes (index, paraphrase); returns True if it asks the same as that text.
         options: See `ParaphraseOptions`.
-        kept: What the model wrote is kept there, text by text.
+        cache: Cache for the model's replies, by index.
     """
     shots = [
         message
         for text, other in _EXAMPLES
         for message in (Message("user", _ASK.format(text)), Message("assistant", other))
     ]
-    low, high = usual_ratios(_EXAMPLES)
-    found: dict[int, str] = {}
+    low, high = length_ratio_bounds(_EXAMPLES)
+    accepted: dict[int, str] = {}
     tally = Tally()
     for i, text in enumerate(texts):
-        how = ChatOptions(
+        settings = ChatOptions(
             max_tokens=60, temperature=options.temperature, seed=options.seed + i, stop=("\n",)
         )
-        asked = [*shots, Message("user", _ASK.format(text))]
+        messages = [*shots, Message("user", _ASK.format(text))]
 
-        def say(asked: list[Message] = asked, how: ChatOptions = how) -> str:
-            return llm.chat([asked], how)[0].text
+        def generate(messages: list[Message] = messages, settings: ChatOptions = settings) -> str:
+            return llm.chat([messages], settings)[0].text
 
-        reply = say() if kept is None else kept.get(str(i), say)
-        written = " ".join(reply.split()).strip("\"'")
+        reply = generate() if cache is None else cache.get(str(i), generate)
+        paraphrase = " ".join(reply.split()).strip("\"'")
         tally.asked += 1
-        if not written or _NOISE.search(written):
+        if not paraphrase or _NOISE.search(paraphrase):
             tally.noise += 1
-        elif not low <= len(written) / len(text) <= high:
+        elif not low <= len(paraphrase) / len(text) <= high:
             tally.length += 1
-        elif _bare(written) == _bare(text):
+        elif _normalized(paraphrase) == _normalized(text):
             tally.same += 1
-        elif not is_consistent(i, written):
+        elif not is_consistent(i, paraphrase):
             tally.inconsistent += 1
         else:
             tally.kept += 1
-            found[i] = written
-    return found, tally
+            accepted[i] = paraphrase
+    return accepted, tally
 
 
-def usual_ratios(pairs: Sequence[tuple[str, str]]) -> tuple[float, float]:
-    """Mean minus and plus two standard deviations of the lengths' ratio.
+def length_ratio_bounds(pairs: Sequence[tuple[str, str]]) -> tuple[float, float]:
+    """Return the mean length ratio minus and plus two standard deviations.
 
-    >>> usual_ratios([("ab", "ab"), ("ab", "abab")])
+    >>> length_ratio_bounds([("ab", "ab"), ("ab", "abab")])
     (0.5, 2.5)
     """
     ratios = [len(other) / len(text) for text, other in pairs]
     mean = math.fsum(ratios) / len(ratios)
-    spread = 2 * math.sqrt(math.fsum((each - mean) ** 2 for each in ratios) / len(ratios))
+    spread = 2 * math.sqrt(math.fsum((ratio - mean) ** 2 for ratio in ratios) / len(ratios))
     return mean - spread, mean + spread
 
 
-def _bare(text: str) -> str:
+def _normalized(text: str) -> str:
     return re.sub(r"\W+", " ", text).strip().lower()

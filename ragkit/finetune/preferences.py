@@ -1,9 +1,10 @@
-"""Learning from pairs: what should have been written rather than what the model wrote.
+"""Preference training: raise the likelihood of the right reply over the one the model wrote.
 
-Source: iTool's step-level preference pairs (SYSTEMS B3), with the reference-free loss of ULLME's
-code (SYSTEMS A11): -log sigmoid(beta (l(chosen) - l(rejected))), l a sum of log-probabilities.
-Deviations: pairs are sampled, not searched for with MCTS; the log-likelihood of what is chosen is
-added, as iTool's term for supervised learning, so that both do not fall together.
+Source: step-level preference pairs of iTool (Zeng et al. 2025), with the reference-free preference
+loss in the code of ULLME (Man et al. 2024): -log sigmoid(beta (l(chosen) - l(rejected))), where l
+is a sum of log-probabilities. Deviations: pairs are sampled instead of searched for with MCTS; the
+log-likelihood of the chosen reply is added, as iTool's supervised term, so that the likelihoods of
+both replies do not fall together.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from ragkit.digests import file_digest, text_digest
 from ragkit.finetune.loop import Task, TrainProgress, TrainReport, train
 from ragkit.finetune.lora import Lora
 from ragkit.finetune.sequences import Example, Pack, causal_logits
-from ragkit.finetune.supervised import AdapterOptions, prepare
-from ragkit.llms.adapters import base_fingerprint, check_place
+from ragkit.finetune.supervised import AdapterOptions, base_info, prepare_module
+from ragkit.llms.adapters import check_output_folder
 
 if TYPE_CHECKING:
     import torch
@@ -33,9 +34,9 @@ class Preference:
     """Two replies to one prompt.
 
     Attributes:
-        prompt: Tokens.
+        prompt: Tokens of the prompt.
         chosen: Tokens of the right reply.
-        rejected: Tokens of a wrong one.
+        rejected: Tokens of a wrong reply.
     """
 
     prompt: tuple[int, ...]
@@ -44,13 +45,17 @@ class Preference:
 
     def __post_init__(self) -> None:
         if not self.prompt or not self.chosen or not self.rejected:
-            raise ValueError("a preference has an empty part; expected tokens in all three")
+            raise ValueError(
+                "a preference has an empty prompt or reply; expected tokens in all three parts"
+            )
         if self.chosen == self.rejected:
-            raise ValueError("a preference has twice the same reply; expected two")
+            raise ValueError(
+                "both replies of a preference are the same; expected two different ones"
+            )
 
     @property
     def example(self) -> Example:
-        """Both replies behind one prompt."""
+        """Both replies as targets of one prompt."""
         return Example(self.prompt, (self.chosen, self.rejected))
 
 
@@ -62,23 +67,23 @@ class PreferenceBatch:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens the model reads."""
+        """Number of tokens the model reads."""
         return sum(pair.example.n_tokens for pair in self.pairs)
 
     @property
     def n_targets(self) -> int:
-        """Pairs."""
+        """Number of pairs."""
         return len(self.pairs)
 
 
 @dataclass(frozen=True, slots=True)
 class PreferenceOptions:
-    """How pairs are learned.
+    """Settings for preference training.
 
     Attributes:
-        adapter: Budget, rates, seed; the size of the adapter that is gone on with.
-        beta: How much a difference of log-likelihoods counts.
-        supervised: Weight of the chosen replies' negative log-likelihood, a mean over tokens.
+        adapter: Budget, schedules, seed, and the size of the adapter to start from.
+        beta: Weight of the difference of the log-likelihoods.
+        supervised: Weight of the chosen reply's negative log-likelihood, averaged over its tokens.
     """
 
     adapter: AdapterOptions = field(default_factory=AdapterOptions)
@@ -88,15 +93,17 @@ class PreferenceOptions:
     def __post_init__(self) -> None:
         if not self.beta > 0 or not self.supervised >= 0:
             raise ValueError(
-                f"beta is {self.beta} and supervised {self.supervised}; expected more than 0, and "
-                "0 or more"
+                f"beta is {self.beta} and supervised is {self.supervised}; expected beta above 0 "
+                "and supervised at least 0"
             )
 
 
 def preference_loss(
     module: Any, options: PreferenceOptions
 ) -> Callable[[PreferenceBatch], torch.Tensor]:
-    """The loss of a batch, a sum over its pairs; sets the model's attention for it.
+    """Return the loss function for preferences, and set the model's attention for packs.
+
+    The loss of a batch is summed over its pairs.
 
     Args:
         module: A causal model of transformers.
@@ -104,7 +111,7 @@ def preference_loss(
     """
     import torch
 
-    autocast = prepare(module)
+    autocast = prepare_module(module)
 
     def loss(batch: PreferenceBatch) -> torch.Tensor:
         packs = [Pack.of([pair.example]) for pair in batch.pairs]
@@ -112,7 +119,7 @@ def preference_loss(
             logits = causal_logits(module, packs)
         labels = torch.from_numpy(np.concatenate([pack.labels for pack in packs])).to(logits.device)
         logps = logits.log_softmax(-1).gather(1, labels[:, None])[:, 0]  # (tokens,)
-        lengths = [len(each) for pair in batch.pairs for each in (pair.chosen, pair.rejected)]
+        lengths = [len(reply) for pair in batch.pairs for reply in (pair.chosen, pair.rejected)]
         sums = torch.stack([part.sum() for part in logps.split(lengths)])  # chosen, rejected, …
         chosen, rejected = sums[0::2], sums[1::2]
         n_chosen = torch.tensor(lengths[0::2], device=logits.device)
@@ -131,32 +138,31 @@ def train_preferences(
     start: Path,
     on_progress: Callable[[TrainProgress], None] | None = None,
 ) -> TrainReport:
-    """Go on with an adapter, on pairs; the same call goes on after a stop.
+    """Train an existing adapter on preference pairs; the same call resumes a run that was stopped.
 
     Args:
-        llm: The base; its layers are wrapped.
+        llm: The base model; its layers are wrapped.
         pairs: At least one.
-        folder: Gets `run/` and `adapter/`.
+        folder: Receives `run/` and `adapter/`.
         options: See `PreferenceOptions`.
-        start: The adapter to go on with.
+        start: Folder of the adapter to start from.
         on_progress: Called after each step.
 
     Raises:
-        ModelError: The folder holds another run or other things, the adapter does not fit, or the
-            loss is no number.
+        ModelError: The folder holds another run or other files, the adapter does not fit, or the
+            loss is not finite.
         MissingExtra: peft is not installed.
     """
-    check_place(folder / "adapter")
-    how = options.adapter
-    seed = how.train.seed
-    adapter = Lora(llm.model, how.lora, seed=seed)
+    check_output_folder(folder / "adapter")
+    settings = options.adapter
+    seed = settings.train.seed
+    adapter = Lora(llm.model, settings.lora, seed=seed)
     adapter.load(start)
-    base = base_fingerprint(llm.name)
-    about = {**how.about, "base": llm.name, "base_fingerprint": base}
+    about = {**settings.about, **base_info(llm.name)}
 
     def batches(epoch: int) -> Iterator[PreferenceBatch]:
         order = np.random.default_rng([seed, epoch]).permutation(len(pairs))
-        return _batches([pairs[i] for i in order], how.train.batch_tokens)
+        return _batches([pairs[i] for i in order], settings.train.batch_tokens)
 
     task = Task(
         parameters=adapter.parameters(),
@@ -164,16 +170,16 @@ def train_preferences(
         loss=preference_loss(llm.model, options),
         recipe={
             "pairs": text_digest(repr(list(pairs))),
-            "base": base,
+            "base": about["base_fingerprint"],
             "start": file_digest(start / "adapter_model.safetensors"),
             "loss": [options.beta, options.supervised],
-            "lora": asdict(how.lora),
+            "lora": asdict(settings.lora),
         },
-        keep=lambda: adapter.save(folder / "adapter", about),
+        save=lambda: adapter.save(folder / "adapter", about),
     )
     llm.model.train()
     try:
-        return train(task, folder / "run", how.train, on_progress=on_progress)
+        return train(task, folder / "run", settings.train, on_progress=on_progress)
     finally:
         llm.model.eval()
 

@@ -1,13 +1,13 @@
 """Prompts with several targets, packed so that every prompt is read once.
 
-Targets in generative retrieval are ten tokens long and share their prompt: as separate sequences
+Targets in generative retrieval are ten tokens long and share their prompt: as separate sequences,
 two thirds of the work would be reading prompts again. Here a pack is one row of tokens
 
     prompt 1 | target 1a | target 1b | prompt 2 | target 2a | …
 
-in which a target sees its prompt and itself and nothing else, at the positions it would have alone.
-So the loss is that of separate sequences. Packs are short, since attention looks at all pairs of
-places, and the packs of a step are the rows of one pass: larger matrices are faster.
+in which a target attends to its prompt and itself only, at the positions it would have alone. So
+the loss is that of separate sequences. Packs are short, since attention is quadratic in their
+length, and the packs of a step are the rows of one pass: larger matrices are faster.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ PACK_TOKENS = 128
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A prompt and what may continue it.
+    """A prompt and its targets.
 
     Attributes:
         prompt: Tokens that are read; no loss is taken on them.
-        targets: Tokens that are learned, each after the prompt alone; none is empty.
-        task: What it teaches, for mixing and reports.
-        learned: Where only parts of the targets are learned (what an agent writes, not what its
-            tools return): a flag for each token of each target. Empty: all of them.
+        targets: Token sequences to learn, each as a continuation of the prompt alone; none is
+            empty.
+        task: Name of the task, for mixing and reports.
+        learned: If only parts of the targets are learned (what an agent writes, not what its tools
+            return): a flag for each token of each target. Empty if all tokens are learned.
     """
 
     prompt: tuple[int, ...]
@@ -52,76 +53,77 @@ class Example:
         lengths = [len(target) for target in self.targets]
         if not self.prompt or not lengths or not all(lengths):
             raise ValueError(
-                f"an example has {len(self.prompt)} tokens of prompt and targets of {lengths}; "
-                "expected at least 1 each"
+                f"an example has a prompt of {len(self.prompt)} tokens and targets of {lengths}; "
+                "expected at least 1 token each"
             )
         if self.learned and [len(flags) for flags in self.learned] != lengths:
             raise ValueError(
-                f"{[len(flags) for flags in self.learned]} flags say what is learned of targets of "
-                f"{lengths} tokens; expected one a token"
+                f"there are {[len(flags) for flags in self.learned]} flags for targets of "
+                f"{lengths} tokens; expected one flag per token"
             )
         if self.learned and not any(map(any, self.learned)):
-            raise ValueError("nothing of an example is learned; expected at least one token")
+            raise ValueError("no token of an example is learned; expected at least one")
 
     @property
     def n_learned(self) -> int:
-        """Tokens that the loss is taken on."""
-        return sum(map(sum, self.learned or [(True,) * len(each) for each in self.targets]))
+        """Number of tokens that the loss is taken on."""
+        return sum(map(sum, self.learned or [(True,) * len(target) for target in self.targets]))
 
     @property
     def n_tokens(self) -> int:
-        """Tokens the model reads for it."""
+        """Number of tokens the model reads."""
         return len(self.prompt) + sum(len(target) - 1 for target in self.targets)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pack:
-    """Examples in one row.
+    """Several examples in one row.
 
     Attributes:
         tokens: int64 (tokens,).
-        positions: int64 (tokens,), each within its prompt and target.
-        sees: bool (tokens, tokens): row i may look at column j.
-        predicting: int64 (targets' tokens,): the place whose output is compared …
-        labels: … with this token, int64 of the same length.
+        positions: int64 (tokens,): position of each token within its prompt and target.
+        mask: bool (tokens, tokens): True if token i may attend to token j.
+        predicting: int64 (target tokens,): positions whose output predicts a target token.
+        labels: int64 (target tokens,): the target tokens.
     """
 
     tokens: Rows
     positions: Rows
-    sees: Mask
+    mask: Mask
     predicting: Rows
     labels: Rows
 
     @classmethod
     def of(cls, examples: Sequence[Example]) -> Pack:
-        """Lay examples end to end."""
+        """Concatenate examples into one row."""
         tokens: list[int] = []
         positions: list[int] = []
         predicting: list[int] = []
         labels: list[int] = []
-        spans: list[tuple[int, int, int, int]] = []  # of prompt and of target
+        spans: list[tuple[int, int, int, int]] = []  # of the prompt and of the target
         for example in examples:
             start, n_prompt = len(tokens), len(example.prompt)
             tokens += example.prompt
             positions += range(n_prompt)
             spans.append((start, start + n_prompt, start, start + n_prompt))
             for i, target in enumerate(example.targets):
-                begin = len(tokens)
+                first = len(tokens)
                 tokens += target[:-1]
                 positions += range(n_prompt, n_prompt + len(target) - 1)
-                spans.append((start, start + n_prompt, begin, len(tokens)))
+                spans.append((start, start + n_prompt, first, len(tokens)))
                 learned = example.learned[i] if example.learned else (True,) * len(target)
-                places = [start + n_prompt - 1, *range(begin, len(tokens))]
-                predicting += itertools.compress(places, learned)
+                outputs = [start + n_prompt - 1, *range(first, len(tokens))]
+                predicting += itertools.compress(outputs, learned)
                 labels += itertools.compress(target, learned)
-        sees = np.zeros((len(tokens), len(tokens)), dtype=bool)
-        for low, high, begin, end in spans:
-            sees[begin:end, low:high] = True
-            sees[begin:end, begin:end] = True
-        sees &= np.tri(len(tokens), dtype=bool)
-        arrays = [np.array(each, dtype=np.int64) for each in (tokens, positions)]
-        pairs = [np.array(each, dtype=np.int64) for each in (predicting, labels)]
-        return cls(arrays[0], arrays[1], sees, pairs[0], pairs[1])
+        mask = np.zeros((len(tokens), len(tokens)), dtype=bool)
+        for low, high, first, end in spans:
+            mask[first:end, low:high] = True
+            mask[first:end, first:end] = True
+        mask &= np.tri(len(tokens), dtype=bool)
+        arrays = [
+            np.array(values, dtype=np.int64) for values in (tokens, positions, predicting, labels)
+        ]
+        return cls(arrays[0], arrays[1], mask, arrays[2], arrays[3])
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,51 +134,51 @@ class Batch:
 
     @property
     def packs(self) -> list[Pack]:
-        """They in short rows of about equal length, for a causal model; the longest first."""
-        ordered = sorted(self.examples, key=lambda each: -each.n_tokens)
-        most = max(PACK_TOKENS, ordered[0].n_tokens)
+        """The examples in short rows of about equal length, for a causal model."""
+        ordered = sorted(self.examples, key=lambda example: -example.n_tokens)
+        limit = max(PACK_TOKENS, ordered[0].n_tokens)
         rows: list[list[Example]] = []
         used: list[int] = []
-        for each in ordered:  # into the first row with room for it
-            fits = (i for i, n in enumerate(used) if n + each.n_tokens <= most)
-            at = next(fits, len(rows))
-            if at == len(rows):
+        for example in ordered:  # first fit decreasing
+            fitting = (i for i, n in enumerate(used) if n + example.n_tokens <= limit)
+            index = next(fitting, len(rows))
+            if index == len(rows):
                 rows.append([])
                 used.append(0)
-            rows[at].append(each)
-            used[at] += each.n_tokens
+            rows[index].append(example)
+            used[index] += example.n_tokens
         return [Pack.of(row) for row in rows]
 
     @property
     def n_tokens(self) -> int:
-        """Tokens the model reads."""
+        """Number of tokens the model reads."""
         return sum(example.n_tokens for example in self.examples)
 
     @property
     def n_targets(self) -> int:
-        """Tokens that are learned."""
+        """Number of tokens that are learned."""
         return sum(example.n_learned for example in self.examples)
 
 
 def batches(examples: Iterable[Example], batch_tokens: int) -> Iterator[Batch]:
-    """Batches of at most so many tokens, in the examples' order.
+    """Group examples into batches of at most `batch_tokens` tokens, keeping their order.
 
-    An example that is longer on its own is left out, with a `Loss`.
+    An example that is longer than that is dropped, with a `Loss`.
     """
-    usable = (each for each in examples if _fits(each, batch_tokens))
+    usable = (example for example in examples if _fits(example, batch_tokens))
     for group in _groups(usable, batch_tokens):
         yield Batch(tuple(group))
 
 
 def _fits(example: Example, batch_tokens: int) -> bool:
     if example.n_tokens > batch_tokens:
-        what = f"an example of {example.n_tokens} tokens, at most {batch_tokens} fit a batch"
+        what = f"an example of {example.n_tokens} tokens; a batch takes at most {batch_tokens}"
         report(Loss("training", what, "1", "0", "raise batch_tokens, or shorten it"))
     return example.n_tokens <= batch_tokens
 
 
 def _groups(examples: Iterable[Example], max_tokens: int) -> Iterator[list[Example]]:
-    """Consecutive examples of at most so many tokens; a longer one is alone."""
+    """Yield consecutive examples of at most `max_tokens` tokens; a longer one is alone."""
     group: list[Example] = []
     used = 0
     for example in examples:
@@ -192,35 +194,39 @@ def _groups(examples: Iterable[Example], max_tokens: int) -> Iterator[list[Examp
 def causal_logits(
     model: Any, packs: Sequence[Pack], vectors: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """What a causal model predicts at each pack's `predicting`: float32 (targets' tokens, vocab).
+    """Return the logits at each pack's `predicting` positions: float32 (target tokens, vocab_size).
 
     Args:
-        model: A transformers model whose attention takes a mask that is added ("eager", "sdpa").
-        packs: Of prompts and targets; one or more.
-        vectors: float (vectors, width) that prompts hold as the tokens vocab_size + j.
+        model: A transformers model whose attention takes an additive mask ("eager", "sdpa").
+        packs: At least one.
+        vectors: float (vectors, width): embeddings of the prompt tokens vocab_size + j.
 
     Raises:
-        ModelError: A prompt holds a vector that is not there.
+        ModelError: A prompt contains a vector that does not exist.
     """
     import torch
 
     device, width = model.device, max(len(pack.tokens) for pack in packs)
     tokens = np.zeros((len(packs), width), dtype=np.int64)
     positions = np.zeros_like(tokens)
-    sees = np.zeros((len(packs), 1, width, width), dtype=bool)
-    sees[..., range(width), range(width)] = True  # padding sees itself: no row is empty
+    visible = np.zeros((len(packs), 1, width, width), dtype=bool)
+    visible[..., range(width), range(width)] = True  # padding attends to itself: no row is empty
     for i, pack in enumerate(packs):
         n = len(pack.tokens)
-        tokens[i, :n], positions[i, :n], sees[i, 0, :n, :n] = pack.tokens, pack.positions, pack.sees
+        tokens[i, :n], positions[i, :n], visible[i, 0, :n, :n] = (
+            pack.tokens,
+            pack.positions,
+            pack.mask,
+        )
     flat = np.concatenate([i * width + pack.predicting for i, pack in enumerate(packs)])
-    # a prompt's end predicts many targets
+    # the end of a prompt predicts the first token of many targets
     unique, inverse = torch.from_numpy(flat).to(device).unique(return_inverse=True)
-    hidden = ~torch.from_numpy(sees).to(device)
-    mask = torch.zeros(hidden.shape, dtype=model.dtype, device=device)
-    mask.masked_fill_(hidden, torch.finfo(model.dtype).min)
+    masked = ~torch.from_numpy(visible).to(device)
+    mask = torch.zeros(masked.shape, dtype=model.dtype, device=device)
+    mask.masked_fill_(masked, torch.finfo(model.dtype).min)
 
     def only_predicting(_: Any, inputs: tuple[torch.Tensor]) -> torch.Tensor:
-        return inputs[0].flatten(0, 1)[unique][None]  # (1, places, width)
+        return inputs[0].flatten(0, 1)[unique][None]  # (1, positions, width)
 
     hook = model.get_output_embeddings().register_forward_pre_hook(only_predicting)
     try:
@@ -238,28 +244,28 @@ def causal_logits(
 def seq2seq_logits(
     model: Any, examples: Sequence[Example], vectors: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """What an encoder-decoder model predicts for each token of each target; all are learned.
+    """Return an encoder-decoder model's logits for each target token; all tokens are learned.
 
-    float32 (targets' tokens, vocab_size), in the order of `target_labels`. For `vectors` see
+    float32 (target tokens, vocab_size), in the order of `target_labels`. For `vectors` see
     `causal_logits`.
 
     Raises:
-        ModelError: A prompt holds a vector that is not there.
+        ModelError: A prompt contains a vector that does not exist.
     """
     import torch
 
     device = model.device
     start, pad = model.config.decoder_start_token_id, model.config.pad_token_id or 0
-    of_prompt = [i for i, each in enumerate(examples) for _ in each.targets]
-    targets = [target for each in examples for target in each.targets]
+    prompt_of = [i for i, example in enumerate(examples) for _ in example.targets]
+    targets = [target for example in examples for target in example.targets]
     inputs = [(start, *target[:-1]) for target in targets]
-    prompts, reads = _padded([each.prompt for each in examples], pad)
+    prompts, reads = _padded([example.prompt for example in examples], pad)
     decoded, present = _padded(inputs, pad)
     mask = torch.from_numpy(reads).to(device)
     encoder = model.get_encoder()
     read = model_inputs(encoder, torch.from_numpy(prompts).to(device), vectors)
     encoded = encoder(**read, attention_mask=mask)
-    rows = torch.tensor(of_prompt, device=device)
+    rows = torch.tensor(prompt_of, device=device)
     output = model(
         encoder_outputs=type(encoded)(last_hidden_state=encoded.last_hidden_state[rows]),
         attention_mask=mask[rows],
@@ -270,13 +276,13 @@ def seq2seq_logits(
 
 
 def target_labels(examples: Sequence[Example]) -> Rows:
-    """int64 (targets' tokens,): every target's tokens, one target after the other."""
-    tokens = [token for each in examples for target in each.targets for token in target]
+    """Return the tokens of all targets, one after the other: int64 (target tokens,)."""
+    tokens = [token for example in examples for target in example.targets for token in target]
     return np.array(tokens, dtype=np.int64)
 
 
 def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Rows, NDArray[np.int64]]:
-    """int64 (rows, longest) each: the tokens, and 1 where they are no padding."""
+    """Pad rows to equal length; return tokens and attention mask, int64 (rows, longest) each."""
     width = max(map(len, rows))
     tokens = np.full((len(rows), width), pad, dtype=np.int64)
     present = np.zeros((len(rows), width), dtype=np.int64)

@@ -1,7 +1,7 @@
-"""Prompts that are trained: words, vectors, or both; see `ragkit.llms.soft_prompts` for their use.
+"""Trained prompts: words, vectors, or both; `ragkit.llms.soft_prompts` applies them.
 
-Source: UGR (Chen et al. 2023) for the three kinds, P-tuning (Liu et al. 2021, GPT Understands, Too)
-for vectors that come out of a BiLSTM and an MLP while they are trained.
+Source: UGR (Chen et al. 2023) for the three kinds; P-tuning (Liu et al. 2021, "GPT Understands,
+Too") for vectors that are the output of a BiLSTM and an MLP during training.
 """
 
 from __future__ import annotations
@@ -25,36 +25,39 @@ if TYPE_CHECKING:
     import torch
 
 PromptStyle = Literal["discrete", "continuous", "hybrid", "none"]
-"""An instruction; vectors before the query; vectors around the instruction; the query alone."""
+"""The words of an instruction; vectors before the query; vectors around the instruction; the query
+alone."""
 
-N_VECTORS = 8  # a unit; half before and half behind the instruction of a hybrid prompt
+N_VECTORS = 8  # per unit; a hybrid prompt has half before and half after the instruction
 
 
 def prompt_templates(style: PromptStyle, units: Sequence[str] = tuple(PROMPTS)) -> dict[str, str]:
-    """The prompts of units in a style, each with `{query}`; every unit has vectors of its own.
+    """Return the prompt template of each unit in a style, with the placeholder `{query}`.
+
+    Every unit has its own vectors.
 
     Args:
         style: See `PromptStyle`.
-        units: Those that will be trained; at search others are asked for as the nearest one is.
+        units: Units to train; at search time other units use the prompt of the nearest one.
 
-    Source: UGR, the kinds; ours are the numbers (8 vectors a unit, 4 and 4 around words), and that
-    a hybrid's words are the whole instruction, with the query in it.
+    Source: UGR, for the kinds. Ours are the number of vectors (8 per unit, 4 on each side of the
+    words), and that the words of a hybrid prompt are the whole instruction including the query.
 
     Raises:
-        ValueError: The style or a unit is unknown, or there is no unit.
+        ValueError: The style or a unit is unknown, or there are no units.
 
     >>> prompt_templates("none", ["passage"])
     {'passage': '{query}'}
     """
     if style not in get_args(PromptStyle):
         raise ValueError(
-            f"the style of prompts is {style!r}; expected one of {', '.join(get_args(PromptStyle))}"
+            f"prompt style is {style!r}; expected one of {', '.join(get_args(PromptStyle))}"
         )
     if not units or not set(units) <= set(PROMPTS):
         raise ValueError(f"units are {list(units)}; expected some of {', '.join(PROMPTS)}")
     templates: dict[str, str] = {}
-    for at, unit in enumerate(dict.fromkeys(units)):
-        numbers = range(at * N_VECTORS, (at + 1) * N_VECTORS)
+    for index, unit in enumerate(dict.fromkeys(units)):
+        numbers = range(index * N_VECTORS, (index + 1) * N_VECTORS)
         vectors = "".join(vector_text(number) for number in numbers)
         half = N_VECTORS // 2
         templates[unit] = {
@@ -69,38 +72,38 @@ def prompt_templates(style: PromptStyle, units: Sequence[str] = tuple(PROMPTS)) 
 def set_prompts(
     model: CausalBeams | Seq2SeqBeams, style: PromptStyle, units: Sequence[str] = tuple(PROMPTS)
 ) -> None:
-    """Ask a model in a style from now on: before examples are made that it is to be trained on.
+    """Set the style of a model's prompts; call this before making its training examples.
 
-    Vectors it had are gone; new ones come with training.
+    Vectors that the model already has are dropped; training makes new ones.
 
     Raises:
         ValueError: As `prompt_templates`.
     """
-    model.ask_with(Prompts(prompt_templates(style, units)))
+    model.set_prompts(Prompts(prompt_templates(style, units)))
 
 
 def check_style(templates: Mapping[str, str], style: PromptStyle) -> None:
-    """Whether a model is asked in a style.
+    """Check that a model's prompts are in a style.
 
     Raises:
-        ValueError: It is not, so that examples made for it are others.
+        ValueError: They are not, so its examples would be made with other prompts.
     """
     if dict(templates) != prompt_templates(style, tuple(templates)):
         raise ValueError(
-            f"prompts are to be {style!r}, and the model asks otherwise; call set_prompts(model, "
-            f"{style!r}) before making its examples"
+            f"expected prompts of the style {style!r}, but the model's prompts are in another one; "
+            f"call set_prompts(model, {style!r}) before making its examples"
         )
 
 
 class SoftPrompts:
-    """Vectors of prompts while they are trained: an MLP over a BiLSTM over a table.
+    """Prompt vectors during training: an MLP over a BiLSTM over a table of embeddings.
 
     Args:
-        templates: As `prompt_templates` makes them; the units' vectors follow each other.
-        embedding: The model's, for width, place and spread: the vectors begin with the standard
-            deviation that token embeddings have (ours; otherwise they would begin some ten times
-            as large).
-        seed: Of the initial values.
+        templates: Templates from `prompt_templates`; vectors are numbered unit by unit.
+        embedding: The model's input embedding, for width, device and scale: the initial vectors
+            have the standard deviation of token embeddings (ours; otherwise they would be about
+            ten times as large).
+        seed: Seed of the initial values.
     """
 
     def __init__(self, templates: Mapping[str, str], embedding: Any, *, seed: int = 0) -> None:
@@ -118,26 +121,26 @@ class SoftPrompts:
             self._mlp: Any = nn.Sequential(nn.Linear(2 * half, width), nn.ReLU(), last)
         self._layers = nn.ModuleDict({"lstm": self._lstm, "mlp": self._mlp})
         with torch.no_grad():
-            some = torch.arange(0, n_tokens, 1 + n_tokens // 1000, device=embedding.weight.device)
-            wanted = embedding(some).float().std().cpu()
-            ratio = wanted / self.vectors().std()
+            sample = torch.arange(0, n_tokens, 1 + n_tokens // 1000, device=embedding.weight.device)
+            target_std = embedding(sample).float().std().cpu()
+            ratio = target_std / self.vectors().std()
             last.weight *= ratio
             last.bias *= ratio
         self._layers.to(embedding.weight.device)
         self._table.data = self._table.data.to(embedding.weight.device)
 
     def parameters(self) -> dict[str, torch.Tensor]:
-        """What is trained, by name."""
-        layers = {f"prompts.{name}": each for name, each in self._layers.named_parameters()}
+        """Return the parameters to train, by name."""
+        layers = {f"prompts.{name}": layer for name, layer in self._layers.named_parameters()}
         return {"prompts.table": self._table, **layers}
 
     def vectors(self) -> torch.Tensor:
-        """The vectors as they are now: float32 (vectors, width)."""
+        """Return the current vectors: float32 (vectors, width)."""
         hidden, _ = self._lstm(self._table)  # (units, vectors a unit, 2 * half)
         vectors: torch.Tensor = self._mlp(hidden).flatten(0, 1)  # (vectors, width)
         return vectors
 
 
 def save_vectors(folder: Path, vectors: torch.Tensor) -> None:
-    """Write plain vectors as `ragkit.llms.soft_prompts.read_prompts` reads them."""
+    """Write vectors in the format that `ragkit.llms.soft_prompts.read_prompts` reads."""
     save_tensors({"vectors": vectors.float()}, folder / VECTORS_FILE)

@@ -1,1 +1,1 @@
-"""Vectors and terms to rows. Indexes are built once and never changed."""
+"""Immutable vector, term and token indexes."""

@@ -1,4 +1,4 @@
-"""Arrays on disk: `.npy` files that are mapped to read and written block by block."""
+"""Memory-mapped reading and block-wise writing of `.npy` files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from ragkit.durable import open_regular
 
-_LONGEST_HEADER = 256  # NumPy's own are 128 bytes
-_MAGIC_BYTES = 10  # with the version and the header's length
-# NumPy's parser takes more than it writes, and raises whatever the tokenizer does.
+_MAX_HEADER_BYTES = 256  # NumPy writes 128 bytes
+_MAGIC_BYTES = 10  # including the version and the header's length
+# NumPy's own parser accepts more than NumPy writes, and can raise any error of Python's tokenizer.
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '([<|][a-z][0-9])', 'fortran_order': (True|False), "
     rb"'shape': \(([0-9]{1,15}(?:,|(?:, [0-9]{1,15}){1,3}))\), \} *\n",
@@ -22,43 +22,52 @@ _HEADER = re.compile(
 
 
 def map_array(file: Path, dtype: DTypeLike, n_axes: int) -> NDArray[np.generic]:
-    """Memory-map an `.npy` file; nothing is read but its header.
+    """Memory-map an `.npy` file, reading only its header.
 
-    Only what `write_array` and `np.save` write of such an array is accepted, and only as many bytes
-    as are there: a header cannot make this allocate.
+    Only headers as written by `write_array` and `np.save` are accepted. The shape must match the
+    file's size, so that a damaged header cannot cause a large allocation.
+
+    Args:
+        file: The file to map.
+        dtype: Expected dtype.
+        n_axes: Expected number of axes.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It does not hold an array of this type and number of axes, whole.
+        ValueError: The file is not a complete array of this dtype and number of axes.
     """
     with open_regular(file) as stream:
         size = stream.seek(0, 2)
         stream.seek(0)
         start = _MAGIC_BYTES + int.from_bytes(stream.read(_MAGIC_BYTES)[-2:], "little")
         stream.seek(0)
-        header = stream.read(min(start, _LONGEST_HEADER))
-    matched = _HEADER.fullmatch(header)
-    if matched is None:
-        raise ValueError(f"{file.name} does not begin like an .npy file of ragkit's")
-    found, fortran = matched[1].decode(), matched[2] == b"True"
-    shape = tuple(int(length) for length in re.findall(rb"[0-9]+", matched[3]))
-    kind = np.dtype(dtype)
+        header = stream.read(min(start, _MAX_HEADER_BYTES))
+    match = _HEADER.fullmatch(header)
+    if match is None:
+        raise ValueError(f"{file.name} does not have the .npy header that ragkit writes")
+    descr, is_fortran = match[1].decode(), match[2] == b"True"
+    shape = tuple(int(length) for length in re.findall(rb"[0-9]+", match[3]))
+    expected = np.dtype(dtype)
     if (
-        found != np.lib.format.dtype_to_descr(kind)
-        or fortran
+        descr != np.lib.format.dtype_to_descr(expected)
+        or is_fortran
         or len(shape) != n_axes
         or not _in_range(shape)
     ):
-        raise ValueError(f"{file.name} holds {found} {shape}; expected {kind}, {n_axes} axes")
-    n_bytes = kind.itemsize
+        raise ValueError(
+            f"{file.name} has dtype {descr} and shape {shape}; expected {expected}, {n_axes} axes"
+        )
+    n_bytes = expected.itemsize
     for length in shape:
         n_bytes *= length
     if size - start != n_bytes:
         raise ValueError(f"{file.name} has {size - start} bytes of data; its shape needs {n_bytes}")
     if n_bytes == 0:
-        return np.empty(shape, dtype=kind)  # an empty array cannot be mapped
-    mapped: NDArray[np.generic] = np.memmap(file, dtype=kind, mode="r", offset=start, shape=shape)
-    return np.asarray(mapped)  # still mapped; slices of np.memmap itself cost ten times as much
+        return np.empty(shape, dtype=expected)  # an empty array cannot be mapped
+    mapped: NDArray[np.generic] = np.memmap(
+        file, dtype=expected, mode="r", offset=start, shape=shape
+    )
+    return np.asarray(mapped)  # still mapped; slicing np.memmap itself is ten times slower
 
 
 def _in_range(shape: tuple[int, ...]) -> bool:
@@ -68,27 +77,27 @@ def _in_range(shape: tuple[int, ...]) -> bool:
 def write_array(
     file: Path, blocks: Iterable[NDArray[np.generic]], dtype: DTypeLike, shape: tuple[int, ...]
 ) -> None:
-    """Write an `.npy` file from blocks of its first axis; only one block is in memory.
+    """Write an `.npy` file from blocks along its first axis, with one block in memory at a time.
 
     Args:
         file: The file to write.
-        blocks: End to end they are the array.
-        dtype: Its type.
-        shape: Its shape.
+        blocks: The array's blocks, in order.
+        dtype: The array's dtype.
+        shape: The array's shape.
 
     Raises:
         ValueError: The blocks do not fill the shape.
     """
-    kind, n_values = np.dtype(dtype), 0
+    target, n_values = np.dtype(dtype), 0
     header = {
-        "descr": np.lib.format.dtype_to_descr(kind),
+        "descr": np.lib.format.dtype_to_descr(target),
         "fortran_order": False,
         "shape": shape,
     }
     with file.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
         for block in blocks:
-            stream.write(np.ascontiguousarray(block, dtype=kind).data)
+            stream.write(np.ascontiguousarray(block, dtype=target).data)
             n_values += block.size
     if n_values != int(np.prod(shape)):
-        raise ValueError(f"{file.name}: {n_values} values were given for the shape {shape}")
+        raise ValueError(f"{file.name}: the blocks have {n_values} values; expected shape {shape}")

@@ -1,7 +1,7 @@
-"""FAISS behind the VectorIndex protocol, on CPU or GPU.
+"""FAISS indexes on CPU or GPU, behind the `VectorIndex` protocol.
 
-What FAISS finds is scored again from the stored vectors, so scores equal those of the exact index;
-only which rows are found may differ, for approximate factories.
+Rows returned by FAISS are rescored from the stored vectors, so scores equal those of the exact
+index; approximate factories may only return other rows.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from ragkit.types import Mask, Rows, Scores, Vectors
 _ROWS_PER_CENTROID = 39  # FAISS warns below this (its ClusteringParameters default)
 _EXACT_SHARE, _EXACT_ROWS = 0.05, 20_000
 _GPU_MAX_K = 2048  # FAISS's limit for k on GPU
-_SPARE = 16  # fetched beyond k, so that rescoring can settle ties
+_N_EXTRA = 16  # fetched beyond k, so that rescoring can break ties
 
 
 class FaissIndex:
-    """An index by factory string, searched with filters that are never ignored.
+    """A FAISS index built from a factory string, with exact filtering.
 
-    Where a filter leaves under 5 % of the rows or under 20,000, or where the factory or the device
-    cannot filter, the exact product over the stored rows answers. (Approximate indexes lose recall
-    under narrow filters: with 1 % allowed HNSW fell to 0.53.)
+    Exact search over the stored rows is used if a filter leaves fewer than 5 % of the rows or fewer
+    than 20,000, or if the factory or the device does not support filters. (Approximate indexes lose
+    recall under narrow filters: with 1 % of the rows allowed, the recall of HNSW fell to 0.53.)
 
     Args:
-        vectors: float32 (rows, dim), rows of length 1; kept for exact scores.
+        vectors: float32 (rows, dim), unit-length rows; used for exact scores.
         factory: A FAISS factory string: "Flat", "IVF256,Flat", "HNSW32", "IVF256,PQ48x8", …
         device: "cpu" or "gpu".
-        n_probe: Lists searched by IVF factories.
+        n_probe: Number of lists searched by IVF factories.
 
     Raises:
         MissingExtra: faiss is not installed, or device is "gpu" and this build has no GPU support.
-        ValueError: FAISS does not know the factory string.
+        ValueError: FAISS does not accept the factory string.
     """
 
     def __init__(
@@ -54,27 +54,30 @@ class FaissIndex:
     def load(
         cls, vectors: Vectors, file: Path, *, device: str = "cpu", n_probe: int = 16
     ) -> FaissIndex:
-        """Open what `save` wrote. FAISS's reader trusts its file: check its digest first."""
+        """Open an index written by `save`.
+
+        FAISS's reader does not validate the file, so the caller must check its digest first.
+        """
         faiss = _faiss(device)
         self = cls.__new__(cls)
         index = faiss.read_index(str(file))
         if index.d != vectors.shape[1] or index.ntotal != len(vectors):
             raise ValueError(
-                f"{file.name} holds {index.ntotal} rows of {index.d} dimensions; "
-                f"expected {len(vectors)} of {vectors.shape[1]}"
+                f"{file.name} has {index.ntotal} rows of {index.d} dimensions; "
+                f"expected {len(vectors)} rows of {vectors.shape[1]}"
             )
         self._setup(vectors, index, device=device, n_probe=n_probe, faiss=faiss)
         return self
 
     def save(self, file: Path) -> None:
-        """Write the index (a GPU index through its CPU copy)."""
-        self._faiss.write_index(self._host, str(file))
+        """Write the index; a GPU index is written from its CPU copy."""
+        self._faiss.write_index(self._cpu_index, str(file))
 
     def _setup(
         self, vectors: Vectors, index: Any, *, device: str, n_probe: int, faiss: Any
     ) -> None:
         self._faiss = faiss
-        self._host = index
+        self._cpu_index = index
         self._exact = ExactIndex(vectors)
         self._vectors = vectors
         self._device = device
@@ -99,12 +102,12 @@ class FaissIndex:
         queries = check_queries(vectors, self._vectors.shape[1])
         if allowed is not None and allowed.all():
             allowed = None
-        fetch = min(n_rows, k + _SPARE)
+        fetch = min(n_rows, k + _N_EXTRA)
         if n_rows == 0 or self._must_be_exact(allowed, fetch):
             return self._exact.search(queries, k, allowed=allowed)
-        _, found = self._index.search(queries, fetch, params=self._parameters(allowed, fetch))
+        _, neighbours = self._index.search(queries, fetch, params=self._parameters(allowed, fetch))
         scores, rows = empty_result(len(queries), k)
-        for i, candidates in enumerate(found):
+        for i, candidates in enumerate(neighbours):
             mask = np.zeros(n_rows, dtype=bool)
             mask[candidates[candidates >= 0]] = True
             scores[i : i + 1], rows[i : i + 1] = self._exact.search(
@@ -118,8 +121,8 @@ class FaissIndex:
         if allowed is None:
             return False
         n_allowed = int(allowed.sum())
-        narrow = n_allowed < _EXACT_SHARE * len(allowed) or n_allowed < _EXACT_ROWS
-        return narrow or self._device == "gpu" or not self._can_filter()
+        is_narrow = n_allowed < _EXACT_SHARE * len(allowed) or n_allowed < _EXACT_ROWS
+        return is_narrow or self._device == "gpu" or not self._can_filter()
 
     def _can_filter(self) -> bool:
         return self._kind in ("IndexFlat", "IndexFlatIP", "IndexIVFFlat", "IndexHNSWFlat")
@@ -140,20 +143,24 @@ class FaissIndex:
 
 
 def check_factory(factory: str) -> None:
-    """Raise ValueError for a factory string that FAISS does not know, before any work is done."""
+    """Validate a FAISS factory string.
+
+    Raises:
+        ValueError: FAISS does not accept it.
+    """
     make_index(np.empty((0, 384), dtype=np.float32), factory)
 
 
 def make_index(vectors: Vectors, factory: str) -> Any:
-    """A trained and filled FAISS index; Flat where the rows are too few to train on."""
+    """Build and train a FAISS index of the rows; a Flat index if there are too few to train."""
     faiss = _faiss("cpu")
     dim = vectors.shape[1]
     lists = re.search(r"IVF(\d+)", factory)
-    needed = _ROWS_PER_CENTROID * (int(lists[1]) if lists else 256 if "PQ" in factory else 0)
-    chosen = factory if len(vectors) >= max(needed, 1) else "Flat"
+    n_training = _ROWS_PER_CENTROID * (int(lists[1]) if lists else 256 if "PQ" in factory else 0)
+    usable = factory if len(vectors) >= max(n_training, 1) else "Flat"
     try:
         faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
-        index = faiss.index_factory(dim, chosen, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(dim, usable, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ValueError(
@@ -178,8 +185,8 @@ def _faiss(device: str) -> Any:
         not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0
     ):
         raise MissingExtra(
-            "device is 'gpu', but this faiss sees no GPU. Install the GPU wheel in place of "
-            "faiss-cpu (both own the module faiss): pip uninstall faiss-cpu && "
+            "device is 'gpu', but this faiss build finds no GPU. Install the GPU wheel instead of "
+            "faiss-cpu (both provide the module faiss): pip uninstall faiss-cpu && "
             "pip install 'ragkit-framework[gpu]'; or use device='cpu'."
         )
     return faiss

@@ -1,7 +1,7 @@
-"""Every n-gram of a corpus: where it occurs, how often, and what can follow it.
+"""N-gram index over token rows: occurrences, counts and successors of any n-gram.
 
-Source: Manber and Myers 1993 for the suffix array. It answers what the FM-index of SEAL (Bevilacqua
-et al. 2022) answers, at 6 bytes a token instead of 2 or 3, without a library.
+Source: Manber and Myers 1993 for the suffix array. It supports the queries of SEAL's FM-index
+(Bevilacqua et al. 2022) at 6 bytes per token instead of 2 or 3, without a compiled library.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ragkit.indexes.token_segments import SegmentedSuffixes
 
 
 class NgramIndex(SortedSuffixes):
-    """All n-grams of token rows; none crosses from one row into the next.
+    """Index of all n-grams within token rows; n-grams do not cross rows.
 
-    A `ragkit.types.TokenIndex` whose prefixes may begin anywhere in a row. Six bytes a token where
-    the vocabulary is below 65,536, else eight.
+    A `ragkit.types.TokenIndex` whose prefixes may start anywhere in a row. It needs six bytes per
+    token for vocabularies below 65,536, else eight.
 
     >>> index = NgramIndex.build([[5, 3, 5, 3], [3, 7]], vocab_size=8)
     >>> state = index.find([3])
     >>> index.count(state), index.successors(state).tolist()
     (3, [5, 7])
-    >>> [places.tolist() for places in index.locate(state)]
+    >>> [array.tolist() for array in index.locate(state)]
     [[0, 0, 1], [1, 3, 0]]
     """
 
@@ -41,42 +41,42 @@ class NgramIndex(SortedSuffixes):
         tokenizer: str = "",
         granularity: str = "passage",
     ) -> NgramIndex:
-        """Sort the suffixes of some rows, in memory: about 50 bytes a token while it runs.
+        """Build the index in memory, using about 50 bytes per token.
 
         Args:
             rows: Token ids, each 0 to vocab_size - 1; a row may be empty.
-            vocab_size: Tokens the tokenizer knows.
-            tokenizer: Its fingerprint; `load` refuses another.
-            granularity: What a row is: "document", "passage", "sentence", "entity", …
+            vocab_size: Vocabulary size of the tokenizer.
+            tokenizer: Fingerprint of the tokenizer; `load` checks it.
+            granularity: Unit of a row: "document", "passage", "sentence", "entity", …
 
         Raises:
-            ValueError: A token is none of the vocabulary, or there are more than 2**31 - 1 of them.
+            ValueError: A token is outside the vocabulary, or there are more than 2**31 - 1 tokens.
         """
         packed = TokenRows.pack(rows, vocab_size, tokenizer=tokenizer, granularity=granularity)
         return cls(packed, suffix_array(packed))
 
     def save(self, folder: Path) -> list[Path]:
-        """Write the index, without a restriction, into a folder; returns the files."""
+        """Write the unrestricted index to a folder and return the paths."""
         return write_suffixes(self, folder)
 
     @classmethod
     def load(cls, folder: Path, *, tokenizer: str) -> NgramIndex:
-        """Memory-map what `save` wrote.
+        """Memory-map an index written by `save`.
 
-        Reads what grows with rows and vocabulary; suffixes are checked as they are used.
+        Rows and vocabulary are validated here, suffixes when they are used.
 
         Args:
-            folder: Where it lies.
-            tokenizer: The fingerprint of the tokenizer that will be used.
+            folder: The folder of the index.
+            tokenizer: Expected fingerprint of the tokenizer.
 
         Raises:
-            CollectionError: It was built with another tokenizer, or cannot be read.
+            CollectionError: The index was built with another tokenizer, or cannot be read.
         """
         return cls(*read_suffixes(folder, cls.kind, tokenizer))
 
 
 class SegmentedNgramIndex(SegmentedSuffixes[NgramIndex]):
-    """Several n-gram indexes, or views of them, as one; see `SegmentedSuffixes`.
+    """Several n-gram indexes, or restricted views of them, as one; see `SegmentedSuffixes`.
 
     >>> parts = [NgramIndex.build([[1, 2]], 4), NgramIndex.build([[1, 3], [1, 2]], 4)]
     >>> index = SegmentedNgramIndex(parts)

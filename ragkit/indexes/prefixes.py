@@ -1,7 +1,7 @@
-"""Sorted suffixes of token rows, walked token by token.
+"""Sorted suffixes of token rows, traversed token by token: the base of n-gram index and trie.
 
-A prefix is a range of the sorted suffixes that begin with it. The n-gram index keeps all suffixes
-of the rows, the trie only whole rows; everything else they share.
+A prefix is the range of sorted suffixes that start with it. The n-gram index stores all suffixes of
+each row, the trie only the full rows.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ragkit.indexes.suffix_array import Positions
 from ragkit.indexes.token_rows import TokenRows
 from ragkit.types import Mask, Rows
 
-_FAN = 8  # parts a range is cut into to find where its next token changes
-_SCANNED = 1024  # suffixes that are sooner looked at one by one
-_BLOCK = 1 << 20  # suffixes marked as allowed at once
+_FAN = 8  # subranges per step of the search for changes of the next token
+_MAX_SCANNED = 1024  # suffixes up to which a linear scan is faster than the search
+_BLOCK = 1 << 20  # suffixes checked against the mask at once
 
 
 class Prefix(NamedTuple):
-    """The sorted suffixes from `low` to before `high`; they share their first `depth` tokens."""
+    """The range `low` to `high` - 1 of sorted suffixes that share their first `depth` tokens."""
 
     low: int
     high: int
@@ -35,13 +35,13 @@ class Prefix(NamedTuple):
 
 
 class SortedSuffixes:
-    """Some suffixes of token rows, sorted: what `NgramIndex` and `Trie` have in common.
+    """Sorted suffixes of token rows; base class of `NgramIndex` and `Trie`.
 
     Args:
-        rows: The rows.
-        positions: uint32 (suffixes,): where in `rows.tokens` each begins, in order.
-        firsts: int32 (n,): the distinct first tokens, ascending; counted if not given.
-        first_ends: int64 (n,): where in `positions` each one's suffixes end.
+        rows: The token rows.
+        positions: uint32 (suffixes,): start of each suffix in `rows.tokens`, in sorted order.
+        firsts: int32 (n,): the distinct first tokens, ascending; computed by default.
+        first_ends: int64 (n,): end of each first token's range in `positions`.
     """
 
     kind = ""
@@ -64,7 +64,7 @@ class SortedSuffixes:
         self._positions = positions
         self._firsts = firsts
         self._first_ends = first_ends
-        # Single values of a memoryview are read three times as fast as those of an array.
+        # Reading single values is three times faster from a memoryview than from an array.
         self._token_at = rows.tokens.data
         self._position_at = positions.data
         self._allowed: Mask | None = None
@@ -75,57 +75,57 @@ class SortedSuffixes:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of the allowed rows."""
+        """Number of tokens in allowed rows."""
         return self._n_tokens
 
     @property
     def n_rows(self) -> int:
-        """Rows, whether allowed or not."""
+        """Number of rows, allowed or not."""
         return self.rows.n_rows
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its arrays, mapped ones included."""
+        """Size of the arrays in bytes, including memory-mapped ones."""
         arrays = (self.rows.tokens, self.rows.starts, self._positions)
         total = sum(array.nbytes for array in (*arrays, self._firsts, self._first_ends))
         return int(total) + (self._live.nbytes if self._live else 0)
 
     def parts(self) -> tuple[TokenRows, Positions, NDArray[np.int32], Rows]:
-        """What `__init__` takes: all that is stored of it."""
+        """Return the arguments of `__init__`, which are what is stored on disk."""
         return self.rows, self._positions, self._firsts, self._first_ends
 
     def restricted(self, allowed: Mask) -> Self:
-        """A view that holds only some of the rows; they keep their numbers.
+        """Return a view that is restricted to some rows, with unchanged row numbers.
 
         Args:
-            allowed: bool (rows,), not copied. A view of a view allows what both allow.
+            allowed: bool (rows,), not copied. Restricting a view intersects the masks.
 
         Raises:
-            ValueError: The mask does not fit.
+            ValueError: The mask has the wrong shape or dtype.
         """
         check_search(1, self.n_rows, allowed)
         view = copy.copy(self)
         view._allowed = allowed if self._allowed is None else allowed & self._allowed
         rows = self.rows
-        by_position = np.repeat(view._allowed, np.diff(rows.starts))  # (tokens + rows,)
+        allowed_at = np.repeat(view._allowed, np.diff(rows.starts))  # (tokens + rows,)
         flags = np.empty(len(self._positions), dtype=np.bool_)
-        for i in range(0, len(flags), _BLOCK):  # indexing makes an int64 of each position
+        for i in range(0, len(flags), _BLOCK):  # indexing converts the positions to int64
             block = slice(i, i + _BLOCK)
-            flags[block] = self._gather(by_position, self._positions[block])
+            flags[block] = self._gather(allowed_at, self._positions[block])
         view._live = LiveBits(flags)
         starts = np.concatenate([np.zeros(1, dtype=np.int64), self._first_ends[:-1]])
-        alive = view._live.counts(starts[: len(self._firsts)], self._first_ends) > 0
-        view._root = self._firsts[alive].astype(np.int64)
+        has_live = view._live.counts(starts[: len(self._firsts)], self._first_ends) > 0
+        view._root = self._firsts[has_live].astype(np.int64)
         view._root.flags.writeable = False
         view._n_tokens = int(rows.lengths()[view._allowed].sum())
         return view
 
     def start(self) -> Prefix:
-        """The empty prefix."""
+        """Return the empty prefix."""
         return Prefix(0, len(self._positions), 0)
 
     def advance(self, state: Prefix, token: int) -> Prefix | None:
-        """The prefix one token longer, or None if no allowed row holds it."""
+        """Return the prefix extended by a token, or None if it does not occur in allowed rows."""
         if not 0 <= token < self.vocab_size:
             return None
         low, high = self._first(token) if state.depth == 0 else self._narrow(state, token)
@@ -133,7 +133,7 @@ class SortedSuffixes:
         return longer if low < high and self.count(longer) else None
 
     def find(self, ngram: Sequence[int]) -> Prefix | None:
-        """The prefix of these tokens, or None if no allowed row holds it."""
+        """Return the prefix of these tokens, or None if they do not occur in allowed rows."""
         state = self.start()
         for token in ngram:
             longer = self.advance(state, token)
@@ -143,7 +143,7 @@ class SortedSuffixes:
         return state
 
     def token_counts(self) -> Rows:
-        """int64 (vocab_size,): occurrences of every prefix of one token in allowed rows."""
+        """Count the occurrences of each token in allowed rows, int64 (vocab_size,)."""
         starts = np.concatenate([np.zeros(1, dtype=np.int64), self._first_ends])[:-1]
         ends = np.asarray(self._first_ends, dtype=np.int64)
         counts = np.zeros(self.vocab_size, dtype=np.int64)
@@ -153,41 +153,41 @@ class SortedSuffixes:
         return counts
 
     def count(self, state: Prefix) -> int:
-        """Occurrences in allowed rows."""
+        """Count the occurrences of a prefix in allowed rows."""
         if self._live is None:
             return state.high - state.low
         return self._live.count(state.low, state.high)
 
     def successors(self, state: Prefix) -> Rows:
-        """int64 (n,): the distinct tokens that follow in allowed rows, ascending."""
-        if state.depth == 0 or state.high - state.low > _SCANNED:
+        """Return the distinct next tokens in allowed rows, ascending, int64 (n,)."""
+        if state.depth == 0 or state.high - state.low > _MAX_SCANNED:
             return self.successors_of([state])[0]
         return self._scan(state)
 
     def successors_of(self, states: Sequence[Prefix]) -> list[Rows]:
-        """`successors` of each state, all found at once."""
+        """Return the successors of each state, computed in one batch."""
         deep = [i for i, state in enumerate(states) if state.depth]
-        found = [self._root] * len(states)
+        successors = [self._root] * len(states)
         if deep:
-            owners, tokens = self._followers([states[i] for i in deep])
+            owners, tokens = self._batch_successors([states[i] for i in deep])
             cuts = np.searchsorted(owners, np.arange(1, len(deep)))
-            for i, some in zip(deep, np.split(tokens, cuts), strict=True):
-                found[i] = some
-        return found
+            for i, next_tokens in zip(deep, np.split(tokens, cuts), strict=True):
+                successors[i] = next_tokens
+        return successors
 
     def allowed_mask(self, states: Sequence[Prefix], vocab_size: int) -> Mask:
-        """bool (states, vocab_size): the successors of each state.
+        """Return the successors of each state as a mask, bool (states, vocab_size).
 
         Args:
             states: The prefixes.
-            vocab_size: Columns, at least the index's own; models pad theirs.
+            vocab_size: Number of columns, at least the index's vocabulary size; models pad theirs.
 
         Raises:
-            ValueError: There are fewer columns than tokens.
+            ValueError: vocab_size is smaller than the index's vocabulary.
         """
         mask = empty_mask(len(states), vocab_size, self.vocab_size)
         deep = [i for i, state in enumerate(states) if state.depth]
-        owners, tokens = self._followers([states[i] for i in deep])
+        owners, tokens = self._batch_successors([states[i] for i in deep])
         mask[np.array(deep, dtype=np.int64)[owners], tokens] = True
         for i, state in enumerate(states):
             if state.depth == 0:
@@ -195,133 +195,138 @@ class SortedSuffixes:
         return mask
 
     def locate(self, state: Prefix, limit: int | None = None) -> tuple[Rows, Rows]:
-        """Where the prefix occurs in allowed rows.
+        """Return the occurrences of a prefix in allowed rows.
 
         Args:
             state: The prefix.
-            limit: At most this many, the first ones; all are looked at nonetheless.
+            limit: Maximum number of occurrences to return, the first ones; does not reduce the
+                running time.
 
         Returns:
-            Rows and the offsets of the first token in them, int64 (n,) each, in this order.
+            Row and token offset of each occurrence, int64 (n,) each, in ascending order.
         """
         if limit is not None and limit < 0:
             raise ValueError(f"limit is {limit}; expected at least 0, or None")
         if self._live is None:
             positions = self._positions[state.low : state.high].astype(np.int64)
         else:
-            places = self._live.places(state.low, state.high)
-            positions = self._positions[places].astype(np.int64)
+            indices = self._live.positions(state.low, state.high)
+            positions = self._positions[indices].astype(np.int64)
         if limit is not None and limit < len(positions):
             positions = np.partition(positions, limit)[:limit]
         positions.sort()
         if len(positions) and positions[-1] >= len(self.rows.tokens):
-            raise damaged(int(positions[-1]))
-        return self.rows.places(positions)
+            raise corrupt_suffixes(int(positions[-1]))
+        return self.rows.locate(positions)
 
     def row(self, i: int) -> Rows:
-        """int64 (tokens,): one row, whether allowed or not."""
+        """Return the tokens of one row, allowed or not, int64 (tokens,)."""
         return self.rows.row(i)
 
     def _first(self, token: int) -> tuple[int, int]:
+        """Return the range of suffixes that start with a token."""
         i = int(np.searchsorted(self._firsts, token))
         if i == len(self._firsts) or self._firsts[i] != token:
             return 0, 0
         return int(self._first_ends[i - 1]) if i else 0, int(self._first_ends[i])
 
     def _narrow(self, state: Prefix, token: int) -> tuple[int, int]:
-        """The part of a range whose next token is this one."""
+        """Return the subrange of a prefix whose next token is this one."""
         tokens, positions, depth = self._token_at, self._position_at, state.depth
 
-        def following(place: int) -> int:
-            return int(tokens[positions[place] + depth])
+        def next_token(i: int) -> int:
+            return int(tokens[positions[i] + depth])
 
         try:
-            places = range(state.low, state.high)
-            low = state.low + bisect_left(places, token, key=following)
-            if low == state.high or following(low) != token:
+            low = state.low + bisect_left(range(state.low, state.high), token, key=next_token)
+            if low == state.high or next_token(low) != token:
                 return low, low
-            high = low + bisect_right(range(low, state.high), token, key=following)
+            high = low + bisect_right(range(low, state.high), token, key=next_token)
         except IndexError as error:
-            raise damaged(state.low) from error
+            raise corrupt_suffixes(state.low) from error
         return low, high
 
     def _scan(self, state: Prefix) -> Rows:
-        """`successors` of a narrow range; its next tokens ascend."""
-        places: slice | Rows = slice(state.low, state.high)
+        """Return the successors of a narrow range by a linear scan of its ascending next tokens."""
+        indices: slice | Rows = slice(state.low, state.high)
         if self._live is not None:
-            places = self._live.places(state.low, state.high)
-        tokens: Rows = self._following(places, state.depth).astype(np.int64)  # (occurrences,)
+            indices = self._live.positions(state.low, state.high)
+        tokens: Rows = self._next_tokens(indices, state.depth).astype(np.int64)  # (occurrences,)
         if len(tokens) and ((tokens[1:] < tokens[:-1]).any() or tokens[-1] > self.vocab_size):
-            raise damaged(state.low)
+            raise corrupt_suffixes(state.low)
         keep = tokens < self.vocab_size
         keep[1:] &= tokens[1:] != tokens[:-1]
         return tokens[keep]
 
-    def _followers(self, states: Sequence[Prefix]) -> tuple[Rows, Rows]:
-        """Which state (ascending) is followed by which token (ascending in each); int64 (n,).
+    def _batch_successors(self, states: Sequence[Prefix]) -> tuple[Rows, Rows]:
+        """Return pairs of a state's index and a next token, sorted, as two int64 (n,) arrays.
 
-        Sorted suffixes make the next tokens of a range ascend. Ranges are cut into parts, and parts
-        that begin and end with the same token are left alone, so that d distinct tokens of a range
-        of w suffixes cost O(d log w), for all states together.
+        The next tokens of a range ascend, because its suffixes are sorted. Ranges are split
+        repeatedly, and subranges whose first and last token are equal are dropped, so that d
+        distinct tokens in a range of w suffixes cost O(d log w). All states are searched together.
         """
         low, high, depth = np.array(states, dtype=np.int64).reshape(-1, 3).T  # (states,) each
         owners = np.arange(len(states))
-        edges = np.stack([low, high - 1], axis=1)  # (parts, 2)
-        begins, begin_owners = [low], [owners]
+        edges = np.stack([low, high - 1], axis=1)  # (subranges, 2)
+        starts, start_owners = [low], [owners]  # of the runs of equal next tokens
         steps = np.arange(_FAN + 1)
         while len(edges):
             width = edges[:, 1:] - edges[:, :1]
-            grid = edges[:, :1] + width * steps // _FAN  # (parts, fan + 1)
-            tokens = self._following(grid, depth[owners][:, None])
-            part, cell = np.nonzero(tokens[:, 1:] != tokens[:, :-1])
-            edges = np.stack([grid[part, cell], grid[part, cell + 1]], axis=1)
-            owners = owners[part]
-            narrow = edges[:, 1] - edges[:, 0] == 1
-            begins.append(edges[narrow, 1])
-            begin_owners.append(owners[narrow])
-            edges, owners = edges[~narrow], owners[~narrow]
-        place, owner = np.concatenate(begins), np.concatenate(begin_owners)  # (runs,)
-        order = np.lexsort((place, owner))
-        place, owner = place[order], owner[order]
-        return self._usable(place, owner, depth, high)
+            grid = edges[:, :1] + width * steps // _FAN  # (subranges, fan + 1)
+            tokens = self._next_tokens(grid, depth[owners][:, None])
+            row, column = np.nonzero(tokens[:, 1:] != tokens[:, :-1])
+            edges = np.stack([grid[row, column], grid[row, column + 1]], axis=1)
+            owners = owners[row]
+            is_boundary = edges[:, 1] - edges[:, 0] == 1
+            starts.append(edges[is_boundary, 1])
+            start_owners.append(owners[is_boundary])
+            edges, owners = edges[~is_boundary], owners[~is_boundary]
+        start, owner = np.concatenate(starts), np.concatenate(start_owners)  # (runs,)
+        order = np.lexsort((start, owner))
+        start, owner = start[order], owner[order]
+        return self._live_runs(start, owner, depth, high)
 
-    def _usable(self, place: Rows, owner: Rows, depth: Rows, high: Rows) -> tuple[Rows, Rows]:
-        """Drop the runs that are separators or hold no allowed row."""
-        token = self._following(place, depth[owner]).astype(np.int64)  # (runs,)
+    def _live_runs(self, start: Rows, owner: Rows, depth: Rows, high: Rows) -> tuple[Rows, Rows]:
+        """Drop runs of separators and runs without an allowed row."""
+        token = self._next_tokens(start, depth[owner]).astype(np.int64)  # (runs,)
         keep = token < self.vocab_size
-        same = owner[1:] == owner[:-1]
-        if (token[1:] <= token[:-1])[same].any() or (token > self.vocab_size).any():
-            raise damaged(int(place[0]))
+        same_owner = owner[1:] == owner[:-1]
+        if (token[1:] <= token[:-1])[same_owner].any() or (token > self.vocab_size).any():
+            raise corrupt_suffixes(int(start[0]))
         if self._live is not None:
             ends = high[owner]
-            ends[:-1][same] = place[1:][same]
-            keep &= self._live.counts(place, ends) > 0
+            ends[:-1][same_owner] = start[1:][same_owner]
+            keep &= self._live.counts(start, ends) > 0
         return owner[keep], token[keep]
 
-    def _following(self, places: Rows | slice, depth: Rows | int) -> NDArray[Any]:
-        return self._gather(self.rows.tokens, self._positions[places].astype(np.int64) + depth)
+    def _next_tokens(self, indices: Rows | slice, depth: Rows | int) -> NDArray[Any]:
+        return self._gather(self.rows.tokens, self._positions[indices].astype(np.int64) + depth)
 
     def _gather(self, values: NDArray[Any], positions: NDArray[Any]) -> NDArray[Any]:
         try:
-            found: NDArray[Any] = values[positions]
-            return found
+            gathered: NDArray[Any] = values[positions]
+            return gathered
         except IndexError as error:
-            raise damaged(int(positions.max())) from error
+            raise corrupt_suffixes(int(positions.max())) from error
 
 
 def empty_mask(n_states: int, n_columns: int, vocab_size: int) -> Mask:
-    """bool (states, columns) of False, or a ValueError if the columns are too few."""
+    """Return a mask of False, bool (states, columns).
+
+    Raises:
+        ValueError: There are fewer columns than tokens in the vocabulary.
+    """
     if n_columns < vocab_size:
         raise ValueError(
             f"the mask would have {n_columns} columns; expected at least {vocab_size}, the index's "
-            "vocabulary. Was the index built with another tokenizer?"
+            "vocabulary size. Check that the index was built with this model's tokenizer"
         )
     return np.zeros((n_states, n_columns), dtype=np.bool_)
 
 
-def damaged(place: int) -> CorruptCollection:
-    """The error for sorted suffixes that are none."""
+def corrupt_suffixes(index: int) -> CorruptCollection:
+    """Return the error for suffixes that are out of range or not sorted."""
     return CorruptCollection(
-        f"the suffixes near {place} point outside the tokens or are not in order; "
-        "`ragkit index repair` rebuilds them"
+        f"the suffixes near {index} are outside the tokens or not sorted; "
+        "run `ragkit index repair` to rebuild them"
     )

@@ -1,4 +1,4 @@
-"""The one way rows are ranked: by score rounded to 6 decimals, ties by the lower row."""
+"""Ranking of rows by score rounded to 6 decimals, with ties broken by row number."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ DECIMALS = 6
 
 
 def check_search(k: int, n_rows: int, allowed: Mask | None) -> None:
-    """Raise ValueError for k < 1 or a mask that does not fit."""
+    """Validate the arguments of a search.
+
+    Raises:
+        ValueError: k is below 1, or the mask has the wrong shape or dtype.
+    """
     if k < 1:
         raise ValueError(f"k is {k}; expected at least 1")
     if allowed is not None and (allowed.dtype != np.bool_ or allowed.shape != (n_rows,)):
-        raise ValueError(
-            f"allowed is {allowed.dtype} {allowed.shape}; expected bool ({n_rows},), one a row"
-        )
+        raise ValueError(f"allowed is {allowed.dtype} {allowed.shape}; expected bool ({n_rows},)")
 
 
 def empty_result(n_queries: int, k: int) -> tuple[Scores, Rows]:
-    """All places missing: -inf and -1."""
+    """Return arrays of scores -inf and rows -1, (queries, k) each, to be filled."""
     return (
         np.full((n_queries, k), -np.inf, dtype=np.float32),
         np.full((n_queries, k), -1, dtype=np.int64),
@@ -31,17 +33,17 @@ def empty_result(n_queries: int, k: int) -> tuple[Scores, Rows]:
 
 
 def best_rows(scores: NDArray[np.float64], rows: Rows, k: int) -> tuple[Scores, Rows]:
-    """The k best of some rows, rounded, ordered, ties by the lower row.
+    """Return the k best rows and their rounded scores, best first, ties by the lower row.
 
     Args:
         scores: float64 (n,).
         rows: int64 (n,), the row of each score.
-        k: At most this many come back.
+        k: Maximum number of rows to return.
     """
-    # Ranked as they are returned, in float32: above 16 two scores may differ in float64 only, and
-    # such a tie must be broken by the row wherever the rows lie.
+    # Ranked in float32, as they are returned: above 16, scores that differ in float64 can be equal
+    # in float32, and that tie must be broken by row number too.
     rounded = np.round(scores, DECIMALS).astype(np.float32)
-    if len(rounded) > 4 * k:  # sort only what can be among the first k
+    if len(rounded) > 4 * k:  # sort only the candidates for the first k
         keep = rounded >= np.partition(rounded, len(rounded) - k)[len(rounded) - k]
         rounded, rows = rounded[keep], rows[keep]
     order = np.lexsort((rows, -rounded))[:k]
@@ -55,11 +57,17 @@ def refine(
     exact: Callable[[Rows], NDArray[np.float64]],
     margin: float,
 ) -> tuple[Scores, Rows]:
-    """The exact k best rows, given scores that are off by at most `margin`.
+    """Return the exact k best rows, given approximate scores with an error of at most `margin`.
 
-    A float32 product depends in its last bits on the shape of the matrix it was part of. So the
-    candidates within the margin are scored again in float64, and the result does not depend on what
-    else is in the index.
+    The last bits of a float32 product depend on the shape of the matrix. Candidates within the
+    margin are therefore rescored in float64, so that the result does not depend on other rows.
+
+    Args:
+        approximate: float32 (n,), approximate scores.
+        rows: int64 (n,), the row of each score.
+        k: Maximum number of rows to return.
+        exact: Computes float64 scores of rows.
+        margin: Maximum error of the approximate scores.
     """
     if len(approximate) > k:
         cut = np.partition(approximate, len(approximate) - k)[len(approximate) - k]

@@ -1,14 +1,14 @@
-"""A segment: an immutable folder with the vectors and postings of some chunks.
+"""Segments: immutable folders with the vectors and postings of chunks.
 
     segments/<digest>/
       manifest.json     format version, counts, and the digest of every other file
       chunks.npy        int64 (rows,): each row's chunk number; rows are sorted by chunk id
       vectors.npy       float32 (rows, dim)
       terms.npy, …      the arrays of `ragkit.indexes.bm25.Postings`
-      index.faiss       only for a factory; opened only where it was written, see `trust`
+      index.faiss       only for FAISS; opened only on the machine that wrote it, see `trust`
 
-Its name is the digest of its manifest. It is written to a temporary name, flushed to the disk and
-renamed, so that a folder with a digest for a name is complete.
+A segment is named by the digest of its manifest. It is written under a temporary name, flushed to
+disk and renamed, so that a folder with a digest as its name is complete.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from ragkit.types import Rows, VectorIndex, Vectors
 FORMAT = 1
 _ARRAYS = {"chunks.npy", "vectors.npy", *(f"{name}.npy" for name in POSTINGS_FILES)}
 _INDEX = "index.faiss"
-_MANIFEST_BYTES = 1 << 16  # ours have under 1 KB
-_COPY_ROWS = 1 << 12  # vectors copied at once
+_MAX_MANIFEST_BYTES = 1 << 16  # usually below 1 KB
+_COPY_ROWS = 1 << 12  # vectors in memory at once while copying
 
 
 @dataclass(frozen=True, slots=True)
 class IndexSettings:
-    """How a segment's vectors are indexed.
+    """Options of the vector index.
 
     Attributes:
         factory: "exact" (NumPy) or a FAISS factory string.
         device: "cpu" or "gpu", for FAISS.
-        n_probe: Lists searched by IVF factories.
+        n_probe: Number of lists searched by IVF factories.
     """
 
     factory: str = "exact"
@@ -55,7 +55,16 @@ class IndexSettings:
 
 
 class Segment:
-    """A segment opened for reading: arrays are memory-mapped, nothing is copied."""
+    """A segment opened for reading, with memory-mapped arrays.
+
+    Attributes:
+        folder: The segment's folder.
+        manifest: The parsed `manifest.json`.
+        chunks: int64 (rows,), chunk numbers.
+        vectors: float32 (rows, dim).
+        postings: Postings of the rows' terms.
+        index: Vector index over the rows.
+    """
 
     def __init__(self, folder: Path, settings: IndexSettings) -> None:
         self.folder = folder
@@ -69,8 +78,8 @@ class Segment:
         n_rows, shape = len(self.chunks), self.vectors.shape
         if self.postings.n_rows != n_rows or shape != (n_rows, self.manifest["dim"]):
             raise CorruptCollection(
-                f"segment {folder.name} holds {n_rows} chunks, vectors {shape} and terms of "
-                f"{self.postings.n_rows} rows; `ragkit index repair` rebuilds it"
+                f"segment {folder.name} has {n_rows} chunks, vectors of shape {shape} and "
+                f"postings of {self.postings.n_rows} rows; run `ragkit index repair` to rebuild it"
             )
         self.index = self._vector_index(settings)
 
@@ -103,10 +112,10 @@ def write_segment(
 
     Args:
         parent: The folder of all segments.
-        chunks: int64 (rows,): chunk numbers, rows sorted by chunk id; at least one.
-        gather: Gives the vectors of a range of rows: float32 (rows in range, dim).
-        postings: Terms of the same rows.
-        settings: Whether a FAISS index is added.
+        chunks: int64 (rows,): chunk numbers, sorted by chunk id; at least one.
+        gather: Returns the vectors of a range of rows, float32 (rows in range, dim).
+        postings: Postings of the same rows.
+        settings: Options of the vector index; a FAISS index is built and stored.
     """
     make_folder(parent)
     folder = parent / f"writing-{os.getpid()}"
@@ -129,9 +138,9 @@ def write_segment(
         name = digest(text.encode())
         target = parent / name
         if target.exists() and not verify_segment(parent, name):
-            remove_folder(folder)  # the same rows were indexed before, and gc has not come by yet
+            remove_folder(folder)  # an intact segment with the same content exists
         else:
-            remove_folder(target)  # damaged, or not from here
+            remove_folder(target)  # damaged, or not written by ragkit
             os.replace(folder, target)
         if settings.factory != "exact":
             trust.sign(target / _INDEX)
@@ -146,7 +155,7 @@ def _write_arrays(
     postings: Postings | MergedPostings,
     settings: IndexSettings,
 ) -> int:
-    """Write all files but the manifest; returns the vectors' dimension."""
+    """Write all files except the manifest, and return the vectors' dimension."""
     np.save(folder / "chunks.npy", chunks, allow_pickle=False)
     dim = _write_vectors(folder / "vectors.npy", len(chunks), gather)
     postings.save(folder)
@@ -156,7 +165,7 @@ def _write_arrays(
         vectors: Vectors = map_array(folder / "vectors.npy", np.float32, 2)  # type: ignore[assignment]
         try:
             FaissIndex(vectors, factory=settings.factory).save(folder / _INDEX)
-        except RuntimeError as error:  # FAISS's word for a disk that is full
+        except RuntimeError as error:  # raised by FAISS if the disk is full
             raise OSError(f"{_INDEX}: {str(error).strip().splitlines()[-1]}") from error
     return dim
 
@@ -170,7 +179,7 @@ def _write_vectors(file: Path, n_rows: int, gather: Callable[[slice], Vectors]) 
 
 
 def verify_segment(parent: Path, name: str) -> list[str]:
-    """What is wrong with a segment, one line a fault; reads every byte."""
+    """Check all digests of a segment and return one message per fault."""
     folder = parent / name
     try:
         manifest = _read_manifest(folder)
@@ -186,19 +195,19 @@ def verify_segment(parent: Path, name: str) -> list[str]:
             continue
         try:
             matches = file_digest(path) == expected
-        except OSError as error:  # a bad sector, or gc was quicker
+        except OSError as error:  # a bad sector, or removed by gc in the meantime
             faults.append(f"segment {name}: {file} cannot be read ({error})")
             continue
         if not matches:
             faults.append(f"segment {name}: {file} does not match its digest")
     known = {*manifest["files"], "manifest.json", f"{_INDEX}.mac"}
-    strange = sorted(path.name for path in folder.glob("*") if path.name not in known)
-    return faults + [f"segment {name}: {file!r} does not belong to it" for file in strange]
+    unknown = sorted(path.name for path in folder.glob("*") if path.name not in known)
+    return faults + [f"segment {name}: {file!r} does not belong to it" for file in unknown]
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(read_small(folder / "manifest.json", _MANIFEST_BYTES))
+        manifest = json.loads(read_small(folder / "manifest.json", _MAX_MANIFEST_BYTES))
         if manifest["format"] != FORMAT:
             raise CorruptCollection(
                 f"segment {folder.name} has format {manifest['format']!r}; "
@@ -206,9 +215,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             )
         files = manifest["files"]
         if not _ARRAYS <= set(files) <= {*_ARRAYS, _INDEX}:
-            raise ValueError(f"it lists the files {sorted(files)}")
+            raise ValueError(f"its files are {sorted(files)}; expected {sorted(_ARRAYS)}")
         if type(manifest["dim"]) is not int or not all(isinstance(d, str) for d in files.values()):
-            raise ValueError("its dim is no number, or a digest is no text")
+            raise ValueError("its dim is not an integer, or a digest is not a string")
     except PermissionError as error:
         raise CollectionError(
             f"{str(folder)!r} cannot be read: {error.strerror}; check its permissions"
@@ -216,12 +225,12 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptCollection(
             f"segment {folder.name}: manifest.json cannot be read ({error}); "
-            "`ragkit index repair` rebuilds it"
+            "run `ragkit index repair` to rebuild it"
         ) from error
     return dict(manifest)
 
 
 def _unreadable(folder: Path, error: Exception) -> CorruptCollection:
     return CorruptCollection(
-        f"segment {folder.name} cannot be read ({error}); `ragkit index repair` rebuilds it"
+        f"segment {folder.name} cannot be read ({error}); run `ragkit index repair` to rebuild it"
     )

@@ -1,4 +1,4 @@
-"""Text to index terms: lower-cased words, without stop words, stemmed."""
+"""Text analysis for BM25: lower-casing, stop word removal and stemming."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _ENGLISH = frozenset(
 
 
 class TermAnalyzer:
-    """Splits text into the terms that BM25 counts.
+    """Splits text into index terms.
 
-    Words have at least two characters. Stop words are left out for English only; stems come from
+    Words have at least two characters. Stop words are removed for English only; stemming uses
     Snowball.
 
     Args:
-        language: A Snowball language ("english", "german", …) or "none" for no stems.
+        language: A Snowball language ("english", "german", …), or "none" for no stemming.
 
     >>> TermAnalyzer("english").terms("The band gaps of GaAs")
     ['band', 'gap', 'gaa']
@@ -41,7 +41,7 @@ class TermAnalyzer:
         self._local = threading.local()  # a Snowball stemmer must not be shared between threads
 
     def terms(self, text: str) -> list[str]:
-        """The terms of one text, in order, repetitions kept."""
+        """Return the terms of one text in order, with repetitions."""
         words = [word for word in _WORD.findall(text.lower()) if word not in self._stop_words]
         if self.language == "none":
             return words
@@ -51,5 +51,5 @@ class TermAnalyzer:
         return stems
 
     def batch(self, texts: Sequence[str]) -> list[list[str]]:
-        """The terms of each text."""
+        """Return the terms of each text."""
         return [self.terms(text) for text in texts]

@@ -1,53 +1,33 @@
-"""Which rows of tokens an index over a collection holds."""
+"""Description of a collection's token index."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 from ragkit.digests import text_digest
-from ragkit.types import Chunk, Rows, TokenIndex
+from ragkit.types import Chunk
 
 Tokenize = Callable[[Chunk, str], list[tuple[int, Sequence[int]]]]
-"""A chunk and a text to rows: where in the document each one's text begins, and its tokens."""
-
-
-class RowHit(NamedTuple):
-    """A row that was found.
-
-    Attributes:
-        row: Its number.
-        score: Higher is better.
-        start: Where in its document the row's text begins; the collection fills it in.
-        detail: What made the score.
-    """
-
-    row: int
-    score: float
-    start: int = 0
-    detail: Any = None
-
-
-TokenSearch = Callable[[TokenIndex, Rows], list[list[RowHit]]]
-"""An index and each row's chunk, int64 (rows,), to the rows found for each query."""
+"""Splits a chunk and its text into rows: character offset in the document, and tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLayout:
-    """A token index over a collection's chunks or documents.
+    """Specification of a token index over a collection's chunks or documents.
 
     Attributes:
-        kind: "ngrams" (any n-gram of a row) or "trie" (whole rows).
-        granularity: What a row is: "passage", "sentence", "document", "entity", "title".
-        scope: "chunk": every chunk has rows; "document": the first chunk of each document, for all
-            of it.
-        needs_text: `tokenize` is given the document's whole text, and else the chunk's.
-        tokenizer: The fingerprint of the tokenizer.
-        vocab_size: Tokens the model knows; models of one tokenizer may differ.
-        end_token: What ends a text; likewise.
-        version: Of what `tokenize` does.
-        tokenize: Makes the rows.
+        kind: "ngrams" (any n-gram of a row) or "trie" (full rows).
+        granularity: Unit of a row: "passage", "sentence", "document", "entity", "title".
+        scope: "chunk" if every chunk has rows; "document" if the first chunk of each document has
+            the rows of the full document.
+        needs_text: True to pass the document's full text to `tokenize`, False to pass the chunk's.
+        tokenizer: Fingerprint of the tokenizer.
+        vocab_size: Vocabulary size of the model; models with one tokenizer may differ.
+        end_token: Id of the end-of-text token; models with one tokenizer may differ.
+        version: Version of `tokenize`; increase it when the rows change.
+        tokenize: Function that makes the rows.
     """
 
     kind: Literal["ngrams", "trie"]
@@ -62,6 +42,6 @@ class TokenLayout:
 
     @property
     def name(self) -> str:
-        """Names it on disk: equal ones hold the same rows."""
+        """Folder name of the index; equal names imply equal rows."""
         tokens = text_digest(f"{self.tokenizer} {self.vocab_size} {self.end_token}")
         return f"{self.kind}-{self.granularity}-v{self.version}-{tokens[:16]}"

@@ -1,8 +1,8 @@
-"""FAISS's reader trusts the bytes it reads, so only files written on this machine are opened.
+"""Signatures of FAISS files, because FAISS's reader does not validate what it reads.
 
-Beside each file lies a MAC of its digest under a key that never leaves RAGKIT_HOME. A file from
-elsewhere has none that fits, and its index is rebuilt from the `.npy` vectors instead; `ragkit
-index trust` signs what is there.
+Each file is stored with a MAC of its digest under a key that never leaves RAGKIT_HOME. The MAC of a
+file from another machine does not verify, and its index is rebuilt from the `.npy` vectors;
+`ragkit index trust` signs existing files.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from ragkit.digests import file_digest
 from ragkit.durable import disk_errors, read_small
 
 _KEY_BYTES = 32
-_MAC_BYTES = 256  # twice what is written
+_MAX_MAC_BYTES = 256  # twice the size of a MAC
 
 
 def sign(file: Path) -> None:
-    """Mark a file as written, or trusted, on this machine."""
+    """Write the MAC of a file, which marks it as trusted on this machine."""
     target = _mac_file(file)
     with disk_errors(target):
-        target.unlink(missing_ok=True)  # it may be a link to something else
+        target.unlink(missing_ok=True)  # it may be a symbolic link
         target.write_bytes(_mac(file))
 
 
 def is_trusted(file: Path) -> bool:
-    """Whether the file is one that `sign` has seen, unchanged."""
+    """Return True if the file is unchanged since it was signed on this machine."""
     try:
-        return hmac.compare_digest(read_small(_mac_file(file), _MAC_BYTES), _mac(file))
-    except (OSError, ValueError):  # there is none, or it is none of ours
+        return hmac.compare_digest(read_small(_mac_file(file), _MAX_MAC_BYTES), _mac(file))
+    except (OSError, ValueError):  # missing or malformed
         return False
 
 
@@ -57,7 +57,7 @@ def _key() -> bytes:
             continue
         if len(key) == _KEY_BYTES:
             return key
-        path.unlink()  # a power failure cut it short; what it signed is not trusted any more
+        path.unlink()  # truncated by a power failure; its signatures become invalid
         _make_key(path)
     return path.read_bytes()
 
@@ -68,7 +68,7 @@ def _make_key(path: Path) -> None:
     with os.fdopen(handle, "wb") as stream:
         stream.write(secrets.token_bytes(_KEY_BYTES))
     try:
-        os.link(temporary, path)  # fails if another process was first, whose key then counts
+        os.link(temporary, path)  # fails if another process created the key first
     except FileExistsError:
         pass
     finally:

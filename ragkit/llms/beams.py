@@ -1,7 +1,7 @@
-"""Beams of a model: several continuations of one prompt that grow side by side.
+"""Batched beams over causal and encoder-decoder models, behind one interface.
 
-One interface for causal and encoder-decoder models, so that beam search and scoring know neither.
-A prompt is read once; its continuations share it.
+Beam search and scoring use only this interface. Each prompt is read once; its continuations share
+the cached keys and values.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from ragkit import models
 from ragkit.digests import file_digest, text_digest
 from ragkit.durable import read_small
 from ragkit.errors import ModelError, require
-from ragkit.llms import adapters
+from ragkit.llms.adapters import check_adapter, merge_adapter
 from ragkit.llms.local import LocalLLM, _no_progress_bars
 from ragkit.llms.soft_prompts import Prompts, model_inputs, read_prompts, split_vectors
 
-_ROOM = 32  # tokens of an identifier
-_LONGEST_PROMPT = 512  # every beam holds a copy of it
+_RESERVED_TOKENS = 32  # left for an identifier after the longest prompt
+_MAX_PROMPT_TOKENS = 512  # every beam has a copy of the prompt's keys and values
 _CONFIG_BYTES = 1 << 20
 ADAPTER_TASK = "generative retrieval"
 LogProbs = NDArray[np.float32]
 
 
 class Beams(Protocol):
-    """Continuations of some prompts; begins with an empty one of each."""
+    """A batch of continuations, initially one empty continuation per prompt."""
 
     def logprobs(self) -> LogProbs:
-        """Natural-log probabilities of each beam's next token, float32 (beams, vocab_size).
+        """Return the natural-log probabilities of each beam's next token.
 
-        Over the whole vocabulary: nothing is masked.
+        Returns:
+            float32 (beams, vocab_size), normalised over the whole vocabulary without a mask.
         """
 
     def advance(self, parents: Sequence[int], tokens: Sequence[int]) -> None:
@@ -44,16 +45,16 @@ class Beams(Protocol):
 
 
 class BeamModel(Protocol):
-    """A model whose continuations can be searched.
+    """A model for constrained beam search.
 
     Attributes:
-        name: As it was loaded.
-        vocab_size: The width of the log-probabilities.
-        end_token: What ends a text.
-        fingerprint: Of its tokenizer: token ids of another one mean nothing to it.
-        prompt_window: The longest prompt of a search, in tokens; None for any.
-        identity: Equal for models that write alike: name, numbers, adapter and prompts.
-        prompts: What it is asked with, by unit; see `ragkit.retrievers.rows.prompt_for`.
+        name: Name that the model was loaded by.
+        vocab_size: Width of the log-probabilities.
+        end_token: Id of the end-of-text token.
+        fingerprint: Fingerprint of the tokenizer; token ids are only valid for this tokenizer.
+        prompt_window: Maximum prompt length of a search in tokens; None for no limit.
+        identity: Name, dtype, adapter and prompts; equal for models with the same outputs.
+        prompts: Prompt template by unit; see `ragkit.retrievers.rows.prompt_for`.
     """
 
     name: str
@@ -65,20 +66,20 @@ class BeamModel(Protocol):
     prompts: Mapping[str, str]
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text within others: no token is added for its beginning or end."""
+        """Tokenise a text without adding special tokens."""
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens."""
+        """Decode tokens to text."""
 
     def encode_prompt(self, prompt: str) -> list[int]:
-        """The tokens that `begin` reads, those the model begins every text with included."""
+        """Tokenise a prompt as `begin` reads it, with the model's special tokens."""
 
     def begin(self, *prompts: str) -> Beams:
-        """One empty beam after each prompt, in one batch."""
+        """Read the prompts in one batch and return one empty beam for each."""
 
 
-class _Asked:
-    """A model of transformers, and what it is asked with."""
+class _PromptedModel:
+    """A transformers model with its prompt templates."""
 
     module: Any
     vocab_size: int
@@ -87,28 +88,28 @@ class _Asked:
     vectors: Any  # float32 (vectors, width), or None
 
     def __init__(self, module: Any, name: str, adapter: Path | None) -> None:
-        prompts = read_prompts(adapter or models.resolve(name))  # before a weight is changed
-        self._weights = _identity(module, name, adapter)
+        prompts = read_prompts(adapter or models.resolve(name))  # may fail: before weights change
+        self._weights = _merge_and_identify(module, name, adapter)
         self.module = module
-        self.ask_with(prompts)
+        self.set_prompts(prompts)
 
-    def ask_with(self, prompts: Prompts) -> None:
-        """Ask with other prompts from now on; the identity follows."""
+    def set_prompts(self, prompts: Prompts) -> None:
+        """Replace the prompts, and update the identity."""
         self.prompts, self.vectors = prompts.templates, prompts.vectors
         if self.vectors is not None:
             self.vectors = self.vectors.to(self.module.device)
         self.identity = f"{self._weights}{prompts.identity}"
 
 
-class CausalBeams(_Asked):
-    """A local causal model; see `BeamModel`.
+class CausalBeams(_PromptedModel):
+    """A local causal `BeamModel`.
 
     Args:
-        llm: Its weights and tokenizer.
-        adapter: A folder with an adapter for generative retrieval; it is merged into the weights.
+        llm: Provides weights and tokenizer.
+        adapter: Folder of an adapter for generative retrieval, which is merged into the weights.
 
     Raises:
-        ModelError: The adapter is for another model.
+        ModelError: The adapter was trained on another model.
     """
 
     def __init__(self, llm: LocalLLM, adapter: Path | None = None) -> None:
@@ -116,7 +117,9 @@ class CausalBeams(_Asked):
         self.name, self.vocab_size = llm.name, llm.vocab_size
         self.end_token = int(llm.tokenizer.eos_token_id)
         self.fingerprint = tokenizer_fingerprint(llm.tokenizer)
-        self.prompt_window: int | None = min(_LONGEST_PROMPT, max(1, llm.context_window - _ROOM))
+        self.prompt_window: int | None = min(
+            _MAX_PROMPT_TOKENS, max(1, llm.context_window - _RESERVED_TOKENS)
+        )
         self.tokenizer = llm.tokenizer
         self._llm = llm
 
@@ -129,47 +132,47 @@ class CausalBeams(_Asked):
         return self._llm._decode(list(tokens))
 
     def encode_prompt(self, prompt: str) -> list[int]:
-        """See `BeamModel`; a trained vector j is the token vocab_size + j."""
+        """See `BeamModel`; trained vector j is encoded as the token vocab_size + j."""
         first, *rest = split_vectors(prompt)
         tokens = self._llm._with_beginning(str(first))
-        for each in rest:
-            tokens += [self.vocab_size + each] if isinstance(each, int) else self.encode(each)
+        for part in rest:
+            tokens += [self.vocab_size + part] if isinstance(part, int) else self.encode(part)
         return tokens
 
     def begin(self, *prompts: str) -> Beams:
-        """One empty beam after each prompt; shorter ones are padded on the left.
+        """Read the prompts, left-padded to one length, and return one empty beam for each.
 
         Raises:
-            ValueError: A prompt has no token, or fills the window.
-            ModelError: A prompt holds a trained vector that the model does not have.
+            ValueError: A prompt is empty, or fills the context window.
+            ModelError: A prompt uses a trained vector that the model does not have.
         """
         import torch
         from transformers.cache_utils import DynamicCache
 
-        read = [self.encode_prompt(prompt) for prompt in prompts]
-        _check_lengths(read, self._llm.context_window - 1, self.name)
+        encoded_prompts = [self.encode_prompt(prompt) for prompt in prompts]
+        _check_lengths(encoded_prompts, self._llm.context_window - 1, self.name)
         cache = DynamicCache(config=self.module.config)
         beams = _TorchBeams(self.module, cache, "input_ids", self._llm.context_window)
         beams.fixed["logits_to_keep"] = 1
-        batch, mask = _padded(read, self.module.device, left=True)
+        batch, mask = _padded(encoded_prompts, self.module.device, left=True)
         if mask is not None:
             beams.mask = mask
         with torch.inference_mode():
-            beams.read(model_inputs(self.module, batch, self.vectors))
+            beams.prefill(model_inputs(self.module, batch, self.vectors))
         return beams
 
 
-class Seq2SeqBeams(_Asked):
-    """An encoder-decoder model of transformers (BART, T5) from a folder; see `BeamModel`.
+class Seq2SeqBeams(_PromptedModel):
+    """An encoder-decoder `BeamModel` (BART, T5) loaded with transformers.
 
     Args:
-        model: A name for `ragkit.models.resolve`: a folder with safetensors.
-        dtype: The numbers it computes with: "float32" or "bfloat16".
+        model: Name for `ragkit.models.resolve` of a folder with safetensors.
+        dtype: Floating-point type of the computation: "float32" or "bfloat16".
         device: "cpu" or "cuda".
-        adapter: As for `CausalBeams`.
+        adapter: Folder of an adapter; see `CausalBeams`.
 
     Raises:
-        ModelError: The folder holds no such model, or the adapter is for another.
+        ModelError: The model cannot be loaded, or the adapter was trained on another model.
     """
 
     def __init__(
@@ -203,7 +206,7 @@ class Seq2SeqBeams(_Asked):
         self.vocab_size = int(self.module.config.vocab_size)
         self.end_token = int(self.module.config.eos_token_id)
         self.fingerprint = tokenizer_fingerprint(self.tokenizer)
-        # None: positions are relative, and texts of any length are read
+        # None for relative positions, which do not limit the length
         self._window: int | None = getattr(self.module.config, "max_position_embeddings", None)
         self.prompt_window = self._window
         self._tokenizing = threading.Lock()
@@ -219,56 +222,56 @@ class Seq2SeqBeams(_Asked):
             return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def encode_prompt(self, prompt: str) -> list[int]:
-        """See `BeamModel`; a trained vector j is the token vocab_size + j."""
+        """See `BeamModel`; trained vector j is encoded as the token vocab_size + j."""
         first, *rest = split_vectors(prompt)
         with self._tokenizing:
             probe = self.tokenizer("a", return_special_tokens_mask=True)
-        special = [bool(each) for each in probe["special_tokens_mask"]]
-        ids, end = list(probe["input_ids"]), special[::-1].index(False)
+        special = [bool(flag) for flag in probe["special_tokens_mask"]]
+        ids, n_suffix = list(probe["input_ids"]), special[::-1].index(False)
         tokens = ids[: special.index(False)]
-        for each in (first, *rest):
-            tokens += [self.vocab_size + each] if isinstance(each, int) else self.encode(each)
-        return [*tokens, *ids[len(ids) - end :]]
+        for part in (first, *rest):
+            tokens += [self.vocab_size + part] if isinstance(part, int) else self.encode(part)
+        return [*tokens, *ids[len(ids) - n_suffix :]]
 
     def begin(self, *prompts: str) -> Beams:
-        """One empty beam after each prompt.
+        """Encode the prompts in one batch and return one empty beam for each.
 
         Raises:
-            ValueError: A prompt has no token, or more than the encoder's window.
-            ModelError: A prompt holds a trained vector that the model does not have.
+            ValueError: A prompt is empty, or longer than the encoder's window.
+            ModelError: A prompt uses a trained vector that the model does not have.
         """
         import torch
         from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
-        read = [self.encode_prompt(prompt) for prompt in prompts]
-        _check_lengths(read, self.prompt_window, self.name)
-        batch, mask = _padded(read, self.module.device, left=False)
-        seen = {} if mask is None else {"attention_mask": mask}
+        encoded_prompts = [self.encode_prompt(prompt) for prompt in prompts]
+        _check_lengths(encoded_prompts, self.prompt_window, self.name)
+        batch, mask = _padded(encoded_prompts, self.module.device, left=False)
+        masked = {} if mask is None else {"attention_mask": mask}
         with torch.inference_mode():
             encoder = self.module.get_encoder()
-            encoded = encoder(**model_inputs(encoder, batch, self.vectors), **seen)
+            encoded = encoder(**model_inputs(encoder, batch, self.vectors), **masked)
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         beams = _TorchBeams(self.module, cache, "decoder_input_ids", self._window)
-        beams.by_row = {"encoder_outputs": encoded, **seen}
+        beams.by_row = {"encoder_outputs": encoded, **masked}
         start = int(self.module.config.decoder_start_token_id)
-        begun = torch.full((len(read), 1), start, device=self.module.device)
-        beams.read({"decoder_input_ids": begun})
+        start_tokens = torch.full((len(prompts), 1), start, device=self.module.device)
+        beams.prefill({"decoder_input_ids": start_tokens})
         return beams
 
 
 class _TorchBeams:
-    """Beams as the rows of a batch, with their keys and values.
+    """Beams as the rows of a batch that share one key-value cache.
 
     Args:
         model: The transformers model.
-        cache: An empty cache for it.
-        name: The argument that takes further tokens, (beams, 1).
-        window: The most positions it can tell apart; None for any number.
+        cache: An empty cache for the model.
+        name: Name of the model's argument for further tokens, (beams, 1).
+        window: Maximum number of positions; None for no limit.
 
     Attributes:
-        fixed: Other arguments of the model.
-        by_row: Those that have a row a beam: tensors, or the encoder's output.
-        mask: int64 (beams, positions), 0 where a prompt was padded; None if none was.
+        fixed: Model arguments that do not depend on the beams.
+        by_row: Model arguments with one row per beam: tensors, or the encoder's output.
+        mask: int64 (beams, positions), 0 at padding; None without padding.
     """
 
     def __init__(self, model: Any, cache: Any, name: str, window: int | None) -> None:
@@ -278,8 +281,8 @@ class _TorchBeams:
         self.mask: Any = None
         self._last: LogProbs = np.empty((0, 0), dtype=np.float32)
 
-    def read(self, inputs: Mapping[str, Any]) -> None:
-        """What the beams begin with: the arguments that hold it, (beams, tokens)."""
+    def prefill(self, inputs: Mapping[str, Any]) -> None:
+        """Read the prompts, passed as model arguments of shape (beams, tokens, …)."""
         self._forward(inputs)
 
     def logprobs(self) -> LogProbs:
@@ -290,8 +293,8 @@ class _TorchBeams:
 
         if self._cache.get_seq_length() == self._window:
             raise ValueError(
-                f"the beams fill the model's window of {self._window} tokens; "
-                "shorten the prompt, or search for fewer tokens"
+                f"the beams fill the model's context window of {self._window} tokens; "
+                "shorten the prompt, or lower max_tokens of the search"
             )
         if list(parents) != list(range(len(self._last))):
             self._select(parents)
@@ -301,7 +304,7 @@ class _TorchBeams:
         self._forward({self._name: batch})
 
     def _select(self, parents: Sequence[int]) -> None:
-        """Every beam goes on from its parent's keys and values."""
+        """Copy each parent's keys, values and mask to its beams."""
         import torch
 
         rows = torch.tensor(list(parents), device=self._model.device)
@@ -315,8 +318,8 @@ class _TorchBeams:
         masked = {}
         if self.mask is not None:
             n = next(iter(inputs.values())).shape[1]
-            places = (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -n:]
-            masked = {"attention_mask": self.mask, "position_ids": places}
+            positions = (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -n:]
+            masked = {"attention_mask": self.mask, "position_ids": positions}
         with torch.inference_mode():
             output = self._model(
                 **inputs, **self.fixed, **self.by_row, **masked,
@@ -325,23 +328,27 @@ class _TorchBeams:
             self._last = output.logits[:, -1].float().log_softmax(-1).cpu().numpy()
 
 
-def _check_lengths(prompts: Sequence[Sequence[int]], longest: int | None, name: str) -> None:
+def _check_lengths(prompts: Sequence[Sequence[int]], max_tokens: int | None, name: str) -> None:
     for tokens in prompts:
-        if not 0 < len(tokens) <= (longest or len(tokens)):
+        if not 0 < len(tokens) <= (max_tokens or len(tokens)):
             raise ValueError(
-                f"the prompt has {len(tokens)} tokens; expected 1 to {longest or 'any number'}, "
+                f"the prompt has {len(tokens)} tokens; expected 1 to {max_tokens or 'any number'}, "
                 f"the window of {name!r}"
             )
 
 
 def _padded(rows: Sequence[Sequence[int]], device: Any, *, left: bool) -> tuple[Any, Any]:
-    """int64 (rows, longest), and 1 where it is no padding; None if nothing was padded."""
+    """Pad rows to one length with 0.
+
+    Returns:
+        int64 (rows, longest), and its mask with 0 at padding; None if all rows have one length.
+    """
     import torch
 
     width = max(map(len, rows))
     pads = [[0] * (width - len(row)) for row in rows]
-    full = [[*p, *row] if left else [*row, *p] for row, p in zip(rows, pads, strict=True)]
-    batch = torch.tensor(full, device=device)
+    padded = [[*p, *row] if left else [*row, *p] for row, p in zip(rows, pads, strict=True)]
+    batch = torch.tensor(padded, device=device)
     if not any(pads):
         return batch, None
     ones = [[1] * len(row) for row in rows]
@@ -350,16 +357,16 @@ def _padded(rows: Sequence[Sequence[int]], device: Any, *, left: bool) -> tuple[
 
 
 def _selected(value: Any, rows: Any) -> Any:
-    """Some rows of a tensor, or of the encoder's output."""
+    """Select rows of a tensor or of the encoder's output."""
     if hasattr(value, "last_hidden_state"):
         return type(value)(last_hidden_state=value.last_hidden_state[rows])
     return value[rows]
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """A digest of a transformers tokenizer: its vocabulary, merges and normalisation.
+    """Return a digest of a transformers tokenizer: its vocabulary, merges and normalisation.
 
-    Not of truncation and padding, which each call sets anew.
+    Truncation and padding are left out, because each call sets them.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -371,20 +378,20 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
 def load_beam_model(
     name: str, *, adapter: str | Path | None = None, device: str = "cpu"
 ) -> BeamModel:
-    """A model that writes identifiers, causal or encoder-decoder as its folder says.
+    """Load a causal or an encoder-decoder model for beam search, as its config.json says.
 
     Args:
         name: `smollm2`, a path, or `hf:ORG/NAME`.
-        adapter: A folder that `ragkit train generative` wrote.
+        adapter: Adapter folder written by `ragkit train generative`.
         device: "cpu" or "cuda".
 
     Raises:
-        ModelError: There is no such model, or the adapter is for another.
+        ModelError: The model cannot be found, or the adapter was trained on another model.
         MissingExtra: The packages for local models are not installed.
     """
     folder = None if adapter is None else Path(adapter)
     if folder is not None:
-        adapters.check_adapter(folder, name, ADAPTER_TASK)
+        check_adapter(folder, name, ADAPTER_TASK)
     path = models.resolve(name)
     if _is_encoder_decoder(path):
         return Seq2SeqBeams(name, adapter=folder, device=device)
@@ -403,11 +410,11 @@ def _is_encoder_decoder(path: Path) -> bool:
         raise ModelError(f"{str(file)!r} cannot be read ({error})") from error
 
 
-def _identity(model: Any, name: str, adapter: Path | None) -> str:
-    """Merge an adapter, if there is one; what the model is called then."""
-    numbers = str(model.dtype).removeprefix("torch.")
+def _merge_and_identify(model: Any, name: str, adapter: Path | None) -> str:
+    """Merge the adapter into the weights, if any; return name, dtype and adapter digests."""
+    dtype = str(model.dtype).removeprefix("torch.")
     if adapter is None:
-        return f"{name} {numbers}"
-    adapters.merge(model, adapter)
+        return f"{name} {dtype}"
+    merge_adapter(model, adapter)
     files = ("adapter_model.safetensors", "adapter_config.json")
-    return " + ".join([f"{name} {numbers}", *(file_digest(adapter / file) for file in files)])
+    return " + ".join([f"{name} {dtype}", *(file_digest(adapter / file) for file in files)])

@@ -1,4 +1,4 @@
-"""A language model behind an OpenAI-compatible server."""
+"""Client of OpenAI-compatible chat completion servers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 
 from ragkit import models
 from ragkit.errors import EndpointError
-from ragkit.llms import DEFAULTS, check_request
+from ragkit.llms.chat import DEFAULTS, check_request
 from ragkit.types import ChatOptions, Message, Reply, Usage
 
 _OPENAI_URL = "https://api.openai.com/v1"
-_REFUSED = (400, 415, 422, 501)  # how servers say that they do not know a field
-_N_PARALLEL = 4  # requests of one `chat` at a time; servers on a laptop queue more than that
-_REASONS: Mapping[str, Literal["stop", "length"]] = {
+_UNSUPPORTED_STATUS = (400, 415, 422, 501)  # what servers return for an unknown field
+_N_PARALLEL = 4  # concurrent requests of one `chat`; servers on a laptop queue more than that
+_FINISH_REASONS: Mapping[str, Literal["stop", "length"]] = {
     "stop": "stop",
     "eos": "stop",
     "length": "length",
@@ -30,25 +30,25 @@ _REASONS: Mapping[str, Literal["stop", "length"]] = {
 
 
 class EndpointLLM:
-    """Continues conversations on a server that speaks OpenAI's chat completions.
+    """A chat model on a server with OpenAI's chat completions API.
 
-    A key goes only where it belongs: without `base_url` to OpenAI (or OPENAI_BASE_URL), taken from
-    OPENAI_API_KEY; to any other URL only RAGKIT_API_KEY or the argument goes, and none of the
-    headers that OpenAI's client would take from the environment. Redirects are not followed. A
-    loopback server is reached without the environment's proxies.
+    API keys are sent only to their own server. Without `base_url`, OPENAI_API_KEY is sent to OpenAI
+    (or OPENAI_BASE_URL). Any other URL receives only RAGKIT_API_KEY or the argument, and none of
+    the headers that OpenAI's client would read from the environment. Redirects are not followed.
+    Loopback servers are reached without the environment's proxies.
 
     Args:
         model: The model's name on the server.
-        base_url: Up to and including "/v1"; None for OpenAI.
-        api_key: In place of the environment's.
-        timeout_s: How long the server may stay silent. A request is tried three times (after time
-            outs, lost connections, 429 and 5xx), with growing pauses or those the server asks for.
-        context_window: The model's window in tokens, which servers do not tell.
+        base_url: Base URL up to and including "/v1"; None for OpenAI.
+        api_key: API key; overrides the environment variable.
+        timeout_s: Read timeout in seconds. A request is tried three times (after timeouts, lost
+            connections, 429 and 5xx), with exponential backoff or the delay the server asks for.
+        context_window: Context window in tokens; servers do not report it.
 
     Raises:
-        ValueError: The URL or a figure makes no sense.
-        EndpointError: OpenAI's model without a key, or RAGKIT_OFFLINE and the server is not on this
-            machine. Every method raises it for whatever goes wrong on the way.
+        ValueError: The URL, the timeout or the context window is invalid.
+        EndpointError: No key for OpenAI, or RAGKIT_OFFLINE is set and the server is remote. All
+            methods raise it for failed requests.
 
     >>> EndpointLLM("llama3.2", base_url="http://localhost:11434/v1").name
     'http://localhost:11434/v1#llama3.2'
@@ -72,14 +72,14 @@ class EndpointLLM:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
             raise ValueError(
-                f"the base URL {url.rpartition('@')[2]!r} cannot be used; expected "
-                "http(s)://HOST[:PORT]/v1 without a user name (a key goes into RAGKIT_API_KEY)"
+                f"the base URL {url.rpartition('@')[2]!r} is invalid; expected "
+                "http(s)://HOST[:PORT]/v1 without a user name (set a key in RAGKIT_API_KEY)"
             )
         self.name = f"openai:{model}" if self._is_openai else f"{url}#{model}"
         self.context_window = context_window
         self._model, self._url, self._timeout_s = model, url, timeout_s
-        self._on_this_machine = _is_loopback(parts.hostname)
-        self._takes_schemas = True  # until the server refuses one
+        self._is_local = _is_loopback(parts.hostname)
+        self._supports_schemas = True  # until the server rejects one
         self._key = ""
         self._check_online()
         self._key = self._find_key(api_key)
@@ -95,9 +95,9 @@ class EndpointLLM:
     def _connect(self) -> Any:
         import openai
 
-        # Explicit headers win over those the client reads from OPENAI_CUSTOM_HEADERS, OPENAI_ORG_ID
-        # and OPENAI_PROJECT_ID; `Omit` takes them away.
-        key = self._key or "none"  # servers on this machine want one, and ignore what is in it
+        # Explicit headers override those the client reads from OPENAI_CUSTOM_HEADERS, OPENAI_ORG_ID
+        # and OPENAI_PROJECT_ID; `Omit` removes them.
+        key = self._key or "none"  # local servers require a key, but accept any
         headers: dict[str, Any] = {"Authorization": f"Bearer {key}"}
         if not self._is_openai:
             custom = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
@@ -113,36 +113,38 @@ class EndpointLLM:
             max_retries=2,
             default_headers=headers,
             http_client=openai.DefaultHttpxClient(
-                timeout=timeout, follow_redirects=False, trust_env=not self._on_this_machine
+                timeout=timeout, follow_redirects=False, trust_env=not self._is_local
             ),
         )
 
     def count_tokens(self, conversation: Sequence[Message]) -> int:
-        """An upper bound for ordinary text, since the server's tokenizer is not known.
+        """Estimate an upper bound, because the server's tokenizer is unknown.
 
-        Words of up to 9 letters count a token for each three letters, longer ones and capitals for
-        each two, mixed case for two of three; each digit and other ASCII sign counts one, other
-        characters their UTF-8 bytes, and a single space belongs to its word. A message adds 8 for
-        its role and marks, the whole 32 for the template's own text.
+        A lower-case or capitalised word of up to 9 letters counts one token per three letters, a
+        longer or upper-case word one per two letters, a mixed-case word two per three letters.
+        Digits and other ASCII characters count one each, other characters their UTF-8 bytes, and a
+        single space nothing. Each message adds 8 tokens for its role and control tokens, and the
+        conversation 32 for the template.
 
-        Against SmolLM2's tokenizer, whose small vocabulary makes more tokens than those of larger
-        models, that is 1.0 to 1.7 times the true count on prose, code, JSON, tables, formulas,
-        German, Finnish and Chinese; only strings of random letters can have more.
+        Compared with SmolLM2's tokenizer, whose small vocabulary gives more tokens than those of
+        larger models, the estimate is 1.0 to 1.7 times the true count on prose, code, JSON, tables,
+        formulas, German, Finnish and Chinese; only strings of random letters can have more tokens.
         """
         return 32 + sum(8 + _estimate(message.content) for message in conversation)
 
     def chat(
         self, conversations: Sequence[Sequence[Message]], options: ChatOptions = DEFAULTS
     ) -> list[Reply]:
-        """One reply a conversation, in order; up to 4 requests at a time.
+        """Request one reply per conversation, in order, with up to 4 concurrent requests.
 
-        Temperature 0 asks the server for its likeliest tokens; whether it then always gives the
-        same text is up to the server. A schema is sent as `response_format`; to a server that
-        refuses that it is not sent again, so the conversation should state the format too.
+        Temperature 0 requests greedy decoding; whether the text is then reproducible depends on the
+        server. A schema is sent as `response_format`. If the server rejects that field, the request
+        is repeated without it and later requests omit it, so the conversation should state the
+        format too.
 
         Raises:
             ValueError: An option is out of range or a conversation is empty.
-            EndpointError: A request failed; the first of them in order is reported.
+            EndpointError: A request failed; the error of the first one in order is raised.
         """
         for conversation in conversations:
             check_request(conversation, options)
@@ -151,20 +153,20 @@ class EndpointLLM:
             return [self._ask(conversations[0], options)]
         pool = ThreadPoolExecutor(max_workers=_N_PARALLEL)
         try:
-            return list(pool.map(lambda each: self._ask(each, options), conversations))
+            return list(pool.map(lambda messages: self._ask(messages, options), conversations))
         finally:
             pool.shutdown(cancel_futures=True)
 
     def stream(
         self, conversation: Sequence[Message], options: ChatOptions = DEFAULTS
     ) -> Generator[str, None, Reply]:
-        """The reply's text in pieces as they arrive, then the whole reply as the generator's value.
+        """Yield the text in pieces as they arrive; the generator's value is the full reply.
 
         Closing the generator closes the connection.
 
         Raises:
-            ValueError: As `chat`, and before the first piece.
-            EndpointError: The request failed, or the stream broke off before its end.
+            ValueError: See `chat`; raised by the call, before the first piece.
+            EndpointError: The request failed, or the stream ended early.
         """
         check_request(conversation, options)
         self._check_online()
@@ -174,17 +176,17 @@ class EndpointLLM:
         request = self._request(conversation, options)
         try:
             raw = self._client.chat.completions.with_raw_response.create(**request)
-            body = _plain(json.loads(raw.text))
+            body = _as_object(json.loads(raw.text))
             choice = body["choices"][0]
             message, reason = choice["message"], choice.get("finish_reason")
             text = message.get("content") or message.get("refusal") or ""
             usage = _usage(body.get("usage"))
-        except Exception as error:  # whatever a server can cause is an EndpointError
-            if _refuses_schema(request, error):
+        except Exception as error:  # a server can cause any error while its reply is parsed
+            if _rejects_schema(request, error):
                 reply = self._ask(conversation, replace(options, schema=None))
-                self._takes_schemas = False  # the schema it was, and nothing else
+                self._supports_schemas = False  # only now is it clear that the schema was the cause
                 return reply
-            raise self._explained(error) from error
+            raise self._to_endpoint_error(error) from error
         return Reply(str(text), self._reason(reason), usage)
 
     def _stream(
@@ -204,13 +206,13 @@ class EndpointLLM:
                         pieces.append(str(piece))
                         yield pieces[-1]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise self._explained(error) from error
+            raise self._to_endpoint_error(error) from error
         finally:
             chunks.close()
         if reason is None:
             raise self._failure(
                 f"the stream broke off after {len(pieces)} pieces, without a finish reason",
-                "ask again, and see the server's log",
+                "try again, and check the server's log",
             )
         return Reply("".join(pieces), self._reason(reason), usage)
 
@@ -220,67 +222,69 @@ class EndpointLLM:
                 **request, stream=True, stream_options={"include_usage": True}
             ) as stream:
                 for chunk in stream:
-                    yield _plain(chunk.to_dict(warnings=False))
+                    yield _as_object(chunk.to_dict(warnings=False))
         except Exception as error:
-            if not _refuses_schema(request, error):
-                raise self._explained(error) from error
+            if not _rejects_schema(request, error):
+                raise self._to_endpoint_error(error) from error
         else:
             return
         yield from self._chunks(_without_schema(request))
-        self._takes_schemas = False
+        self._supports_schemas = False
 
     def _request(self, conversation: Sequence[Message], options: ChatOptions) -> dict[str, Any]:
-        # OpenAI's newer models refuse `max_tokens`; other servers know only that.
+        # OpenAI's newer models reject `max_tokens`; other servers support only that.
         limit = "max_completion_tokens" if self._is_openai else "max_tokens"
         request: dict[str, Any] = {
             "model": self._model,
-            "messages": [{"role": each.role, "content": each.content} for each in conversation],
+            "messages": [{"role": m.role, "content": m.content} for m in conversation],
             "temperature": options.temperature,
             limit: options.max_tokens,
         }
-        if options.temperature > 0:  # some servers refuse a field they do not know
+        if options.temperature > 0:  # some servers reject unknown fields
             request["seed"] = options.seed
         if options.top_p < 1:
             request["top_p"] = options.top_p
         if options.stop:
             request["stop"] = list(options.stop)
-        if options.schema is not None and self._takes_schemas:
-            named = {"name": "reply", "schema": options.schema}
-            request["response_format"] = {"type": "json_schema", "json_schema": named}
+        if options.schema is not None and self._supports_schemas:
+            json_schema = {"name": "reply", "schema": options.schema}
+            request["response_format"] = {"type": "json_schema", "json_schema": json_schema}
         return request
 
     def _check_online(self) -> None:
-        if models.offline() and not self._on_this_machine:
+        if models.offline() and not self._is_local:
             raise self._failure(
                 "RAGKIT_OFFLINE is set and the server is not on this machine",
-                "unset RAGKIT_OFFLINE, or take a local model",
+                "unset RAGKIT_OFFLINE, or use a local model",
             )
 
-    def _failure(self, what: str, remedy: str) -> EndpointError:
+    def _failure(self, problem: str, remedy: str) -> EndpointError:
         if self._key:
-            what = what.replace(self._key, "[the key]")
-        return EndpointError(f"the model {self._model!r} at {self._url}: {what}. Do: {remedy}.")
+            problem = problem.replace(self._key, "[the key]")
+        return EndpointError(f"the model {self._model!r} at {self._url}: {problem}. Do: {remedy}.")
 
     def _reason(self, reason: object) -> Literal["stop", "length"]:
-        known = _REASONS.get(str(reason))
-        if known is not None:
-            return known
+        finish_reason = _FINISH_REASONS.get(str(reason))
+        if finish_reason is not None:
+            return finish_reason
         if reason == "content_filter":
-            raise self._failure("its filter held the reply back", "change the question or passages")
+            raise self._failure(
+                "its content filter blocked the reply", "change the question or the passages"
+            )
         if reason in ("tool_calls", "function_call"):
-            raise self._failure("it called a tool and none was offered", "take another model")
+            raise self._failure("it called a tool, but none was offered", "use another model")
         raise self._failure(
-            f"it ended with finish_reason {reason!r}; expected 'stop' or 'length'",
-            "check that the server speaks OpenAI's chat completions",
+            f"the reply ended with finish_reason {reason!r}; expected 'stop' or 'length'",
+            "check that the server implements OpenAI's chat completions",
         )
 
-    def _explained(self, error: Exception) -> EndpointError:
+    def _to_endpoint_error(self, error: Exception) -> EndpointError:
         import openai
 
         if isinstance(error, openai.APITimeoutError):
             return self._failure(
                 f"no answer within {self._timeout_s:g} s",
-                "raise timeout_s, or ask for less (max_tokens, shorter passages)",
+                "raise timeout_s, lower max_tokens, or send shorter passages",
             )
         if isinstance(error, openai.APIConnectionError):
             cause = error.__cause__ or error
@@ -289,38 +293,38 @@ class EndpointLLM:
                 "start the server, and check host and port",
             )
         if isinstance(error, openai.APIStatusError):
-            said = f"status {error.status_code} ({_said(error)})"
-            return self._failure(said, self._remedy(error.status_code))
+            problem = f"status {error.status_code} ({_server_message(error)})"
+            return self._failure(problem, self._remedy(error.status_code))
         return self._failure(
-            f"an answer that cannot be read ({type(error).__name__}: {str(error)[:300]})",
+            f"the answer cannot be read ({type(error).__name__}: {str(error)[:300]})",
             "check that the base URL is that of an OpenAI-compatible API; most end in /v1",
         )
 
     def _remedy(self, status: int) -> str:
         variable = "OPENAI_API_KEY" if self._is_openai else "RAGKIT_API_KEY"
         remedies = {
-            400: "change what the server complains of; a model's window may be exceeded",
+            400: "fix what the server's message names; the context window may be exceeded",
             401: f"set {variable} (or api_key) to a key that this server accepts",
             403: f"check that the key in {variable} may use this model",
-            404: "check the model's name, and that the base URL ends as the server wants (/v1)",
+            404: "check the model's name, and that the base URL has the server's suffix (/v1)",
             413: "send fewer or shorter passages",
             429: "wait, or send fewer requests; the account's quota may be spent",
         }
         if 300 <= status < 400:
-            return "give the address the server redirects to; redirects are not followed"
-        default = "see the server's log" if status >= 500 else remedies[400]
+            return "use the address that the server redirects to; redirects are not followed"
+        default = "check the server's log" if status >= 500 else remedies[400]
         return remedies.get(status, default)
 
 
-def _refuses_schema(request: Mapping[str, Any], error: Exception) -> bool:
-    return "response_format" in request and getattr(error, "status_code", 0) in _REFUSED
+def _rejects_schema(request: Mapping[str, Any], error: Exception) -> bool:
+    return "response_format" in request and getattr(error, "status_code", 0) in _UNSUPPORTED_STATUS
 
 
 def _without_schema(request: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in request.items() if name != "response_format"}
 
 
-def _said(error: Any) -> str:
+def _server_message(error: Any) -> str:
     body = error.body
     if isinstance(body, dict):
         body = body.get("message") or body
@@ -328,9 +332,9 @@ def _said(error: Any) -> str:
     return " ".join(text.split())[:300]
 
 
-def _plain(value: object) -> dict[str, Any]:
+def _as_object(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise TypeError(f"a JSON object was expected, not {type(value).__name__}")
+        raise TypeError(f"expected a JSON object, not {type(value).__name__}")
     return value
 
 
@@ -351,15 +355,15 @@ def _is_loopback(host: str) -> bool:
 
 def _estimate(text: str) -> int:
     n_tokens = 0
-    for run in re.findall(r"[A-Za-z]+| {2,}|[^ ]", text):
-        if run[0].isascii() and run[0].isalpha():
-            n_tokens += _letters(run)
+    for piece in re.findall(r"[A-Za-z]+| {2,}|[^ ]", text):
+        if piece[0].isascii() and piece[0].isalpha():
+            n_tokens += _estimate_word(piece)
         else:
-            n_tokens += 1 if run.isascii() else len(run.encode(errors="replace"))
+            n_tokens += 1 if piece.isascii() else len(piece.encode(errors="replace"))
     return n_tokens
 
 
-def _letters(word: str) -> int:
+def _estimate_word(word: str) -> int:
     if word[1:].islower() and len(word) <= 9:
         return math.ceil(len(word) / 3)
     if word.islower() or word.isupper() or word.istitle():

@@ -1,4 +1,4 @@
-"""A language model on this machine, through transformers and a generation loop of our own."""
+"""Run local language models with transformers, in ragkit's generation loop."""
 
 from __future__ import annotations
 
@@ -8,54 +8,59 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ragkit import models
 from ragkit.errors import ModelError, require
-from ragkit.llms import DEFAULTS, Dtype, adapters, check_request, decoding, gguf
+from ragkit.llms.adapters import merge_adapter
+from ragkit.llms.chat import DEFAULTS, check_request
 from ragkit.llms.constrain import vocabulary
+from ragkit.llms.decoding import growing_cache, use_one_query_attention
 from ragkit.llms.generating import GeneratingLLM
+from ragkit.llms.gguf import as_folder
 from ragkit.types import Message
+
+Dtype = Literal["bfloat16", "float16", "float32"]
 
 
 class LocalLLM(GeneratingLLM):
-    """Continues conversations and reads probabilities, one conversation at a time.
+    """Language model of transformers that generates replies and scores continuations.
 
-    Same input, same bytes out; see `GeneratingLLM`.
+    The same input always gives the same bytes; see `GeneratingLLM`.
 
-    Control tokens (`<|im_end|>`, …) that appear in a message are read as plain text: a retrieved
-    passage cannot end its turn.
+    Control tokens (`<|im_end|>`, …) in a message are encoded as plain text, so a retrieved passage
+    cannot end its turn.
 
-    bf16 is the default where the processor multiplies it: it is faster (SmolLM2 after 1400 tokens
+    bf16 is the default on processors with bf16 instructions: it is faster (SmolLM2 with 1400 tokens
     of prompt on a 2-core CPU with AVX-512: reading 820 against 480 tokens/s, writing 21 against 13)
-    and takes half the memory; next-token distributions differ from fp32's by a mean KL divergence
-    of 0.0014 nats. Where the processor does not, as one with AVX2 only, reading is five times
-    slower in bf16 than in fp32 (60 against 350 tokens/s), and fp32 is the default. Take float32
-    where log-probabilities are compared.
+    and takes half the memory. Next-token distributions differ from those of fp32 by a mean KL
+    divergence of 0.0014 nats. On other processors, such as those with AVX2 only, reading is five
+    times slower in bf16 than in fp32 (60 against 350 tokens/s), and fp32 is the default. Use
+    float32 to compare log-probabilities.
 
     Args:
         model: A name for `ragkit.models.resolve`: a folder in the format of transformers
-            (safetensors only, no code from it is run) or a GGUF file, which is converted once.
+            (safetensors only; code in it is not run) or a GGUF file, which is converted once.
         device: "cpu" or "cuda".
-        dtype: The numbers it computes with; None for those that are fast on the device.
-        adapter: A folder with an adapter for this model, merged into its weights; what it was
-            trained for is the caller's to check (`ragkit.llms.adapters.check_adapter`).
+        dtype: Floating-point type of the computation; None for a fast one on the device.
+        adapter: Folder of an adapter for this model, merged into its weights. Check with
+            `ragkit.llms.adapters.check_adapter` that it was trained for the task.
 
     Attributes:
-        name: As given.
-        adapter: As given.
-        context_window: The most tokens of prompt and reply together.
-        vocab_size: The width of the logits.
-        end_tokens: The ids that end a reply.
+        name: The argument `model`.
+        adapter: The argument `adapter`.
+        context_window: Maximum number of tokens of prompt and reply together.
+        vocab_size: Length of the logits.
+        end_tokens: Ids of the tokens that end a reply.
         model: The transformers model.
         tokenizer: The transformers tokenizer.
 
     Raises:
-        ModelError: The model cannot be found or loaded, or the device is not there.
-        MissingExtra: torch and transformers are not installed.
+        ModelError: The model cannot be found or loaded, or the device is not available.
+        MissingExtra: torch or transformers is not installed.
 
     >>> from ragkit.types import ChatOptions
     >>> llm = LocalLLM("smollm2")
@@ -83,14 +88,14 @@ class LocalLLM(GeneratingLLM):
         if path.is_file():
             if path.suffix.lower() != ".gguf":
                 raise ModelError(f"{model!r} is a file; expected a model's folder or a .gguf file")
-            path = gguf.as_folder(path)
+            path = as_folder(path)
         self.name, self.adapter = model, adapter
         self.model, self.tokenizer = _load(model, path, getattr(self._torch, dtype))
         if adapter is not None:
-            adapters.merge(self.model, adapter)
+            merge_adapter(self.model, adapter)
         self.model.to(self._device)
         if self._device.type == "cpu":
-            decoding.use_one_query_attention(self.model)
+            use_one_query_attention(self.model)
         super().__init__(_Transformer(self.model, self._torch))
         config = self.model.config.get_text_config()
         self.context_window = int(config.max_position_embeddings)
@@ -99,41 +104,41 @@ class LocalLLM(GeneratingLLM):
         self._tokenizing = threading.Lock()  # encoding sets flags on the shared tokenizer
 
     def render(self, conversation: Sequence[Message]) -> str:
-        """The prompt as text, up to where the assistant's reply begins.
+        """Return the prompt as text, up to the beginning of the assistant's reply.
 
-        `chat` tokenises the conversation itself: here control tokens within a message can no
-        longer be told from the template's own.
+        `chat` does not tokenise this text, because control tokens within a message cannot be
+        distinguished from those of the template in it.
         """
         return str(self._fill_template(conversation, {"tokenize": False}))
 
     def tokens(self, conversation: Sequence[Message], *, reply: bool = True) -> list[int]:
         """See `GeneratingLLM.tokens`."""
-        how = {"tokenize": True, "return_dict": False, "sanitize_control_tokens": True}
-        return list(self._fill_template(conversation, {**how, "add_generation_prompt": reply}))
+        options = {"tokenize": True, "return_dict": False, "sanitize_control_tokens": True}
+        return list(self._fill_template(conversation, {**options, "add_generation_prompt": reply}))
 
-    def _fill_template(self, conversation: Sequence[Message], how: Mapping[str, bool]) -> Any:
+    def _fill_template(self, conversation: Sequence[Message], options: Mapping[str, bool]) -> Any:
         import jinja2
 
         check_request(conversation, DEFAULTS)
         if not self.tokenizer.chat_template:
             raise ModelError(
                 f"{self.name!r} has no chat template: it is a base model and continues plain text "
-                "only. Take its instruction-tuned version."
+                "only. Use its instruction-tuned version."
             )
         turns = [{"role": message.role, "content": message.content} for message in conversation]
         try:
             with self._tokenizing:
                 return self.tokenizer.apply_chat_template(
-                    turns, **{"add_generation_prompt": True, **how}
+                    turns, **{"add_generation_prompt": True, **options}
                 )
         except jinja2.TemplateError as error:
             roles = ", ".join(message.role for message in conversation)
             raise ValueError(
-                f"the chat template of {self.name!r} refuses turns of the roles {roles}: {error}"
+                f"the chat template of {self.name!r} rejects turns of the roles {roles}: {error}"
             ) from error
 
     def encode(self, text: str) -> list[int]:
-        """A text's tokens, without those that begin every text."""
+        """Tokenise a text, without special tokens at its beginning."""
         with self._tokenizing:
             return list(self.tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
@@ -154,17 +159,17 @@ class LocalLLM(GeneratingLLM):
     def logprobs(
         self, prompts: Sequence[str], continuations: Sequence[str]
     ) -> list[NDArray[np.float32]]:
-        """Natural-log probability of each continuation token, float32 (tokens,) each.
+        """Return the natural log-probability of each continuation token, float32 (tokens,) each.
 
-        Prompt and continuation are tokenised apart, so no token straddles the joint: a
-        continuation within a sentence begins with its space. A prompt is taken as it is
-        (`render` makes one of a conversation), after the tokens the model begins every text with,
-        if it has such and the prompt does not begin with them. The softmax is over the whole
-        vocabulary, no mask, temperature 1.
+        Prompt and continuation are tokenised separately, so that no token spans both: a
+        continuation within a sentence begins with its space. A prompt is plain text (`render`
+        makes one from a conversation). The model's beginning-of-text tokens are prepended if the
+        prompt does not begin with them. The softmax is over the whole vocabulary, without a mask,
+        at temperature 1.
 
         Raises:
-            ValueError: The lists differ in length, a prompt has no token, or a pair does not fit
-                into the window.
+            ValueError: The lists differ in length, a prompt is empty, or a pair does not fit into
+                the context window.
         """
         if len(prompts) != len(continuations):
             raise ValueError(
@@ -174,13 +179,13 @@ class LocalLLM(GeneratingLLM):
             (self._with_beginning(prompt), self.encode(continuation))
             for prompt, continuation in zip(prompts, continuations, strict=True)
         ]
-        for at, (prompt, continuation) in enumerate(pairs):
+        for number, (prompt, continuation) in enumerate(pairs):
             if not prompt:
-                raise ValueError(f"prompt {at} is empty: there is nothing to continue")
+                raise ValueError(f"prompt {number} is empty; expected a text to continue")
             if len(prompt) + len(continuation) > self.context_window:
                 raise ValueError(
-                    f"prompt {at} has {len(prompt)} tokens and its continuation "
-                    f"{len(continuation)}, and the window of {self.name!r} is "
+                    f"prompt {number} has {len(prompt)} tokens and its continuation "
+                    f"{len(continuation)}, but the window of {self.name!r} is "
                     f"{self.context_window}. Shorten the prompt."
                 )
         return [self._score(prompt, continuation) for prompt, continuation in pairs]
@@ -207,16 +212,16 @@ class LocalLLM(GeneratingLLM):
 
 
 class _Transformer:
-    """A model of transformers; see `Engine`."""
+    """`Engine` of a transformers model."""
 
     def __init__(self, model: Any, torch: Any) -> None:
         self._model, self._torch = model, torch
 
     def new_cache(self) -> Any:
-        return decoding.growing_cache(self._model.config)
+        return growing_cache(self._model.config)
 
     def read(self, tokens: Sequence[int], cache: Any) -> NDArray[np.float32]:
-        # Not around a reply's loop: a generator would leave inference mode on between its pieces.
+        # Not around the generation loop: a generator would leave inference mode on when it yields.
         with self._torch.inference_mode():
             batch = self._torch.tensor([tokens], device=self._model.device)  # (1, tokens)
             output = self._model(input_ids=batch, cache=cache, use_cache=True, logits_to_keep=1)
@@ -230,14 +235,14 @@ def _device(torch: Any, name: str) -> Any:
         raise ValueError(f"device is {name!r}; expected 'cpu', 'cuda' or 'cuda:1'")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ModelError(
-            f"device is {name!r}, and torch {torch.__version__} sees no CUDA device. "
-            "Take device='cpu', or install torch for CUDA on a machine with a GPU."
+            f"device is {name!r}, but torch {torch.__version__} finds no CUDA device. "
+            "Use device='cpu', or install torch for CUDA on a machine with a GPU."
         )
     return torch.device(name)
 
 
 def _fast_dtype(torch: Any, device: Any) -> Dtype:
-    """bf16, but on a CPU that torch has no products of bf16 for."""
+    """Return bfloat16, or float32 on a CPU without bf16 matrix products in torch."""
     has_bf16 = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return "bfloat16" if has_bf16 else "float32"
 
@@ -251,8 +256,8 @@ def _load(name: str, folder: Path, dtype: object) -> tuple[Any, Any]:
             config = AutoConfig.from_pretrained(folder, **local)
             if not any("Causal" in a or "Generation" in a for a in config.architectures or ()):
                 raise ModelError(
-                    f"{name!r} is no language model: its architecture is "
-                    f"{', '.join(config.architectures or ['not given'])}"
+                    f"{name!r} is not a language model: its architecture is "
+                    f"{', '.join(config.architectures or ['not specified'])}"
                 )
             tokenizer = AutoTokenizer.from_pretrained(folder, **local)
             model = AutoModelForCausalLM.from_pretrained(
@@ -268,7 +273,7 @@ def _load(name: str, folder: Path, dtype: object) -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def without_widgets() -> Iterator[None]:
-    """In a notebook tqdm warns where it has no widget for a bar; there will be no bar."""
+    """Suppress tqdm's warning about missing widgets in notebooks; no progress bar is shown."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "IProgress not found")
         yield
@@ -279,16 +284,16 @@ def _no_progress_bars() -> Iterator[None]:
     with without_widgets():
         from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if was_enabled:
             logging.enable_progress_bar()
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     ends = getattr(model.generation_config, "eos_token_id", None)
-    listed = ends if isinstance(ends, list) else [ends]
-    return frozenset(int(end) for end in [*listed, tokenizer.eos_token_id] if end is not None)
+    end_ids = ends if isinstance(ends, list) else [ends]
+    return frozenset(int(end) for end in [*end_ids, tokenizer.eos_token_id] if end is not None)

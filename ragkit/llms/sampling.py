@@ -1,4 +1,4 @@
-"""One reply as it grows: the next token, and the text that is final."""
+"""Sampling of the next token, and incremental text of a reply with stop strings."""
 
 from __future__ import annotations
 
@@ -11,33 +11,37 @@ from ragkit.types import ChatOptions
 
 
 class ReplyText:
-    """Releases the growing text of a reply as far as it is final.
+    """The growing text of one reply, released as soon as it is final.
 
-    Held back are an unfinished character at the end and what may become a stop string.
+    An incomplete character at the end and a possible beginning of a stop string are buffered.
+
+    Attributes:
+        released: Text released so far.
+        stopped: True once a stop string has occurred.
     """
 
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = stops
+    def __init__(self, stop_strings: Sequence[str]) -> None:
+        self._stop_strings = stop_strings
         self._text = ""
         self.released = ""
         self.stopped = False
 
-    def grow_to(self, text: str) -> str:
-        """The next piece, given all of the text so far."""
+    def update(self, text: str) -> str:
+        """Set the full text generated so far and return the part that is newly final."""
         self._text = text.rstrip("\N{REPLACEMENT CHARACTER}")
-        found = [at for stop in self._stops if (at := self._text.find(stop)) >= 0]
-        self.stopped = bool(found)
-        return self._release(min(found) if found else len(self._text) - self._n_held())
+        offsets = [i for stop in self._stop_strings if (i := self._text.find(stop)) >= 0]
+        self.stopped = bool(offsets)
+        return self._release(min(offsets) if offsets else len(self._text) - self._n_buffered())
 
-    def rest(self) -> str:
-        """The last piece: what was held back and turned out to be no stop string."""
+    def flush(self) -> str:
+        """Return the buffered text at the end of a reply that no stop string ended."""
         return self._release(len(self._text))
 
-    def _n_held(self) -> int:
-        longest = max(map(len, self._stops), default=0) - 1
+    def _n_buffered(self) -> int:
+        longest = max(map(len, self._stop_strings), default=0) - 1
         for n in range(min(longest, len(self._text)), 0, -1):
-            end = self._text[-n:]
-            if any(len(stop) > n and stop.startswith(end) for stop in self._stops):
+            suffix = self._text[-n:]
+            if any(len(stop) > n and stop.startswith(suffix) for stop in self._stop_strings):
                 return n
         return 0
 
@@ -47,26 +51,28 @@ class ReplyText:
         return piece
 
 
-def choose(logits: NDArray[np.float32], options: ChatOptions, random: np.random.Generator) -> int:
-    """The next token: the likeliest (the lowest id of equals), or one drawn at a temperature.
+def sample_token(
+    logits: NDArray[np.float32], options: ChatOptions, random: np.random.Generator
+) -> int:
+    """Choose the next token: greedily at temperature 0 (ties by id), else by nucleus sampling.
 
-    Source: nucleus sampling, Holtzman et al. 2020, section 3.1: the smallest set of the likeliest
-    tokens whose probability reaches top_p.
+    Source: Holtzman et al. 2020, section 3.1: samples from the smallest set of the most probable
+    tokens whose total probability reaches top_p.
 
     Args:
-        logits: float32 (vocab_size,); -inf where a token is not allowed.
+        logits: float32 (vocab_size,); -inf for tokens that are not allowed.
         options: Temperature and top_p.
-        random: Draws.
+        random: Random number generator.
     """
     if options.temperature == 0:
         return int(logits.argmax())
-    open_ = np.flatnonzero(logits != -np.inf)  # (allowed,): a grammar leaves few
-    scaled = (logits[open_].astype(np.float64) - logits[open_].max()) / options.temperature
-    chances = np.exp(scaled)
-    chances /= chances.sum()
+    allowed = np.flatnonzero(logits != -np.inf)  # (allowed,): few with a grammar
+    scaled = (logits[allowed].astype(np.float64) - logits[allowed].max()) / options.temperature
+    probabilities = np.exp(scaled)
+    probabilities /= probabilities.sum()
     if options.top_p < 1:
-        order = np.argsort(-chances, kind="stable")
-        before = np.cumsum(chances[order]) - chances[order]
-        chances[order[before >= options.top_p]] = 0
-        chances /= chances.sum()
-    return int(random.choice(open_, p=chances))
+        order = np.argsort(-probabilities, kind="stable")
+        before = np.cumsum(probabilities[order]) - probabilities[order]
+        probabilities[order[before >= options.top_p]] = 0
+        probabilities /= probabilities.sum()
+    return int(random.choice(allowed, p=probabilities))

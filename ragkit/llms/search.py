@@ -1,8 +1,8 @@
-"""Beam search that can only write what an index holds.
+"""Beam search constrained to the token sequences of an index.
 
-The constraint decides what may come next; the score is the model's own. Log-probabilities are those
-of the unmasked softmax: renormalising over the allowed tokens would make a forced token free, and
-rare prefixes with one continuation would win (SYSTEMS A2).
+The constraint decides which tokens may follow; the score is the model's. Log-probabilities come
+from the unmasked softmax: renormalising over the allowed tokens would make a forced token free, and
+rare prefixes with a single continuation would win (De Cao et al. 2021, GENRE).
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from ragkit.llms.beams import BeamModel, Beams, LogProbs
 
 
 class Constraint(Protocol):
-    """What may be written: `ragkit.indexes.ngram` and `ragkit.indexes.trie` are such."""
+    """The set of token sequences that may be generated, such as an n-gram index or a trie."""
 
     def start(self) -> Hashable:
-        """The empty prefix."""
+        """Return the state of the empty prefix."""
 
     def advance(self, state: Any, token: int) -> Any:
-        """The prefix with one token more; None if nothing continues so."""
+        """Return the state after one more token, or None if the token is not allowed."""
 
     def successors(self, state: Any) -> NDArray[np.int64]:
-        """The tokens that may follow, ascending."""
+        """Return the allowed next tokens, ascending."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A text that was generated, whole or a prefix of one.
+    """A generated token sequence, finished or partial.
 
     Attributes:
-        tokens: Without what was forced before it.
-        logprobs: Natural log, unmasked, one a token.
-        state: Where the constraint is after it.
-        finished: Whether it ended by an end token (the last of `tokens`).
+        tokens: Generated tokens, without the prefix of the options.
+        logprobs: Natural-log probability of each token, from the unmasked softmax.
+        state: State of the constraint after the tokens.
+        finished: True if the last token is an end token.
     """
 
     tokens: tuple[int, ...]
@@ -49,22 +49,22 @@ class Hypothesis:
 
     @property
     def score(self) -> float:
-        """The sum of the log-probabilities."""
+        """Sum of the log-probabilities."""
         return float(sum(self.logprobs))
 
 
 @dataclass(frozen=True, slots=True)
 class BeamOptions:
-    """How to search.
+    """Options of `beam_search`.
 
     Attributes:
-        width: Hypotheses kept at each step.
-        max_tokens: The longest hypothesis.
+        width: Number of beams.
+        max_tokens: Maximum length of a hypothesis.
         end_tokens: Tokens that finish a hypothesis, where the constraint allows them.
-        prefix: Tokens the constraint begins with: neither read by the model nor generated or
-            scored.
-        length_power: Hypotheses are ranked by score / length ** length_power, once the search is
-            over (GENRE: 1; SEAL: 0).
+        prefix: Tokens by which the constraint is advanced before the search; the model neither
+            reads nor scores them.
+        length_power: Length penalty of the final ranking by score / length ** length_power
+            (GENRE: 1; SEAL: 0).
     """
 
     width: int = 10
@@ -83,94 +83,100 @@ class BeamOptions:
 def beam_search(
     model: BeamModel, prompt: str, constraint: Constraint, options: BeamOptions
 ) -> list[Hypothesis]:
-    """Every hypothesis that was on the beam at some step, best first.
+    """Search for the best hypotheses, and return all that were on the beam at any step, best first.
 
-    Ties are broken by tokens. A hypothesis that nothing continues ends there; finished ones leave
-    the beam and take one of its places at that step.
+    Ties are broken by tokens. A hypothesis without an allowed continuation ends; a finished one
+    occupies a beam at its last step and then leaves the beam.
 
-    Source: GENRE (De Cao et al. 2021) for the constraint on the whole prefix, SEAL (Bevilacqua et
-    al. 2022) for keeping all partial hypotheses.
+    Source: De Cao et al. 2021 (GENRE) for constraining the whole prefix; Bevilacqua et al. 2022
+    (SEAL) for returning all partial hypotheses.
 
     Raises:
         ModelError: The model gives NaN.
     """
-    if _forced(constraint, options) is None:
+    if _state_after_prefix(constraint, options) is None:
         return []
-    return together(model.begin(prompt), [(0, beam_steps(model.name, constraint, options))])[0]
+    return run_searches(model.begin(prompt), [(0, beam_steps(model.name, constraint, options))])[0]
 
 
 Advance = tuple[list[int], list[int]]
-"""Which of a search's rows grow, and by which token each: as `Beams.advance` takes them."""
+"""Parent rows and next tokens of a search step; see `Beams.advance`."""
 
 Result = TypeVar("Result")
 Steps = Generator[Advance, LogProbs, Result]
-"""A search that is given its rows' log-probabilities, float32 (rows, vocab_size), and says how they
-grow, until it returns what it found. What it yields first says nothing."""
+"""A search as a coroutine: it receives the log-probabilities of its rows, float32 (rows,
+vocab_size), yields its next step, and returns its result. The first value it yields is ignored."""
 
 
-def together(beams: Beams, searches: Sequence[tuple[int, Steps[Result]]]) -> list[Result]:
-    """Run searches side by side, their rows in one batch: a step of all costs little more than one.
+def run_searches(beams: Beams, searches: Sequence[tuple[int, Steps[Result]]]) -> list[Result]:
+    """Run searches in one batch, where a step of all costs little more than a step of one.
 
     Args:
-        beams: At their beginning; they are used up.
-        searches: Each with the beam that it begins from, which several may share.
+        beams: Beams before their first step; consumed by the searches.
+        searches: Pairs of the beam to start from, which several may share, and the search.
 
     Returns:
-        What each search found.
+        The result of each search, in order.
     """
-    found: dict[int, Result] = {}
-    waiting = []
+    results: dict[int, Result] = {}
+    active = []
     for i, (row, search) in enumerate(searches):
         next(search)
-        waiting.append((i, search, [row]))
-    while waiting:
+        active.append((i, search, [row]))
+    while active:
         logprobs = beams.logprobs()
         parents: list[int] = []
         tokens: list[int] = []
-        going = []
-        for i, search, rows in waiting:
+        still_active = []
+        for i, search, rows in active:
             try:
-                own_parents, own_tokens = search.send(logprobs[rows])
+                search_parents, search_tokens = search.send(logprobs[rows])
             except StopIteration as end:
-                found[i] = end.value
+                results[i] = end.value
                 continue
             first = len(parents)
-            parents += [rows[parent] for parent in own_parents]
-            tokens += own_tokens
-            going.append((i, search, list(range(first, len(parents)))))
-        if going:
+            parents += [rows[parent] for parent in search_parents]
+            tokens += search_tokens
+            still_active.append((i, search, list(range(first, len(parents)))))
+        if still_active:
             beams.advance(parents, tokens)
-        waiting = going
-    return [found[i] for i in range(len(searches))]
+        active = still_active
+    return [results[i] for i in range(len(searches))]
 
 
 def beam_steps(name: str, constraint: Constraint, options: BeamOptions) -> Steps[list[Hypothesis]]:
-    """`beam_search` for `together`; the name is the model's, for errors."""
-    state = _forced(constraint, options)
+    """Run `beam_search` as a coroutine for `run_searches`.
+
+    Args:
+        name: The model's name, for error messages.
+        constraint: See `beam_search`.
+        options: See `beam_search`.
+    """
+    state = _state_after_prefix(constraint, options)
     alive = [] if state is None else [Hypothesis((), (), state)]
-    kept: list[Hypothesis] = []
-    request: Advance = ([], [])
+    hypotheses: list[Hypothesis] = []
+    step: Advance = ([], [])
     for _ in range(options.max_tokens):
-        logprobs = yield request
-        chosen = _best(name, logprobs, alive, constraint, options) if alive else []
-        grown = [
-            _grow(alive[parent], token, logp, constraint, options) for parent, token, logp in chosen
+        logprobs = yield step
+        best = _best(name, logprobs, alive, constraint, options) if alive else []
+        extended = [
+            _extend(alive[parent], token, logp, constraint, options) for parent, token, logp in best
         ]
-        kept += grown
-        open_ = [
-            (each, parent)
-            for each, (parent, _, _) in zip(grown, chosen, strict=True)
-            if not each.finished
+        hypotheses += extended
+        unfinished = [
+            (hypothesis, parent)
+            for hypothesis, (parent, _, _) in zip(extended, best, strict=True)
+            if not hypothesis.finished
         ]
-        if not open_:
+        if not unfinished:
             break
-        alive = [each for each, _ in open_]
-        request = [parent for _, parent in open_], [each.tokens[-1] for each in alive]
-    return sorted(kept, key=lambda each: (-_rank(each, options), each.tokens))
+        alive = [hypothesis for hypothesis, _ in unfinished]
+        step = [parent for _, parent in unfinished], [hyp.tokens[-1] for hyp in alive]
+    return sorted(hypotheses, key=lambda hyp: (-_ranking_score(hyp, options), hyp.tokens))
 
 
-def _forced(constraint: Constraint, options: BeamOptions) -> Hashable | None:
-    """Where the constraint is after the prefix; None if nothing begins so."""
+def _state_after_prefix(constraint: Constraint, options: BeamOptions) -> Hashable | None:
+    """Return the constraint's state after the prefix, or None if it does not allow the prefix."""
     state: Any = constraint.start()
     for token in options.prefix:
         state = constraint.advance(state, token)
@@ -179,7 +185,7 @@ def _forced(constraint: Constraint, options: BeamOptions) -> Hashable | None:
     return cast(Hashable, state)
 
 
-def _rank(hypothesis: Hypothesis, options: BeamOptions) -> float:
+def _ranking_score(hypothesis: Hypothesis, options: BeamOptions) -> float:
     return hypothesis.score / float(len(hypothesis.tokens) ** options.length_power)
 
 
@@ -190,7 +196,7 @@ def _best(
     constraint: Constraint,
     options: BeamOptions,
 ) -> list[tuple[int, int, float]]:
-    """(parent, token, log-probability) of the best allowed continuations."""
+    """Return (parent, token, log-probability) of the best allowed continuations."""
     parents, tokens, logps, totals = [], [], [], []
     for parent, hypothesis in enumerate(alive):
         allowed = constraint.successors(hypothesis.state)
@@ -206,18 +212,16 @@ def _best(
     if len(usable) > options.width:
         cut = np.partition(scores[usable], -options.width)[-options.width]
         usable = usable[scores[usable] >= cut]
-    every = [np.concatenate(each) for each in (parents, tokens, logps)]
-    found = sorted(
-        (
-            (int(every[0][i]), int(every[1][i]), float(every[2][i]), float(scores[i]))
-            for i in usable
-        ),
-        key=lambda each: (-each[3], alive[each[0]].tokens, each[1]),
-    )
-    return [each[:3] for each in found[: options.width]]
+    parent_of, token_of, logp_of = (np.concatenate(part) for part in (parents, tokens, logps))
+    candidates = [
+        (int(parent_of[i]), int(token_of[i]), float(logp_of[i]), float(scores[i])) for i in usable
+    ]
+    # Highest score first; ties by the tokens of the parent, then by the new token.
+    candidates.sort(key=lambda c: (-c[3], alive[c[0]].tokens, c[1]))
+    return [(parent, token, logp) for parent, token, logp, _ in candidates[: options.width]]
 
 
-def _grow(
+def _extend(
     parent: Hypothesis, token: int, logp: float, constraint: Constraint, options: BeamOptions
 ) -> Hypothesis:
     state = constraint.advance(parent.state, token)

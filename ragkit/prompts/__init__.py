@@ -1,4 +1,4 @@
-"""Prompts in the open: Markdown files with a version, filled in strictly."""
+"""Versioned prompt templates, stored as Markdown files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from ragkit.digests import text_digest
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt file: its first line holds the version, the rest is the text."""
+    """A prompt template.
+
+    Attributes:
+        name: File name without suffix.
+        version: Version from the first line of the file.
+        text: Text after the first line.
+    """
 
     name: str
     version: str
@@ -24,19 +30,26 @@ class Prompt:
         return text_digest(self.text)
 
     def fill(self, **values: str) -> str:
-        """The text with `$name` replaced; a name without a value raises KeyError."""
+        """Substitute each `$name` in the text.
+
+        Raises:
+            KeyError: A name has no value.
+        """
         return string.Template(self.text).substitute(values)
 
 
 def load_prompt(name: str) -> Prompt:
-    """The prompt of that name from `ragkit/prompts/`.
+    """Load a prompt template from `ragkit/prompts/`.
 
     >>> load_prompt("answer").version
     '1'
+
+    Raises:
+        ValueError: The first line of the file has no version.
     """
     raw = resources.files(__package__).joinpath(f"{name}.md").read_text("utf-8")
-    first, _, text = raw.partition("\n")
-    version = re.fullmatch(r"<!-- version (\S+) -->", first)
+    first_line, _, text = raw.partition("\n")
+    version = re.fullmatch(r"<!-- version (\S+) -->", first_line)
     if version is None:
-        raise ValueError(f"{name}.md begins with {first!r}; expected <!-- version N -->")
+        raise ValueError(f"{name}.md starts with {first_line!r}; expected <!-- version N -->")
     return Prompt(name, version[1], text.strip())

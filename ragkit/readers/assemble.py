@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ragkit.types import (
     Answer,
@@ -83,13 +83,3 @@ class AnswerBuilder:
             source=source,
         )
         return Event("answer", answer=answer)
-
-
-def last_answer(events: Iterator[Event]) -> Answer:
-    """Exhaust a reader's stream; its last event holds the answer."""
-    answer = None
-    for event in events:
-        answer = event.answer or answer
-    if answer is None:
-        raise ValueError("the reader's stream ended without an answer")
-    return answer

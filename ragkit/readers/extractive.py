@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.indexes.terms import TermAnalyzer
-from ragkit.readers.assemble import AnswerBuilder, last_answer
+from ragkit.pipeline import last_answer
+from ragkit.readers.assemble import AnswerBuilder
 from ragkit.readers.citations import cite, names, numbers, strip_marks
 from ragkit.types import Answer, Embedder, Event, Hit
 

@@ -9,8 +9,9 @@ from typing import Literal
 
 from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.losses import report
+from ragkit.pipeline import last_answer
 from ragkit.prompts import load_prompt
-from ragkit.readers.assemble import AnswerBuilder, last_answer
+from ragkit.readers.assemble import AnswerBuilder
 from ragkit.readers.citations import SupportChecker, cite, strip_marks
 from ragkit.readers.ordering import order_by_name
 from ragkit.types import LLM, Answer, ChatOptions, Event, Hit, Loss, Message, Reply, Source

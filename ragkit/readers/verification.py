@@ -5,21 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from ragkit.digests import text_digest
 from ragkit.errors import RagkitError
 from ragkit.readers.citations import SupportChecker, strip_marks
-from ragkit.types import Answer, Chunk, Document, Hit
+from ragkit.types import Answer, Chunk, Document, DocumentStore, Hit
 
 State = Literal["valid", "broken", "stale"]
-
-
-class DocumentStore(Protocol):
-    """What verification needs of a collection."""
-
-    def document(self, doc_id: str) -> Document | None:
-        """A live document, or None."""
 
 
 @dataclass(frozen=True, slots=True)

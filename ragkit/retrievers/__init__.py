@@ -1,8 +1,8 @@
-"""Queries to hits."""
+"""Retrievers: return hits for queries."""
 
 from __future__ import annotations
 
-from ragkit.retrievers.base import Composable, check_queries
+from ragkit.pipeline import Composable, check_queries
 from ragkit.retrievers.dense import DenseRetriever
 from ragkit.retrievers.hybrid import HybridRetriever
 from ragkit.retrievers.lexical import LexicalRetriever

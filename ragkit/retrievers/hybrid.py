@@ -1,4 +1,4 @@
-"""Several retrievers fused into one ranking."""
+"""Hybrid retrieval: fuses the rankings of several retrievers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from ragkit.retrievers.base import Composable, check_queries
-from ragkit.types import Chunk, Hit, Part, Retriever, Source, Where
+from ragkit.pipeline import Composable, check_queries
+from ragkit.types import Chunk, Hit, ScorePart, Retriever, Source, Where
 
 CANDIDATES = 100
 RRF_CONSTANT = 60
@@ -15,19 +15,19 @@ FusionMethod = Literal["rrf", "minmax"]
 
 
 class HybridRetriever(Composable):
-    """Fusion by rank, or by weighted and rescaled score.
+    """Fuses retrievers by reciprocal rank, or by weighted min-max normalized scores.
 
     "rrf": score(d) = Σ_r w_r / (60 + rank_r(d)), ranks from 1. Source: Cormack, Clarke and Büttcher
-    2009; the weights are ours and default to 1.
+    2009; the weights are an extension and default to 1.
 
-    "minmax": score(d) = Σ_r w_r (s_r(d) - min_r) / (max_r - min_r), over the candidates of r; 0
-    where r did not find d, 1 where all its scores are equal.
+    "minmax": score(d) = Σ_r w_r (s_r(d) - min_r) / (max_r - min_r), over the candidates of r. A
+    retriever contributes 0 if it did not return d, and w_r if all its scores are equal.
 
     Args:
-        retrievers: At least one.
+        retrievers: At least one retriever.
         method: "rrf" or "minmax".
-        weights: One a retriever, not negative.
-        candidates: Hits taken from each (more, if k is larger).
+        weights: One non-negative weight per retriever; default 1.
+        candidates: Number of hits requested from each retriever (k, if k is larger).
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class HybridRetriever(Composable):
         if method not in ("rrf", "minmax"):
             raise ValueError(f"method is {method!r}; expected 'rrf' or 'minmax'")
         weights = [1.0] * len(retrievers) if weights is None else list(weights)
-        usable = all(math.isfinite(weight) and weight >= 0 for weight in weights)
-        if len(weights) != len(retrievers) or not usable:
+        is_valid = all(math.isfinite(weight) and weight >= 0 for weight in weights)
+        if len(weights) != len(retrievers) or not is_valid:
             raise ValueError(
-                f"weights are {weights}; expected {len(retrievers)} numbers that are not negative"
+                f"weights are {weights}; expected {len(retrievers)} non-negative numbers"
             )
         if candidates < 1:
             raise ValueError(f"candidates is {candidates}; expected at least 1")
@@ -57,62 +57,67 @@ class HybridRetriever(Composable):
 
     @property
     def source(self) -> Source:
-        """Where the hits come from: the first retriever that knows."""
-        found = (getattr(retriever, "source", None) for retriever in self._retrievers)
-        return next((source for source in found if source), Source())
+        """Source of the hits, from the first retriever that has one."""
+        sources = (getattr(retriever, "source", None) for retriever in self._retrievers)
+        return next((source for source in sources if source), Source())
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Fusion, and the settings of what is fused."""
-        parts = [
-            {"retriever": type(part).__name__, "settings": getattr(part, "settings", {})}
-            for part in self._retrievers
+        """Settings of the fusion and of the fused retrievers."""
+        retrievers = [
+            {"retriever": type(retriever).__name__, "settings": getattr(retriever, "settings", {})}
+            for retriever in self._retrievers
         ]
-        own = {"method": self._method, "weights": self._weights, "candidates": self._candidates}
-        return {**own, "retrievers": parts}
+        fusion = {"method": self._method, "weights": self._weights, "candidates": self._candidates}
+        return {**fusion, "retrievers": retrievers}
 
     def retrieve(
         self, queries: Sequence[str], k: int = 10, *, where: Where | None = None
     ) -> list[list[Hit]]:
-        """See `ragkit.types.Retriever`; one "hybrid" part each follows the retrievers' own."""
+        """Return at most k fused hits per query.
+
+        `Hit.parts` are those of the retrievers, followed by one "hybrid" part per retriever.
+        """
         check_queries(queries, k)
         depth = max(k, self._candidates)
         while True:
             source = self.source
-            runs = [found.retrieve(queries, depth, where=where) for found in self._retrievers]
-            if self.source == source:  # else a writer came between, and they saw two generations
+            runs = []
+            for retriever in self._retrievers:
+                runs.append(retriever.retrieve(queries, depth, where=where))
+            if self.source == source:  # otherwise the retrievers may have used two generations
                 break
         return [self._fuse([run[i] for run in runs], k) for i in range(len(queries))]
 
     def _fuse(self, lists: Sequence[Sequence[Hit]], k: int) -> list[Hit]:
         chunks: dict[str, Chunk] = {}
-        earlier: dict[str, list[Part]] = {}
-        fused: dict[str, list[Part]] = {}
+        inherited: dict[str, list[ScorePart]] = {}
+        fused: dict[str, list[ScorePart]] = {}
         for i, hits in enumerate(lists):
-            shares = _shares([hit.score for hit in hits], self._method)
+            shares = _normalize([hit.score for hit in hits], self._method)
             for rank, (hit, share) in enumerate(zip(hits, shares, strict=True), start=1):
                 name = hit.parts[-1].stage if hit.parts else f"retriever {i + 1}"
                 chunks.setdefault(hit.chunk.id, hit.chunk)
-                earlier.setdefault(hit.chunk.id, []).extend(hit.parts)
-                part = Part("hybrid", name, share, rank, self._weights[i], {"score": hit.score})
+                inherited.setdefault(hit.chunk.id, []).extend(hit.parts)
+                part = ScorePart("hybrid", name, share, rank, self._weights[i], {"score": hit.score})
                 fused.setdefault(hit.chunk.id, []).append(part)
         scores = {
             chunk_id: round(sum(part.weight * part.score for part in parts), 6)
             for chunk_id, parts in fused.items()
         }
         best = sorted(scores, key=lambda chunk_id: (-scores[chunk_id], chunk_id))[:k]
-        return [Hit(chunks[i], scores[i], (*earlier[i], *fused[i])) for i in best]
+        return [Hit(chunks[i], scores[i], (*inherited[i], *fused[i])) for i in best]
 
 
 def fuse_scores(
     runs: Sequence[Mapping[str, float]], method: FusionMethod, weights: Sequence[float]
 ) -> dict[str, float]:
-    """What `HybridRetriever` makes of the scores of several systems for one query.
+    """Fuse the scores of several systems for one query, as `HybridRetriever` does.
 
     Args:
-        runs: Id → score, one a system; ties in score rank by id.
+        runs: Scores by id, for each system; equal scores are ranked by id.
         method: See `HybridRetriever`.
-        weights: One a system.
+        weights: One weight per system.
 
     >>> fuse_scores([{"a": 3.0, "b": 1.0}, {"b": 5.0}], "minmax", [1.0, 2.0])
     {'b': 2.0, 'a': 1.0}
@@ -120,15 +125,15 @@ def fuse_scores(
     fused: dict[str, float] = {}
     for run, weight in zip(runs, weights, strict=True):
         ordered = sorted(run.items(), key=lambda item: (-item[1], item[0]))
-        shares = _shares([score for _, score in ordered], method)
+        shares = _normalize([score for _, score in ordered], method)
         for (name, _), share in zip(ordered, shares, strict=True):
             fused[name] = fused.get(name, 0.0) + weight * share
     rounded = {name: round(score, 6) for name, score in fused.items()}
     return dict(sorted(rounded.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _shares(scores: Sequence[float], method: FusionMethod) -> list[float]:
-    """What a system gives each of its hits, best first."""
+def _normalize(scores: Sequence[float], method: FusionMethod) -> list[float]:
+    """Convert the scores of one system, best first, into contributions before weighting."""
     if method == "rrf":
         return [1.0 / (RRF_CONSTANT + rank) for rank in range(1, len(scores) + 1)]
     low, high = min(scores, default=0.0), max(scores, default=0.0)

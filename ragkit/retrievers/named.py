@@ -1,24 +1,23 @@
-"""The retrievers of a collection by their names."""
+"""Construction of retrievers by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ragkit.llms import adapters
 from ragkit.llms.beams import BeamModel, load_beam_model
-from ragkit.retrievers.base import ChunkIndex, Composable
+from ragkit.pipeline import Composable
 from ragkit.retrievers.dense import DenseRetriever
 from ragkit.retrievers.hybrid import HybridRetriever
 from ragkit.retrievers.lexical import LexicalRetriever
 from ragkit.retrievers.ngram import NgramRetriever
 from ragkit.retrievers.title import TitleRetriever
+from ragkit.types import RETRIEVERS, ChunkIndex, RetrieverName
 
-RetrieverName = Literal["dense", "bm25", "hybrid", "title", "ngram"]
 
-
-def retriever_named(
+def load_retriever(
     name: RetrieverName,
     index: ChunkIndex,
     options: Mapping[str, Any],
@@ -26,14 +25,14 @@ def retriever_named(
     device: str,
     adapter_folder: Path,
 ) -> Composable:
-    """A retriever over a collection; see `Collection.retriever`.
+    """Create a retriever over a collection; see `Collection.retriever`.
 
     Args:
-        name: Which.
-        index: The collection.
-        options: What it takes.
-        device: Where a model that is given by name runs: "cpu" or "cuda".
-        adapter_folder: Where the collection's own adapter is, if it has one.
+        name: Name of the retriever.
+        index: Collection to search.
+        options: Keyword arguments of the retriever.
+        device: Device of a model loaded by name: "cpu" or "cuda".
+        adapter_folder: Folder of the collection's adapter; it need not exist.
     """
     if name in ("title", "ngram"):
         return _generative(name, index, device, adapter_folder, **options)
@@ -45,9 +44,7 @@ def retriever_named(
         return LexicalRetriever(index)
     if name == "hybrid":
         return HybridRetriever([DenseRetriever(index), LexicalRetriever(index)], **options)
-    raise ValueError(
-        f"no retriever named {name!r}; expected 'dense', 'bm25', 'hybrid', 'title' or 'ngram'"
-    )
+    raise ValueError(f"no retriever is named {name!r}; expected one of {', '.join(RETRIEVERS)}")
 
 
 def _generative(
@@ -62,12 +59,14 @@ def _generative(
     **options: Any,
 ) -> Composable:
     if isinstance(model, str):
-        chosen = adapters.installed(adapter_folder) if adapter is None else adapter
-        if str(chosen) == "none":
-            chosen = None
-        model = load_beam_model(model, adapter=chosen, device=device)
+        path = adapters.find_installed(adapter_folder) if adapter is None else adapter
+        if str(path) == "none":
+            path = None
+        model = load_beam_model(model, adapter=path, device=device)
     elif adapter is not None:
-        raise ValueError("adapter is for a model that is given by name; load it into yours")
+        raise ValueError(
+            "adapter needs a model given by name; load the adapter into your model object instead"
+        )
     if name == "title":
         return TitleRetriever(index, model, **options)
     return NgramRetriever(index, model, **options)

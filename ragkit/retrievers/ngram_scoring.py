@@ -1,8 +1,8 @@
-"""SEAL's scores: how much the n-grams that a model generates say for each row of a corpus.
+"""SEAL's scoring of rows by the n-grams that a model generates.
 
 Source: Bevilacqua et al. 2022 (SEAL), sections 3.2 and 3.3, with the settings of its published
-searcher. Two notions of coverage live side by side: positions (a token position serves one match)
-and token types (the repetition coefficient).
+searcher. There are two kinds of coverage: of token positions (a position belongs to at most one
+match) and of token types (used by the repetition coefficient).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _GUARD = 1e-10
 
 @dataclass(frozen=True, slots=True)
 class ScoringOptions:
-    """How rows are scored; the defaults are SEAL's searcher's.
+    """Options of row scoring; the defaults are those of SEAL's published searcher.
 
     Attributes:
-        alpha: Power of an n-gram's log-odds.
-        beta: How much repeated token types are discounted; 0 not at all.
-        smoothing: Added to counts.
-        max_frequency: Keys that occur more often are used in stage 2 only.
-        n_candidates: Rows that stage 2 scores.
-        n_unigrams: Unigram weights kept.
+        alpha: Exponent of an n-gram's log-odds.
+        beta: Discount of repeated token types, from 0 (none) to 1.
+        smoothing: Constant added to counts.
+        max_frequency: Keys that occur more often are used only in stage 2.
+        n_candidates: Number of rows scored in stage 2.
+        n_unigrams: Number of unigram weights used.
         variant: "intersective" sums over keys; "lm+fm" takes the best key's weight, "lm" the best
             key's log-probability.
     """
@@ -45,13 +45,13 @@ class ScoringOptions:
     def __post_init__(self) -> None:
         if self.max_frequency < 0 or self.n_candidates < 1 or self.n_unigrams < 0:
             raise ValueError(
-                f"max_frequency is {self.max_frequency}, n_candidates {self.n_candidates} and "
-                f"n_unigrams {self.n_unigrams}; expected at least 0, 1 and 0"
+                f"max_frequency is {self.max_frequency}, n_candidates is {self.n_candidates} and "
+                f"n_unigrams is {self.n_unigrams}; expected at least 0, 1 and 0"
             )
         if not self.alpha > 0 or not self.smoothing > 0 or not 0 <= self.beta <= 1:
             raise ValueError(
-                f"alpha is {self.alpha}, smoothing {self.smoothing} and beta {self.beta}; expected "
-                "alpha and smoothing above 0 and beta from 0 to 1"
+                f"alpha is {self.alpha}, smoothing is {self.smoothing} and beta is {self.beta}; "
+                "expected alpha > 0, smoothing > 0 and 0 <= beta <= 1"
             )
         if self.variant not in ("intersective", "lm+fm", "lm"):
             raise ValueError(
@@ -61,12 +61,12 @@ class ScoringOptions:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An n-gram that stands for rows.
+    """An n-gram used to retrieve the rows that contain it.
 
     Attributes:
-        tokens: The n-gram.
-        logprob: log P(n|q), natural.
-        count: Its occurrences in live, allowed rows.
+        tokens: Tokens of the n-gram.
+        logprob: Natural logarithm of P(n|q).
+        count: Number of occurrences in live, allowed rows.
         weight: See `ngram_weight`.
     """
 
@@ -78,7 +78,7 @@ class Key:
 
 @dataclass(slots=True)
 class Match:
-    """A key in a row: where it stands, and what it adds to the row's score."""
+    """Occurrence of a key in a row: its token offset, and its share of the row's score."""
 
     key: Key
     offset: int
@@ -87,7 +87,7 @@ class Match:
 
 @dataclass(slots=True)
 class RowScore:
-    """A row's score and the matches it is the sum of; `unigrams` is what single tokens add."""
+    """Score of a row: the sum of its matches and of `unigrams`, the share of single tokens."""
 
     row: int
     score: float
@@ -96,24 +96,24 @@ class RowScore:
 
 
 def log_odds(logprob: float, count: int, n_tokens: int, smoothing: float = 5.0) -> float:
-    """log of the odds of an n-gram given the query against its odds anywhere in the corpus.
+    """Return the log-odds of an n-gram given the query, relative to its odds in the corpus.
 
-    log [ P(n|q) (1 - P(n)) / (P(n) (1 - P(n|q))) ] with P(n) = (count + s) / (N + s), N the corpus'
-    length in tokens; 1e-10 is taken from log P(n|q), so that 1 - P(n|q) is not 0.
+    log [ P(n|q) (1 - P(n)) / (P(n) (1 - P(n|q))) ] with P(n) = (count + s) / (N + s), where N is
+    the number of tokens in the corpus; 1e-10 is subtracted from log P(n|q), so that P(n|q) < 1.
 
     >>> round(log_odds(-2.0, 3, 1000), 6), round(log_odds(-6.0, 3, 1000), 6)
     (2.970723, -1.172209)
     """
-    given = min(logprob, 0.0) - _GUARD
+    conditional = min(logprob, 0.0) - _GUARD
     prior = math.log((count + smoothing) / (n_tokens + smoothing))
     prior = min(prior, -_GUARD)
-    return given - prior + math.log1p(-math.exp(prior)) - math.log1p(-math.exp(given))
+    return conditional - prior + math.log1p(-math.exp(prior)) - math.log1p(-math.exp(conditional))
 
 
 def ngram_weight(
     logprob: float, count: int, n_tokens: int, *, smoothing: float = 5.0, alpha: float = 2.0
 ) -> float:
-    """max(0, log-odds) ** alpha.
+    """Return max(0, log-odds) ** alpha.
 
     >>> round(ngram_weight(-2.0, 3, 1000), 6), ngram_weight(-2.0, 200, 1000)
     (8.825193, 0.0)
@@ -122,7 +122,7 @@ def ngram_weight(
 
 
 def repetition(ngram: Sequence[int], covered: set[int], beta: float = 0.8) -> float:
-    """1 - beta + beta * (share of the n-gram's token types that are new); 1 if nothing is covered.
+    """Return 1 - beta + beta * (share of new token types in the n-gram); 1 if none is covered.
 
     >>> round(repetition((1, 2, 3), {2}), 6), round(repetition((1, 2), {1, 2}), 6)
     (0.733333, 0.2)
@@ -139,19 +139,21 @@ def unigram_weights(
     n_tokens: int,
     options: ScoringOptions,
 ) -> dict[int, float]:
-    """The weights of single tokens: the clipped log-odds, not raised to alpha.
+    """Return the weights of single tokens: positive log-odds, without the exponent alpha.
 
     Args:
-        logprobs: float32 (vocab_size,): of the first token, given the query.
-        counts: int64 (vocab_size,): occurrences of each token; those of 0 have no weight.
-        n_tokens: The corpus' length.
-        options: How many are kept.
+        logprobs: float32 (vocab_size,): log-probabilities of the first token, given the query.
+        counts: int64 (vocab_size,): occurrences of each token; tokens that do not occur have no
+            weight.
+        n_tokens: Number of tokens in the corpus.
+        options: Smoothing and number of weights.
     """
-    given = np.minimum(logprobs.astype(np.float64), 0.0) - _GUARD
+    conditional = np.minimum(logprobs.astype(np.float64), 0.0) - _GUARD
     prior = np.minimum(
         np.log((counts + options.smoothing) / (n_tokens + options.smoothing)), -_GUARD
     )
-    odds = given - prior + np.log1p(-np.exp(prior)) - np.log1p(-np.exp(given))  # (vocab_size,)
+    # (vocab_size,)
+    odds = conditional - prior + np.log1p(-np.exp(prior)) - np.log1p(-np.exp(conditional))
     odds[(counts == 0) | ~np.isfinite(odds)] = 0.0
     best = np.argsort(-odds, kind="stable")[: options.n_unigrams]
     return {int(token): float(odds[token]) for token in best if odds[token] > 0}
@@ -159,25 +161,25 @@ def unigram_weights(
 
 def candidates(
     keys: Sequence[Key],
-    places: Mapping[Ngram, tuple[NDArray[np.int64], NDArray[np.int64]]],
+    occurrences: Mapping[Ngram, tuple[NDArray[np.int64], NDArray[np.int64]]],
     options: ScoringOptions,
 ) -> list[int]:
-    """Stage 1: the rows worth a closer look, best first, ties by row; none is cut among ties.
+    """Select rows for stage 2, best first, ties by row; rows with the score of the last are kept.
 
-    Rare keys, the best first; an occurrence counts if none of its token positions serves a better
-    key and the key has not counted in this row yet. Then each row's keys, in order, with the
-    repetition coefficient.
+    Stage 1 uses rare keys, best first. An occurrence counts if none of its token positions belongs
+    to a better key and if the key has not yet counted in this row. The score of a row is the sum of
+    its keys' weights with the repetition coefficient.
 
     Args:
-        keys: With their weights.
-        places: Of each rare key, rows and offsets of its occurrences.
+        keys: Keys of the query.
+        occurrences: Rows and offsets of the occurrences of each rare key.
         options: See `ScoringOptions`.
     """
     taken: set[tuple[int, int]] = set()
-    of_row: dict[int, list[Key]] = {}
+    row_keys: dict[int, list[Key]] = {}
     rare = [key for key in keys if key.count <= options.max_frequency]
-    for key in sorted(rare, key=lambda key: (-_value(key, options), key.tokens)):
-        rows, offsets = places[key.tokens]
+    for key in sorted(rare, key=lambda key: (-_rank_value(key, options), key.tokens)):
+        rows, offsets = occurrences[key.tokens]
         counted: set[int] = set()
         for row, offset in zip(rows.tolist(), offsets.tolist(), strict=True):
             span = [(row, offset + i) for i in range(len(key.tokens))]
@@ -185,21 +187,21 @@ def candidates(
                 continue
             taken.update(span)
             counted.add(row)
-            of_row.setdefault(row, []).append(key)
-    scores = {row: _summed(found, options) for row, found in of_row.items()}
+            row_keys.setdefault(row, []).append(key)
+    scores = {row: _stage1_score(row_keys[row], options) for row in row_keys}
     cut = sorted(scores.values(), reverse=True)[: options.n_candidates][-1:]
-    kept = [row for row, score in scores.items() if score >= cut[0]]  # all that tie at the cut
-    return sorted(kept, key=lambda row: (-scores[row], row))
+    selected = [row for row, score in scores.items() if score >= cut[0]]  # ties included
+    return sorted(selected, key=lambda row: (-scores[row], row))
 
 
-def _value(key: Key, options: ScoringOptions) -> float:
-    """What keys are ordered by."""
+def _rank_value(key: Key, options: ScoringOptions) -> float:
+    """Return the value by which keys are ranked."""
     return key.logprob if options.variant == "lm" else key.weight
 
 
-def _summed(keys: Sequence[Key], options: ScoringOptions) -> float:
+def _stage1_score(keys: Sequence[Key], options: ScoringOptions) -> float:
     if options.variant != "intersective":
-        return max(_value(key, options) for key in keys)
+        return max(_rank_value(key, options) for key in keys)
     covered: set[int] = set()
     total = 0.0
     for key in keys:
@@ -215,32 +217,32 @@ def score_row(
     unigrams: Mapping[int, float],
     options: ScoringOptions,
 ) -> RowScore:
-    """Stage 2: a row's score by all keys that occur in it, the best match first.
+    """Score a row by all keys that occur in it, best match first (stage 2).
 
-    A match is skipped if one of its positions is taken; a repeated occurrence of a key that has
-    counted adds nothing but takes its positions; every position left free adds its token type's
-    unigram weight once. All but repeats are multiplied by the repetition coefficient.
+    A match is skipped if one of its positions is covered. A repeated occurrence of a key adds
+    nothing, but covers its positions. Token types at positions that remain free add their unigram
+    weight once. All contributions are multiplied by the repetition coefficient.
 
     Args:
-        row: Its number.
-        tokens: Its tokens, a list or an array.
-        keys: By n-gram, with weights above 0.
-        unigrams: Weights of single tokens; those that are keys have none.
+        row: Row number.
+        tokens: Tokens of the row.
+        keys: Keys by n-gram, with positive weights.
+        unigrams: Weights of single tokens that are not keys.
         options: See `ScoringOptions`.
     """
     tokens = [int(token) for token in tokens]
-    found = _occurrences(tokens, keys)
+    matches = _occurrences(tokens, keys)
     if options.variant != "intersective":
-        return _best_match(row, found, options)
-    found.sort(key=lambda each: (-each[0].weight, each[0].tokens, each[1]))
+        return _best_match(row, matches, options)
+    matches.sort(key=lambda match: (-match[0].weight, match[0].tokens, match[1]))
     scored, covered, free = RowScore(row, 0.0), set[int](), [True] * len(tokens)
     counted: set[Ngram] = set()
-    for key, start in found:
+    for key, start in matches:
         span = range(start, start + len(key.tokens))
-        if not all(free[at] for at in span):
+        if not all(free[i] for i in span):
             continue
-        for at in span:
-            free[at] = False
+        for i in span:
+            free[i] = False
         if key.tokens in counted:
             continue
         counted.add(key.tokens)
@@ -253,8 +255,8 @@ def score_row(
 
 
 def _occurrences(tokens: Sequence[int], keys: Mapping[Ngram, Key]) -> list[tuple[Key, int]]:
-    """Every occurrence of every key, and where it begins."""
-    lengths: dict[int, set[int]] = {}  # of the keys that begin with a token
+    """Return all occurrences of keys with their token offsets."""
+    lengths: dict[int, set[int]] = {}  # key lengths by first token
     for ngram in keys:
         lengths.setdefault(ngram[0], set()).add(len(ngram))
     return [
@@ -273,17 +275,20 @@ def _free_unigrams(
     unigrams: Mapping[int, float],
     options: ScoringOptions,
 ) -> float:
-    left = sorted({token for token, is_free in zip(tokens, free, strict=True) if is_free})
+    remaining = sorted({token for token, is_free in zip(tokens, free, strict=True) if is_free})
     return sum(
         repetition((token,), covered, options.beta) * unigrams[token]
-        for token in left
+        for token in remaining
         if token in unigrams
     )
 
 
-def _best_match(row: int, found: Sequence[tuple[Key, int]], options: ScoringOptions) -> RowScore:
-    if not found:
+def _best_match(row: int, matches: Sequence[tuple[Key, int]], options: ScoringOptions) -> RowScore:
+    if not matches:
         return RowScore(row, -math.inf if options.variant == "lm" else 0.0)
-    key, start = min(found, key=lambda each: (-_value(each[0], options), each[0].tokens, each[1]))
-    value = _value(key, options)
+    key, start = min(
+        matches,
+        key=lambda match: (-_rank_value(match[0], options), match[0].tokens, match[1]),
+    )
+    value = _rank_value(key, options)
     return RowScore(row, value, [Match(key, start, value)])

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.indexes.token_layout import Tokenize
 from ragkit.llms.beams import BeamModel
-from ragkit.llms.soft_prompts import PROMPTS, QUERY, nearest_template, without_vectors
+from ragkit.llms.soft_prompts import PROMPTS, QUERY, nearest_template, strip_vectors
 from ragkit.losses import report
 from ragkit.types import Chunk, Loss
 
@@ -38,7 +38,7 @@ def prompt_for(unit: str, query: str, prompts: Mapping[str, str] = PROMPTS) -> s
     >>> prompt_for("title", "who wrote Dune?")
     'Query: who wrote Dune?\\nTitle:'
     """
-    asked = " ".join(without_vectors(query).split())
+    asked = " ".join(strip_vectors(query).split())
     return nearest_template(unit, prompts).replace(QUERY, asked)
 
 
@@ -50,7 +50,7 @@ def fitted_query(model: BeamModel, units: Sequence[str], query: str) -> str:
     Raises:
         ValueError: Not even the first word fits.
     """
-    words = without_vectors(query).split()
+    words = strip_vectors(query).split()
     window = model.prompt_window
 
     def fits(n: int) -> bool:

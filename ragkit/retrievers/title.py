@@ -9,12 +9,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ragkit.indexes.token_layout import RowHit, TokenLayout
+from ragkit.indexes.token_layout import TokenLayout
 from ragkit.llms.beams import BeamModel
 from ragkit.llms.search import BeamOptions, Hypothesis, beam_search
-from ragkit.retrievers.base import ChunkIndex, Composable, check_queries
+from ragkit.pipeline import Composable, check_queries
 from ragkit.retrievers.rows import RowFormat, fitted_query, prompt_for, title_tokens
-from ragkit.types import Hit, Part, Rows, Source, TokenIndex, Where
+from ragkit.types import ChunkIndex, ChunkMatch, Hit, ScorePart, RowHit, Rows, Source, TokenIndex, Where
 
 _LONGEST = 19  # tokens of an identifier, its end not counted; what is longer is cut
 
@@ -90,21 +90,24 @@ class TitleRetriever(Composable):
         """See `ragkit.types.Retriever`; at most `width` titles are found."""
         check_queries(queries, k)
 
-        def search(index: TokenIndex, chunks: Rows) -> list[list[RowHit]]:
-            return [self._rank(index, chunks, query) for query in queries]
-
-        runs = self._index.search_tokens(self.layout, search, len(queries), k, where)
+        runs: list[list[ChunkMatch]] = [[] for _ in queries]
+        for attempt in self._index.attempts():
+            with attempt as snapshot:
+                rows = snapshot.token_rows(self.layout, where)
+                if rows is not None:
+                    ranked = [self._rank(rows.index, rows.chunks, query) for query in queries]
+                    runs = [snapshot.best_chunks(rows, run, k) for run in ranked]
+                chunks = snapshot.chunks(runs)
         return [
             [
-                Hit(
-                    chunk,
-                    found.score,
-                    (Part("title", "genre", found.score, rank, detail={"titles": found.detail}),),
-                )
-                for rank, (chunk, found) in enumerate(run, start=1)
+                Hit(chunks[number], score, (self._part(score, rank, row),))
+                for rank, (number, score, row) in enumerate(run, start=1)
             ]
             for run in runs
         ]
+
+    def _part(self, score: float, rank: int, row: RowHit) -> ScorePart:
+        return ScorePart("title", "genre", score, rank, detail={"titles": row.detail})
 
     def _rank(self, index: TokenIndex, chunks: Rows, query: str) -> list[RowHit]:
         asked = fitted_query(self._model, ["title"], query)

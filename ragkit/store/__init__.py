@@ -1,1 +1,4 @@
-"""Documents, chunks, jobs and the ledger's keys in SQLite: the only place that writes SQL."""
+"""Store documents, chunks, jobs and vector cache keys in SQLite.
+
+All SQL of a collection is in this package.
+"""

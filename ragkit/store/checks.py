@@ -1,7 +1,7 @@
-"""What is wrong with `store.db`, and what of it can be mended.
+"""Detect damage to `store.db`, and repair what can be repaired.
 
-SQLite keeps no checksums. Here each text has its digest, and each live document a seal: a digest
-over its row and its chunks' rows. What says which generation is live is checked for sense.
+SQLite does not store checksums. Here each text has a digest, and each live document a seal: a
+digest of its row and its chunks' rows. Generations, counters and files are checked for consistency.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy.dialects import sqlite
 from ragkit.digests import text_digest
 from ragkit.errors import CollectionError
 from ragkit.store.log import log_fault
-from ragkit.store.reader import StoreReader, as_number, in_parts, live_in, read_generation
+from ragkit.store.reader import StoreReader, batches, live_in, parse_number, read_generation
 from ragkit.store.rows import ChunkRow, DocumentRow, FileRow
 from ragkit.store.schema import (
     chunks,
@@ -33,40 +33,42 @@ from ragkit.store.schema import (
 
 _DOCUMENT = ("seq", "id", "file", "source", "title", "metadata", "digest")
 _CHUNK = ("seq", "id", "start", "end", "text", "metadata", "key")
-_MAYBE_SEALED = sa.type_coerce(file_seals.c.digest, sa.LargeBinary)  # NULL in an outer join
-_LOOKS, _BETWEEN_S = 3, 0.05  # at a log that seems torn: its writer may be at it
+_NULLABLE_SEAL = sa.type_coerce(file_seals.c.digest, sa.LargeBinary)  # NULL in an outer join
+_N_RETRIES, _RETRY_DELAY_S = 3, 0.05  # for a damaged log, which may just be in use by a writer
 
 
-def document_seal(document: Any, inside: Sequence[Any]) -> bytes:
-    """A digest of a document's row and its chunks' rows, in order of their numbers.
+def document_seal(document: Any, document_chunks: Sequence[Any]) -> bytes:
+    """Return the digest of a document's row and its chunks' rows, in the order of their numbers.
 
-    The document's text counts through its own digest; what changes with time (state, generations)
-    does not count.
+    The document's text is represented by its own digest. Columns that change (state, generations)
+    are left out.
     """
-    total = hashlib.blake2b(digest_size=16)
-    rows = [(document, _DOCUMENT), *((chunk, _CHUNK) for chunk in inside)]
+    seal = hashlib.blake2b(digest_size=16)
+    rows = [(document, _DOCUMENT), *((chunk, _CHUNK) for chunk in document_chunks)]
     for row, names in rows:
         for name in names:
             value = getattr(row, name)
             data = value if isinstance(value, bytes) else str(value).encode()
-            total.update(len(data).to_bytes(8, "little") + data)
-    return total.digest()
+            seal.update(len(data).to_bytes(8, "little") + data)
+    return seal.digest()
 
 
-def seal(
+def write_seals(
     connection: sa.Connection, rows: Sequence[DocumentRow], new_chunks: Sequence[ChunkRow]
 ) -> None:
-    """Keep the seals of documents that are written in the same transaction."""
-    inside: dict[int, list[ChunkRow]] = {row.seq: [] for row in rows}
+    """Write the seals of documents that are written in the same transaction."""
+    by_document: dict[int, list[ChunkRow]] = {row.seq: [] for row in rows}
     for chunk in new_chunks:
-        inside[chunk.document].append(chunk)
-    values = [{"document": row.seq, "digest": document_seal(row, inside[row.seq])} for row in rows]
+        by_document[chunk.document].append(chunk)
+    values = [
+        {"document": row.seq, "digest": document_seal(row, by_document[row.seq])} for row in rows
+    ]
     if values:
         connection.execute(sa.insert(seals), values)
 
 
-def seal_files(connection: sa.Connection, rows: Sequence[FileRow]) -> None:
-    """Keep the seals of files that are written in the same transaction."""
+def write_file_seals(connection: sa.Connection, rows: Sequence[FileRow]) -> None:
+    """Write the seals of files that are written in the same transaction."""
     for row in rows:
         values = {"id": row.id, "digest": _file_seal(row.id, row.root)}
         connection.execute(
@@ -81,47 +83,47 @@ def _file_seal(file: str, root: str) -> bytes:
 
 
 def integrity_faults(store: StoreReader) -> list[str]:
-    """What SQLite finds wrong, and what it would pass over in silence: a damaged log."""
+    """Return the faults that SQLite finds, and damage to the log, which SQLite ignores."""
     try:
         with store.reading() as connection:
             rows = connection.exec_driver_sql("PRAGMA integrity_check").all()
     except CollectionError as error:
         return [str(error)]
     faults = [f"store.db: {row[0]}" for row in rows if row[0] != "ok"]
-    torn = log_fault(store.path)
-    for _ in range(_LOOKS if torn else 0):
-        time.sleep(_BETWEEN_S)
-        torn = torn and log_fault(store.path)
-    return [*faults, torn] if torn else faults
+    damage = log_fault(store.path)
+    for _ in range(_N_RETRIES if damage else 0):
+        time.sleep(_RETRY_DELAY_S)
+        damage = damage and log_fault(store.path)
+    return [*faults, damage] if damage else faults
 
 
 def text_faults(store: StoreReader, generation: int) -> tuple[list[str], list[str]]:
-    """Texts that are not their digest's or their document's; and rows that are not their seal's."""
+    """Return texts that do not match their digest or document, and rows that fail their seal."""
     texts: list[str] = []
     rows: list[str] = []
-    for document, inside, sealed in _live(store, generation):
+    for document, document_chunks, stored_seal in _live_documents(store, generation):
         if text_digest(document.text) != document.digest:
             texts.append(f"store.db: the text of {document.id!r} does not match its digest")
         texts += [
-            f"store.db: the chunk {chunk.id!r} is not its document's text"
-            for chunk in inside
+            f"store.db: the chunk {chunk.id!r} does not match its document's text"
+            for chunk in document_chunks
             if document.text[chunk.start : chunk.end] != chunk.text
         ]
-        if sealed is None:
-            rows.append(f"store.db: {document.id!r} has no seal; `repair` gives it one")
-        elif sealed != document_seal(document, inside):
+        if stored_seal is None:
+            rows.append(f"store.db: {document.id!r} has no seal; `repair` adds it")
+        elif stored_seal != document_seal(document, document_chunks):
             rows.append(
-                f"store.db: id, source, title, metadata or chunks of {document.id!r} are not what "
-                "was written; add it again after `repair`"
+                f"store.db: id, source, title, metadata or chunks of {document.id!r} have "
+                "changed since they were written; add it again after `repair`"
             )
     return texts, rows
 
 
 def state_faults(store: StoreReader) -> list[str]:
-    """What does not make sense about generations, numbers and files."""
+    """Return inconsistencies of generations, counters and files."""
     faults: list[str] = []
     with store.reading() as connection:
-        connection.exec_driver_sql("BEGIN")  # no writer comes between
+        connection.exec_driver_sql("BEGIN")  # excludes changes by writers in between
         generation = read_generation(connection)
         numbers = {row.key: row.value for row in connection.execute(sa.select(meta))}
         for table in (documents, segments):
@@ -129,20 +131,20 @@ def state_faults(store: StoreReader) -> list[str]:
                 sa.select(_newest(table.c.born), _newest(table.c.died))
             ).one()
             if any(type(number) is int and number > generation for number in newest):
-                faults.append(f"store.db: {table.name} are newer than generation {generation}")
-            odd = (table.c.born < 1) | (table.c.died <= table.c.born)
-            if connection.execute(sa.select(sa.func.count()).where(odd)).scalar():
-                faults.append(f"store.db: {table.name} died before they were born")
+                faults.append(f"store.db: {table.name} are newer than the generation {generation}")
+            invalid = (table.c.born < 1) | (table.c.died <= table.c.born)
+            if connection.execute(sa.select(sa.func.count()).where(invalid)).scalar():
+                faults.append(f"store.db: {table.name} were deleted before they were committed")
         for table, name in ((documents, "next_document"), (chunks, "next_chunk")):
             last = connection.execute(sa.select(_newest(table.c.seq))).scalar()
-            if type(last) is int and as_number(numbers.get(name, "0")) <= last:
-                faults.append(f"store.db: {name} is not beyond the last number, {last}")
+            if type(last) is int and parse_number(numbers.get(name, "0")) <= last:
+                faults.append(f"store.db: {name} is not greater than the last number, {last}")
         rows = sa.select(ledger.c.fingerprint, ledger.c.role, _newest(ledger.c.row))
         for *key, last in connection.execute(rows.group_by(ledger.c.fingerprint, ledger.c.role)):
-            if as_number(numbers.get(":".join(["ledger", *key]), "0")) <= last:
-                faults.append(f"store.db: the ledger's size does not reach its row {last}")
-        lost = live_in(documents, generation) & (documents.c.state != "indexed")
-        for row in connection.execute(sa.select(documents.c.id, documents.c.state).where(lost)):
+            if parse_number(numbers.get(":".join(["ledger", *key]), "0")) <= last:
+                faults.append(f"store.db: the ledger's size is too small for its row {last}")
+        invalid = live_in(documents, generation) & (documents.c.state != "indexed")
+        for row in connection.execute(sa.select(documents.c.id, documents.c.state).where(invalid)):
             faults.append(f"store.db: {row[0]!r} is live, but its state is {row[1]!r}")
         faults += _file_faults(connection, generation)
     return faults
@@ -153,12 +155,15 @@ def _newest(column: Any) -> Any:
 
 
 def _file_faults(connection: sa.Connection, generation: int) -> Iterator[str]:
-    joined = sa.select(files.c.id, files.c.root, _MAYBE_SEALED).outerjoin(
+    joined = sa.select(files.c.id, files.c.root, _NULLABLE_SEAL).outerjoin(
         file_seals, files.c.id == file_seals.c.id
     )
-    for file, root, sealed in connection.execution_options(yield_per=1000).execute(joined):
-        if sealed != _file_seal(file, root):
-            yield f"store.db: the file {file!r} of {root!r} is not what was written; add it again"
+    for file, root, stored_seal in connection.execution_options(yield_per=1000).execute(joined):
+        if stored_seal != _file_seal(file, root):
+            yield (
+                f"store.db: the record of the file {file!r} of {root!r} has changed since it was "
+                "written; add the file again"
+            )
     orphans = (
         sa.select(documents.c.file)
         .where(live_in(documents, generation), documents.c.file != "")
@@ -166,115 +171,120 @@ def _file_faults(connection: sa.Connection, generation: int) -> Iterator[str]:
         .distinct()
     )
     for row in connection.execute(orphans):
-        yield f"store.db: the file {row[0]!r} has documents but is not listed; add it again"
+        yield f"store.db: the file {row[0]!r} has documents but no record; add it again"
 
 
-def _live(store: StoreReader, generation: int) -> Iterator[tuple[Any, list[Any], bytes | None]]:
-    """Every live document's row, its chunks' rows in order of number, and its seal."""
-    alive = live_in(documents, generation)
+def _live_documents(
+    store: StoreReader, generation: int
+) -> Iterator[tuple[Any, list[Any], bytes | None]]:
+    """Iterate over the rows of live documents, their chunks' rows and their stored seals."""
+    live = live_in(documents, generation)
     columns = [documents.c[name] for name in (*_DOCUMENT, "text")]
-    inside = [chunks.c[name] for name in ("document", *_CHUNK)]
-    sealed = store.stream(
+    chunk_columns = [chunks.c[name] for name in ("document", *_CHUNK)]
+    stored_seals = store.stream(
         sa.select(seals.c.document, seals.c.digest)
         .join(documents, seals.c.document == documents.c.seq)
-        .where(alive)
+        .where(live)
         .order_by(seals.c.document)
     )
-    parts = store.stream(
-        sa.select(*inside)
+    chunk_rows = store.stream(
+        sa.select(*chunk_columns)
         .join(documents, chunks.c.document == documents.c.seq)
-        .where(alive)
+        .where(live)
         .order_by(chunks.c.document, chunks.c.seq)
     )
-    part, kept = next(parts, None), next(sealed, None)
-    for document in store.stream(sa.select(*columns).where(alive).order_by(documents.c.seq)):
-        mine: list[Any] = []
-        while part is not None and part.document <= document.seq:
-            if part.document == document.seq:
-                mine.append(part)
-            part = next(parts, None)
-        while kept is not None and kept[0] < document.seq:
-            kept = next(sealed, None)
-        own = kept[1] if kept is not None and kept[0] == document.seq else None
-        yield document, mine, own
+    chunk, seal = next(chunk_rows, None), next(stored_seals, None)
+    for document in store.stream(sa.select(*columns).where(live).order_by(documents.c.seq)):
+        document_chunks: list[Any] = []
+        while chunk is not None and chunk.document <= document.seq:
+            if chunk.document == document.seq:
+                document_chunks.append(chunk)
+            chunk = next(chunk_rows, None)
+        while seal is not None and seal[0] < document.seq:
+            seal = next(stored_seals, None)
+        stored_seal = seal[1] if seal is not None and seal[0] == document.seq else None
+        yield document, document_chunks, stored_seal
 
 
-def mend_tables(store: StoreReader) -> None:
-    """Make anew what SQLite finds wrong and other tables tell: all indexes, and the ledger's keys.
+def repair_tables(store: StoreReader) -> None:
+    """Rebuild what can be derived from other data: all indexes, and the ledger's keys.
 
-    Of the keys those stay that can still be read; a key that is lost costs one embedding.
+    Keys that are still readable are kept; the text of a lost key is embedded again when needed.
     """
     with store.reading() as connection:
-        found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
-    if found == "ok" and not state_faults(store):
+        result = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+    if result == "ok" and not state_faults(store):
         return
     with store.begin() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 does not begin one to change tables
+        # sqlite3 does not begin a transaction for changes of the schema.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
         rows = connection.exec_driver_sql(
             "SELECT fingerprint, role, key, row, checksum FROM ledger"
         ).all()
-        kinds = (str, str, bytes, int, int)
+        types = (str, str, bytes, int, int)
         numbers = {row.key: row.value for row in connection.execute(sa.select(meta))}
-        whole = {
+        valid = {
             row[:3]: row
             for row in rows
-            if tuple(map(type, row)) == kinds
-            and 0 <= row[3] < as_number(numbers.get(f"ledger:{row[0]}:{row[1]}", "0"))
+            if tuple(map(type, row)) == types
+            and 0 <= row[3] < parse_number(numbers.get(f"ledger:{row[0]}:{row[1]}", "0"))
         }
         connection.exec_driver_sql("DROP TABLE ledger")
         connection.exec_driver_sql(definitions()["ledger"])
-        if whole:
+        if valid:
             connection.exec_driver_sql(
-                "INSERT INTO ledger VALUES (?, ?, ?, ?, ?)", list(map(tuple, whole.values()))
+                "INSERT INTO ledger VALUES (?, ?, ?, ?, ?)", list(map(tuple, valid.values()))
             )
         connection.exec_driver_sql("REINDEX")
 
 
-def mend(store: StoreReader, generation: int) -> None:
+def repair_documents(store: StoreReader, generation: int) -> None:
     """Restore damaged texts from their chunks, and damaged chunks from their texts.
 
-    A document that this cannot restore loses its digest, and its file is read again when it is
-    next offered.
+    A document that cannot be restored loses its digest, and its file is read again when it is next
+    added.
     """
-    for document, inside, sealed in _live(store, generation):
+    for document, document_chunks, stored_seal in _live_documents(store, generation):
         text = document.text
         if text_digest(text) != document.digest:
-            for part in inside:
-                text = text[: part.start] + part.text + text[part.start + len(part.text) :]
-        mended = [_Mended(part, text[part.start : part.end]) for part in inside]
-        found = document_seal(document, mended)
-        whole = text_digest(text) == document.digest and sealed in (None, found)
-        as_it_was = [part.text for part in inside] == [part.text for part in mended]
-        if whole and sealed and as_it_was and text == document.text:
+            for chunk in document_chunks:
+                text = text[: chunk.start] + chunk.text + text[chunk.start + len(chunk.text) :]
+        repaired = [
+            _RepairedChunk(chunk, text[chunk.start : chunk.end]) for chunk in document_chunks
+        ]
+        seal = document_seal(document, repaired)
+        restored = text_digest(text) == document.digest and stored_seal in (None, seal)
+        same_chunks = [row.text for row in document_chunks] == [row.text for row in repaired]
+        if restored and stored_seal and same_chunks and text == document.text:
             continue
         with store.begin() as connection:
-            if not whole:
-                _write_off(connection, document)
+            if not restored:
+                _mark_damaged(connection, document)
                 continue
             if text != document.text:
-                this = sa.update(documents).where(documents.c.seq == document.seq)
-                connection.execute(this.values(text=text))
-            for part, right in zip(inside, mended, strict=True):
-                if part.text != right.text:
-                    this = sa.update(chunks).where(chunks.c.seq == part.seq)
-                    connection.execute(this.values(text=right.text))
-            if sealed is None:
-                values = {"document": document.seq, "digest": found}
+                update = sa.update(documents).where(documents.c.seq == document.seq)
+                connection.execute(update.values(text=text))
+            for chunk, correct in zip(document_chunks, repaired, strict=True):
+                if chunk.text != correct.text:
+                    update = sa.update(chunks).where(chunks.c.seq == chunk.seq)
+                    connection.execute(update.values(text=correct.text))
+            if stored_seal is None:
+                values = {"document": document.seq, "digest": seal}
                 connection.execute(sa.insert(seals).values(**values))
 
 
-def seal_missing_files(store: StoreReader) -> None:
-    """Give seals to files that have none."""
+def add_missing_file_seals(store: StoreReader) -> None:
+    """Add seals to files that have none."""
     joined = sa.select(files.c.id, files.c.root).outerjoin(
         file_seals, files.c.id == file_seals.c.id
     )
     with store.begin() as connection:
-        rows = connection.execute(joined.where(_MAYBE_SEALED.is_(None))).all()
-        seal_files(connection, [FileRow(file, root, "") for file, root in rows])
+        rows = connection.execute(joined.where(_NULLABLE_SEAL.is_(None))).all()
+        write_file_seals(connection, [FileRow(file, root, "") for file, root in rows])
 
 
-class _Mended:
-    """A chunk's row with the text that it should have."""
+class _RepairedChunk:
+    """Row of a chunk with its text replaced."""
 
     def __init__(self, row: Any, text: str) -> None:
         for name in _CHUNK:
@@ -282,30 +292,30 @@ class _Mended:
         self.text = text
 
 
-def _write_off(connection: sa.Connection, document: Any) -> None:
-    this = sa.update(documents).where(documents.c.seq == document.seq)
-    connection.execute(this.values(digest="damaged"))
+def _mark_damaged(connection: sa.Connection, document: Any) -> None:
+    update = sa.update(documents).where(documents.c.seq == document.seq)
+    connection.execute(update.values(digest="damaged"))
     if document.file:
-        again = sa.update(files).where(files.c.id == document.file)
-        connection.execute(again.values(digest=""))
+        update = sa.update(files).where(files.c.id == document.file)
+        connection.execute(update.values(digest=""))
 
 
-def drop_seals(connection: sa.Connection, numbers: Any) -> None:
-    """Forget the seals of documents that go; `numbers` selects theirs."""
+def delete_seals(connection: sa.Connection, numbers: Any) -> None:
+    """Delete the seals of documents; `numbers` is a query of the documents' numbers."""
     connection.execute(sa.delete(seals).where(seals.c.document.in_(numbers)))
 
 
-def drop_file_seals(connection: sa.Connection, ids: Sequence[str]) -> None:
-    """Forget the seals of files that go."""
-    for part in in_parts(ids):
-        connection.execute(sa.delete(file_seals).where(file_seals.c.id.in_(part)))
+def delete_file_seals(connection: sa.Connection, ids: Sequence[str]) -> None:
+    """Delete the seals of files."""
+    for batch in batches(ids):
+        connection.execute(sa.delete(file_seals).where(file_seals.c.id.in_(batch)))
 
 
-def mend_ledger_size(store: StoreReader, fingerprint: str, role: str) -> None:
-    """Make the ledger's size in the store cover every key."""
+def repair_ledger_size(store: StoreReader, fingerprint: str, role: str) -> None:
+    """Set the ledger's size in the store to cover all keys."""
     with store.begin() as connection:
-        mine = (ledger.c.fingerprint == fingerprint) & (ledger.c.role == role)
-        last = connection.execute(sa.select(_newest(ledger.c.row)).where(mine)).scalar()
+        is_member = (ledger.c.fingerprint == fingerprint) & (ledger.c.role == role)
+        last = connection.execute(sa.select(_newest(ledger.c.row)).where(is_member)).scalar()
         if last is None:
             return
         key = f"ledger:{fingerprint}:{role}"

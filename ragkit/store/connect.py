@@ -1,4 +1,4 @@
-"""Opening `store.db`: connections, a check that its tables are ours, and SQLite's errors."""
+"""Open `store.db`, check its schema, and translate SQLite's errors."""
 
 from __future__ import annotations
 
@@ -24,38 +24,36 @@ _REMEDIES = {
     "SQLITE_PERM": "check the permissions of the file and its folder",
     "SQLITE_BUSY": "wait for the process that uses it",
 }
-_MISSING = re.compile("no such (table|column)|malformed JSON|decode to UTF-8")
+_DAMAGE_MESSAGE = re.compile("no such (table|column)|malformed JSON|decode to UTF-8")
 
 
 @contextmanager
 def database_errors(path: Path) -> Iterator[None]:
-    """SQLite's errors inside the block, in our words."""
+    """Turn SQLite's errors inside the block into a `CollectionError` that says what to do."""
     try:
         yield
     except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
         cause = getattr(error, "orig", error)
         name = str(getattr(cause, "sqlite_errorname", ""))
-        if isinstance(cause, sqlite3.OperationalError) and not _MISSING.search(str(cause)):
+        if isinstance(cause, sqlite3.OperationalError) and not _DAMAGE_MESSAGE.search(str(cause)):
             remedy = _REMEDIES.get("_".join(name.split("_")[:2]), "")
-            then = f". What was committed before is whole; {remedy} and do the same again"
-            raise CollectionError(
-                f"{str(path)!r} cannot be used: {cause}{then if remedy else ''}"
-            ) from error
-        raise damaged(path, cause) from error
+            advice = f". Data committed before is intact; {remedy} and try again" if remedy else ""
+            raise CollectionError(f"{str(path)!r} cannot be used: {cause}{advice}") from error
+        raise damaged_error(path, cause) from error
     except (sa.exc.StatementError, OverflowError, UnicodeError) as error:
-        raise damaged(path, getattr(error, "orig", error)) from error
+        raise damaged_error(path, getattr(error, "orig", error)) from error
 
 
-def damaged(path: Path, cause: object) -> CorruptCollection:
-    """The error for a database that is not as it was written."""
+def damaged_error(path: Path, cause: object) -> CorruptCollection:
+    """Return the error for a damaged database."""
     return CorruptCollection(
-        f"{str(path)!r} is damaged: {cause}. `repair` builds the indexes from it and cannot mend "
-        "it: restore a copy, or build the collection again from its files"
+        f"{str(path)!r} is damaged: {cause}. `repair` rebuilds the indexes from it and cannot "
+        "repair it: restore a backup, or rebuild the collection from its files"
     )
 
 
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    """A connection; a file in a folder that cannot be written is opened as immutable."""
+    """Connect to a database; in a read-only folder, open it as immutable."""
     connection = _open(path, read_only=read_only)
     try:
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -74,41 +72,41 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
 def _open(path: Path, *, read_only: bool) -> sqlite3.Connection:
     if not read_only:
         return sqlite3.connect(path, check_same_thread=False, timeout=30.0)
-    # In a folder that cannot be written SQLite cannot make its -shm file; nobody writes there. But
-    # a log that a killed writer left must be read, which immutable=1 would not.
+    # In a read-only folder SQLite cannot create its -shm file, and there are no writers. But the
+    # log of a killed writer must be read, which immutable=1 would skip.
     log = path.with_name(path.name + "-wal")
-    logged = log.exists() and log.stat().st_size > 0
-    mode = "ro" if logged or os.access(path.parent, os.W_OK) else "ro&immutable=1"
+    has_log = log.exists() and log.stat().st_size > 0
+    mode = "ro" if has_log or os.access(path.parent, os.W_OK) else "ro&immutable=1"
     uri = f"file:{quote(str(path.resolve()))}?mode={mode}"
     return sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=30.0)
 
 
 def check_schema(engine: sa.Engine, path: Path, *, create: bool) -> None:
-    """Make sure that the tables are ours.
+    """Check that the database contains only the tables and indexes of ragkit.
 
-    A view, trigger, default or index expression of somebody else's runs as part of our statements,
-    and another program's database must not get our tables.
+    A foreign view, trigger, default or index expression would run as part of our statements, and
+    our tables must not be added to another program's database.
 
     Args:
-        engine: Of the database.
-        path: Its file, for the message.
-        create: Make what is missing, all in one transaction: an index that a kill left out would be
-            missing for ever.
+        engine: Engine of the database.
+        path: File of the database, for the message.
+        create: Create missing tables and indexes, all in one transaction: an index that was missing
+            after a kill would never be created.
 
     Raises:
-        CorruptCollection: Something is in it that ragkit did not make.
+        CorruptCollection: The database contains something that ragkit did not create.
     """
-    expected = _expected()
+    expected = _expected_definitions()
     with database_errors(path), engine.connect() as connection:
         rows = connection.exec_driver_sql(
             "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
         ).all()
         for name, sql in rows:
-            if expected.get(name) != _plain(str(sql)):
+            if expected.get(name) != _normalize(str(sql)):
                 raise CorruptCollection(
-                    f"{str(path)!r} holds {str(name)[:60]!r}, which ragkit did not make: it is "
-                    "another program's database, or was changed. Restore a copy, or build the "
-                    "collection again from its files"
+                    f"{str(path)!r} contains {str(name)[:60]!r}, which ragkit did not create: it "
+                    "is another program's database, or was modified. Restore a backup, or rebuild "
+                    "the collection from its files"
                 )
         missing = expected.keys() - {name for name, _ in rows}
         if create and missing:
@@ -120,10 +118,10 @@ def check_schema(engine: sa.Engine, path: Path, *, create: bool) -> None:
 
 
 @cache
-def _expected() -> dict[str, str]:
-    return {name: _plain(statement) for name, statement in definitions().items()}
+def _expected_definitions() -> dict[str, str]:
+    return {name: _normalize(statement) for name, statement in definitions().items()}
 
 
-def _plain(statement: str) -> str:
-    """A definition without what SQLAlchemy's versions write differently."""
+def _normalize(statement: str) -> str:
+    """Remove from a definition what differs between versions of SQLAlchemy."""
     return re.sub(r'[\s"]', "", statement).lower()

@@ -1,13 +1,13 @@
-"""`where`: filters in JSON form, as SQL and as a Python predicate that mean the same.
+"""Metadata filters (`where`) in JSON form, as SQL and as an equivalent Python predicate.
 
-    {"year": 2020}                                   equal
-    {"year": {">=": 2000, "<": 2020}}                all of them
-    {"and": [...]}, {"or": [...]}, {"not": {...}}    and, or, not
+    {"year": 2020}                                   equality
+    {"year": {">=": 2000, "<": 2020}}                all conditions of a field
+    {"and": [...]}, {"or": [...]}, {"not": {...}}    logical operators
 
 Operators: == != > >= < <= in nin exists contains. Fields are metadata keys and doc_id, source,
-title. A field that is missing or of another type than the value does not match, also for != and nin
-(only `!= null` holds for every other value); numbers are one type, booleans another. `contains`
-finds a substring in a text or an element in a list.
+title. A field that is missing, or of another type than the value, does not match, not even with !=
+and nin; but `!= null` matches any value other than null. Integers and floats are one type, booleans
+another. `contains` matches a substring of a text or an element of a list.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ragkit.types import Where
 
 COLUMNS = {"doc_id": "d.id", "source": "d.source", "title": "d.title"}
 OPERATORS = ("==", "!=", ">", ">=", "<", "<=", "in", "nin", "exists", "contains")
-_ORDER: Mapping[str, Callable[[Any, Any], bool]] = {
+_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     ">": lambda a, b: a > b,
     ">=": lambda a, b: a >= b,
     "<": lambda a, b: a < b,
@@ -39,9 +39,9 @@ _JSON_TYPES = {
 
 
 def parse_expression(text: str) -> dict[str, Any]:
-    """One filter from the command line: JSON, or `field OP value` as in `year>=2020`.
+    """Parse a filter from the command line: JSON, or `FIELD OP VALUE` as in `year>=2020`.
 
-    Values are read as JSON where they are JSON, else as text.
+    A value is parsed as JSON if it is JSON, else it is text.
 
     >>> parse_expression("year>=2020")
     {'year': {'>=': 2020}}
@@ -72,12 +72,12 @@ def parse_expression(text: str) -> dict[str, Any]:
 
 
 def check(where: object) -> None:
-    """Raise `FilterError` for anything that is not a filter; names what is wrong."""
+    """Raise `FilterError` if `where` is not a valid filter."""
     _Sql().condition(where)
 
 
 def to_sql(where: Where) -> tuple[str, dict[str, Any]]:
-    """A condition over `chunks c` joined with `documents d`, and its bound values."""
+    """Return an SQL condition over `chunks c` joined with `documents d`, and its bound values."""
     sql = _Sql()
     return sql.condition(where), sql.values
 
@@ -97,7 +97,7 @@ class _Sql:
             raise FilterError(f"a filter is {where!r}; expected an object like {{'year': 2020}}")
         self._depth += 1
         if self._depth > _MAX_DEPTH:
-            raise FilterError(f"a filter is nested deeper than {_MAX_DEPTH}; flatten it")
+            raise FilterError(f"the filter is nested deeper than {_MAX_DEPTH} levels; flatten it")
         terms = [self._term(key, value) for key, value in where.items()]
         self._depth -= 1
         return "(" + (" AND ".join(terms) or "1") + ")"
@@ -105,7 +105,9 @@ class _Sql:
     def _term(self, key: object, value: object) -> str:
         if key in ("and", "or"):
             if not isinstance(value, list | tuple) or not value:
-                raise FilterError(f"{key!r} holds {value!r}; expected a list of filters")
+                raise FilterError(
+                    f"{key!r} has the value {value!r}; expected a non-empty list of filters"
+                )
             return "(" + f" {str(key).upper()} ".join(self.condition(part) for part in value) + ")"
         if key == "not":
             return f"NOT {self.condition(value)}"
@@ -120,73 +122,76 @@ class _Sql:
             raise FilterError(
                 f"the field {key!r} has no operator; expected one of {' '.join(OPERATORS)}"
             )
-        return "(" + " AND ".join(self._compare(key, op, v) for op, v in value.items()) + ")"
+        terms = (self._condition_sql(key, op, operand) for op, operand in value.items())
+        return "(" + " AND ".join(terms) + ")"
 
-    def _compare(self, field: str, operator: object, value: Any) -> str:
+    def _condition_sql(self, field: str, operator: object, value: Any) -> str:
         check_operator(field, operator, value)
         self._n_conditions += 1
         if self._n_conditions > _MAX_CONDITIONS:
             raise FilterError(
-                f"a filter has over {_MAX_CONDITIONS} conditions; list values with 'in' instead"
+                f"the filter has over {_MAX_CONDITIONS} conditions; list values with 'in' instead"
             )
-        # A missing field is NULL in SQL, whose negation is NULL too; here it is false.
-        return f"IFNULL({self._test(field, str(operator), value)}, 0)"
+        # In SQL a condition on a missing field is NULL, as is its negation; here it is false.
+        return f"IFNULL({self._operator_sql(field, str(operator), value)}, 0)"
 
-    def _test(self, field: str, operator: str, value: Any) -> str:
+    def _operator_sql(self, field: str, operator: str, value: Any) -> str:
         if operator == "exists":
-            kind = self._type(field)
+            kind = self._type_sql(field)
             return f"({kind} IS {'NOT ' if value else ''}NULL)"
         if operator in ("in", "nin"):
             by_type: dict[str, list[Any]] = {}
             for item in value:
                 by_type.setdefault(type_name(item), []).append(item)
-            parts = [self._membership(field, operator, k, v) for k, v in by_type.items()]
-            return "(" + (" OR ".join(parts) or "0") + ")"
+            terms = [self._membership(field, operator, k, v) for k, v in by_type.items()]
+            return "(" + (" OR ".join(terms) or "0") + ")"
         if operator == "contains":
             return self._contains(field, value)
         if value is None:
-            return f"({self._type(field)} {'' if operator == '==' else '!'}= 'null')"
+            return f"({self._type_sql(field)} {'' if operator == '==' else '!'}= 'null')"
         sql = "=" if operator == "==" else operator
-        kind = f"{self._type(field)} IN {_JSON_TYPES[type_name(value)]}"
-        return f"({kind} AND {self._value(field)} {sql} {self._literal(value)})"
+        same_type = f"{self._type_sql(field)} IN {_JSON_TYPES[type_name(value)]}"
+        return f"({same_type} AND {self._value_sql(field)} {sql} {self._literal(value)})"
 
     def _literal(self, value: str | bool | int | float) -> str:
-        """A value; numbers are read by SQLite's JSON, as those it is compared with."""
+        """Return the SQL of a value; numbers are parsed by SQLite's JSON, as stored ones are."""
         if isinstance(value, str | bool):
             return self.bind(value)
         return f"json_extract({self.bind(json.dumps([value]))}, '$[0]')"
 
     def _membership(self, field: str, operator: str, kind: str, values: list[Any]) -> str:
-        typed = f"{self._type(field)} IN {_JSON_TYPES[kind]}"
+        same_type = f"{self._type_sql(field)} IN {_JSON_TYPES[kind]}"
         if kind == "null":
-            return typed if operator == "in" else "0"
-        listed = f"(SELECT value FROM json_each({self.bind(json.dumps(values))}))"
+            return same_type if operator == "in" else "0"
+        members = f"(SELECT value FROM json_each({self.bind(json.dumps(values))}))"
         negate = "NOT " if operator == "nin" else ""
-        return f"({typed} AND {self._value(field)} {negate}IN {listed})"
+        return f"({same_type} AND {self._value_sql(field)} {negate}IN {members})"
 
     def _contains(self, field: str, value: Any) -> str:
         in_text = "0"
         if isinstance(value, str):
-            text = self._value(field)
-            in_text = f"({self._type(field)} = 'text' AND instr({text}, {self.bind(value)}) > 0)"
+            text = self._value_sql(field)
+            in_text = (
+                f"({self._type_sql(field)} = 'text' AND instr({text}, {self.bind(value)}) > 0)"
+            )
         if field in COLUMNS:
             return in_text
         path = self.bind(f'$."{field}"')
         kind = type_name(value)
         equal = "1" if kind == "null" else f"e.value = {self._literal(value)}"
         in_list = (
-            f"({self._type(field)} = 'array' AND EXISTS (SELECT 1 FROM "
+            f"({self._type_sql(field)} = 'array' AND EXISTS (SELECT 1 FROM "
             f"json_each(c.metadata, {path}) AS e WHERE e.type IN {_JSON_TYPES[kind]} AND {equal}))"
         )
         return f"({in_text} OR {in_list})"
 
-    def _type(self, field: str) -> str:
+    def _type_sql(self, field: str) -> str:
         if field in COLUMNS:
             return "'text'"
         path = self.bind(f'$."{field}"')
         return f"json_type(c.metadata, {path})"
 
-    def _value(self, field: str) -> str:
+    def _value_sql(self, field: str) -> str:
         if field in COLUMNS:
             return COLUMNS[field]
         path = self.bind(f'$."{field}"')
@@ -194,7 +199,7 @@ class _Sql:
 
 
 def check_operator(field: str, operator: object, value: Any) -> None:
-    """Raise `FilterError` for an unknown operator or a value it cannot take."""
+    """Raise `FilterError` for an unknown operator or a value that it does not support."""
     if operator not in OPERATORS:
         raise FilterError(
             f"unknown operator {operator!r} for the field {field!r}; "
@@ -206,18 +211,19 @@ def check_operator(field: str, operator: object, value: Any) -> None:
         raise FilterError(f"{operator!r} of {field!r} is {value!r}; expected a list")
     for item in value if operator in ("in", "nin") else [value]:
         kind = type_name(item)
-        if operator in _ORDER and kind not in ("number", "text"):
+        if operator in _COMPARISONS and kind not in ("number", "text"):
             raise FilterError(f"{operator!r} of {field!r} is {value!r}; expected a number or text")
         if kind == "number" and not math.isfinite(_number(item)):
             raise FilterError(f"{operator!r} of {field!r} is {item!r}; expected a finite number")
         if kind == "text" and re.search("[\x00\ud800-\udfff]", item):
             raise FilterError(
-                f"{operator!r} of {field!r} is {item!r}; NUL and lone surrogates are stored nowhere"
+                f"{operator!r} of {field!r} is {item!r}; expected text without NUL and lone "
+                "surrogates, which are never stored"
             )
 
 
 def type_name(value: object) -> str:
-    """ "number", "text", "boolean" or "null"; others cannot be compared."""
+    """Return "number", "text", "boolean" or "null"; raise `FilterError` for other types."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -232,23 +238,26 @@ def type_name(value: object) -> str:
 
 
 def matches(where: Where, fields: Mapping[str, Any]) -> bool:
-    """Whether fields pass a filter; the meaning of `to_sql`, in Python."""
+    """Return True if fields match a filter; equivalent to the SQL of `to_sql`."""
     check(where)
-    return all(_passes(key, value, fields) for key, value in where.items())
+    return all(_matches_entry(key, value, fields) for key, value in where.items())
 
 
-def _passes(key: str, value: Any, fields: Mapping[str, Any]) -> bool:
+def _matches_entry(key: str, value: Any, fields: Mapping[str, Any]) -> bool:
     if key == "and":
         return all(matches(part, fields) for part in value)
     if key == "or":
         return any(matches(part, fields) for part in value)
     if key == "not":
         return not matches(value, fields)
-    tests = value if isinstance(value, Mapping) else {"==": value}
-    return all(_holds(op, v, key in fields, fields.get(key)) for op, v in tests.items())
+    conditions = value if isinstance(value, Mapping) else {"==": value}
+    return all(
+        _is_satisfied(op, operand, key in fields, fields.get(key))
+        for op, operand in conditions.items()
+    )
 
 
-def _holds(operator: str, value: Any, present: bool, actual: Any) -> bool:
+def _is_satisfied(operator: str, value: Any, present: bool, actual: Any) -> bool:
     if operator == "exists":
         return present is value
     if not present:
@@ -267,14 +276,16 @@ def _holds(operator: str, value: Any, present: bool, actual: Any) -> bool:
         return False
     if operator in ("==", "!="):
         return _equal(actual, value) is (operator == "==")
-    return _ORDER[operator](_comparable(actual), _comparable(value))
+    return _COMPARISONS[operator](_comparable(actual), _comparable(value))
 
 
 def _is_member(operator: str, actual: Any, value: Any) -> bool:
-    same = [item for item in value if type_name(item) == type_name(actual)]
+    same_type = [item for item in value if type_name(item) == type_name(actual)]
     if operator == "in":
-        return any(_equal(item, actual) for item in same)
-    return actual is not None and bool(same) and not any(_equal(item, actual) for item in same)
+        return any(_equal(item, actual) for item in same_type)
+    if actual is None or not same_type:
+        return False
+    return not any(_equal(item, actual) for item in same_type)
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -288,7 +299,7 @@ def _comparable(value: Any) -> Any:
 
 
 def _number(value: int | float) -> int | float:
-    """A number as SQLite holds it: integers of over 64 bits are floats."""
+    """Convert a number as SQLite does: integers of more than 64 bits become floats."""
     if isinstance(value, float) or -(1 << 63) <= value < 1 << 63:
         return value
     try:

@@ -1,9 +1,9 @@
-"""The ledger: every vector that was ever computed, so that none is computed twice.
+"""The ledger: a persistent cache of all computed vectors, so that none is computed twice.
 
-A vector's key is (embedder fingerprint, role, digest of the exact text). Vectors are appended to a
-file of plain float32 and flushed first; keys are committed to the store after. So a key never
-points to nothing, and bytes after the last key (from a process that was killed) are cut off when
-writing goes on.
+The key of a vector is (embedder fingerprint, role, digest of the exact text). Vectors are appended
+to a float32 file and flushed before their keys are committed to the store. So a key never points to
+a missing vector, and bytes after the last key (left by a killed process) are truncated at the next
+append.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from pathlib import Path
 
 import numpy as np
 
-from ragkit.durable import disk_errors, make_folder, open_own, sync_path
+from ragkit.durable import disk_errors, make_folder, open_no_follow, sync_path
 from ragkit.errors import CorruptCollection
-from ragkit.store.checks import mend_ledger_size
+from ragkit.store.checks import repair_ledger_size
 from ragkit.store.rows import LedgerKey
 from ragkit.store.store import Store
 from ragkit.types import Vectors
 
 
-class Ledger:
-    """The vectors of one embedder and role.
+class VectorLedger:
+    """Vector cache of one embedder and role.
 
     Args:
-        folder: The folder of all ledgers.
-        store: Where the keys are.
-        fingerprint: The embedder's.
-        dim: Numbers a vector.
+        folder: Folder of all ledgers.
+        store: Store with the keys.
+        fingerprint: Fingerprint of the embedder.
+        dim: Dimension of the vectors.
         role: "passage" or "query".
     """
 
@@ -42,29 +42,29 @@ class Ledger:
         self._fingerprint = fingerprint
         self._role = role
         self._dim = dim
-        self._width = 4 * dim  # bytes a vector
+        self._width = 4 * dim  # bytes per vector
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """The rows of the keys that are known.
+        """Return the row of each key that is in the ledger.
 
         Raises:
-            CorruptCollection: The file does not reach one of the rows.
+            CorruptCollection: The file is too short for one of the rows.
         """
         rows = self._store.ledger_rows(self._fingerprint, self._role, keys)
         n_rows = self._n_rows()
         for row in rows.values():
             if not 0 <= row < n_rows:
                 raise CorruptCollection(
-                    f"the ledger {self._file.name} has {n_rows} vectors, and a key points to "
-                    f"number {row}; `ragkit index repair` embeds what is missing again"
+                    f"the ledger {self._file.name} has {n_rows} vectors, but a key points to "
+                    f"row {row}; `ragkit index repair` embeds the missing texts again"
                 )
         return rows
 
     def append(self, keys: Sequence[bytes], vectors: Vectors) -> dict[bytes, int]:
-        """Add vectors; they are on the disk when this returns.
+        """Append vectors and flush them to the disk; return the row of each key.
 
         Args:
-            keys: One a vector, none of them known yet.
+            keys: Keys of the vectors; none is in the ledger yet.
             vectors: float32 (len(keys), dim).
         """
         start = self._store.ledger_size(self._fingerprint, self._role)
@@ -73,11 +73,11 @@ class Ledger:
             make_folder(self._file.parent)
             is_new = not self._file.exists()
             mode = "x+b" if is_new else "r+b"
-            with open(self._file, mode, opener=open_own) as stream:
+            with open(self._file, mode, opener=open_no_follow) as stream:
                 if stream.seek(0, os.SEEK_END) < start * self._width:
                     raise CorruptCollection(
-                        f"{self._file.name} is shorter than its {start} keys say; "
-                        "`ragkit index repair` embeds the missing vectors again"
+                        f"the ledger {self._file.name} has fewer vectors than its {start} keys; "
+                        "`ragkit index repair` embeds the missing texts again"
                     )
                 stream.seek(start * self._width)
                 stream.truncate()
@@ -103,7 +103,7 @@ class Ledger:
         return rows
 
     def vectors(self) -> Vectors:
-        """All vectors, memory-mapped: float32 (rows, dim)."""
+        """Return all vectors, memory-mapped: float32 (rows, dim)."""
         n_rows = self._n_rows()
         if n_rows == 0:
             return np.empty((0, self._dim), dtype=np.float32)
@@ -114,7 +114,7 @@ class Ledger:
         return self._file.stat().st_size // self._width if self._file.is_file() else 0
 
     def faults(self) -> list[bytes]:
-        """The keys whose vector is missing or does not match its checksum; reads every byte."""
+        """Return the keys whose vector is missing or has a wrong checksum; read all vectors."""
         vectors = self.vectors()
         bad = []
         for key, row, checksum in self._store.ledger_checksums(self._fingerprint, self._role):
@@ -122,15 +122,15 @@ class Ledger:
                 bad.append(key)
         return bad
 
-    def forget(self, keys: Sequence[bytes]) -> None:
-        """Drop keys, so that their texts are embedded again when they are needed."""
-        self._store.drop_ledger_keys(self._fingerprint, self._role, keys)
-        mend_ledger_size(self._store, self._fingerprint, self._role)
+    def delete(self, keys: Sequence[bytes]) -> None:
+        """Delete keys, so that their texts are embedded again when needed."""
+        self._store.delete_ledger_keys(self._fingerprint, self._role, keys)
+        repair_ledger_size(self._store, self._fingerprint, self._role)
         size = self._store.ledger_size(self._fingerprint, self._role) * self._width
         with disk_errors(self._file):
             if size and (not self._file.exists() or self._file.stat().st_size < size):
                 make_folder(self._file.parent)
-                with open(self._file, "ab", opener=open_own) as stream:
-                    stream.truncate(size)  # zeros where no key points any more
+                with open(self._file, "ab", opener=open_no_follow) as stream:
+                    stream.truncate(size)  # fills with zeros, to which no key points
                     os.fsync(stream.fileno())
                 sync_path(self._file.parent)

@@ -1,4 +1,4 @@
-"""`store.db`: every statement that reads it."""
+"""Read from `store.db`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from ragkit.errors import CorruptCollection
 from ragkit.store import filters
 from ragkit.store.connect import check_schema, connect, database_errors
-from ragkit.store.rows import FileRow, Opening
+from ragkit.store.rows import FileRow, GenerationState
 from ragkit.store.schema import (
     chunks,
     documents,
@@ -27,11 +27,11 @@ from ragkit.store.schema import (
 from ragkit.types import Chunk, Loss, Where
 
 _T = TypeVar("_T")
-_MAX_BOUND = 500  # values in one IN (…); SQLite's own limit is far above
+_MAX_BOUND = 500  # values in one IN (…), far below SQLite's limit
 
 LIVE = documents.c.born.is_not(None) & documents.c.died.is_(None)  # as of the last commit
 _GENERATION = sa.select(meta.c.value).where(meta.c.key == "generation")
-# Made once: SQLAlchemy then finds what it compiled by the statement itself.
+# A module-level statement, so that SQLAlchemy finds its compiled form in its cache.
 _CHUNKS = (
     sa.select(
         chunks.c.seq,
@@ -51,10 +51,10 @@ _CHUNKS = (
 
 
 class StoreReader:
-    """The tables, opened for reading or, by `Store`, for writing.
+    """Read access to the tables; `Store` adds write access.
 
     Args:
-        path: The database file.
+        path: Database file.
         read_only: Open without creating anything; a file in a read-only folder is opened as
             immutable.
     """
@@ -73,11 +73,11 @@ class StoreReader:
             raise
 
     def close(self) -> None:
-        """Write the log back into the database file and let go of it."""
+        """Checkpoint the log into the database file and close the connections."""
         try:
             with self._engine.connect() as connection:
                 if connection.exec_driver_sql("PRAGMA query_only").scalar() == 0:
-                    # Readers do not hold us up.
+                    # Do not wait long for readers.
                     connection.exec_driver_sql("PRAGMA busy_timeout = 500")
                     connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
@@ -89,36 +89,36 @@ class StoreReader:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection to read with."""
+        """Open a connection for reading."""
         with database_errors(self.path), self._engine.connect() as connection:
             yield connection
 
     def generation(self) -> int:
-        """The current generation; 0 for an empty collection."""
+        """Return the current generation; 0 for an empty collection."""
         with self.reading() as connection:
             return read_generation(connection)
 
     def description(self) -> str | None:
-        """The copy of `collection.json`, if there is one."""
-        made = sa.text("SELECT 1 FROM sqlite_schema WHERE name = 'meta'")
-        if not self._all(made):  # the process that made this file was killed at once
+        """Return the copy of `collection.json`, or None if there is none."""
+        exists = sa.text("SELECT 1 FROM sqlite_schema WHERE name = 'meta'")
+        if not self._all(exists):  # the process that created the file was killed immediately
             return None
         rows = self._all(sa.select(meta.c.value).where(meta.c.key == "description"))
         return rows[0][0] if rows else None
 
     def ledger_size(self, fingerprint: str, role: str) -> int:
-        """One more than the last row that a key points to."""
+        """Return the number of rows of a ledger: one more than the last row with a key."""
         statement = sa.select(meta.c.value).where(meta.c.key == f"ledger:{fingerprint}:{role}")
         rows = self._all(statement)
-        return as_number(rows[0][0]) if rows else 0
+        return parse_number(rows[0][0]) if rows else 0
 
-    def opening(self) -> Opening:
-        """The current generation with its segments, oldest first, and tombstones, ascending.
+    def read_state(self) -> GenerationState:
+        """Return the current generation with its segments and tombstones.
 
-        One transaction reads them, so that no writer comes between.
+        They are read in one transaction, which excludes changes by writers in between.
 
         Raises:
-            CorruptCollection: A segment's name is no digest (it is used as a path).
+            CorruptCollection: A segment's name, which is used as a path, is not a digest.
         """
         dead = (
             sa.select(chunks.c.seq)
@@ -126,24 +126,27 @@ class StoreReader:
             .order_by(chunks.c.seq)
         )
         with self.reading() as connection:
-            connection.exec_driver_sql("BEGIN")  # sqlite3 does not begin one to read
+            connection.exec_driver_sql("BEGIN")  # sqlite3 does not begin a transaction for reads
             generation = read_generation(connection)
-            alive = sa.select(segments).where(live_in(segments, generation))
-            rows = connection.execute(alive.order_by(segments.c.born, segments.c.digest)).all()
-            gone = connection.execute(dead.where(documents.c.died <= generation)).all()
-            found = Opening(
+            live = sa.select(segments).where(live_in(segments, generation))
+            rows = connection.execute(live.order_by(segments.c.born, segments.c.digest)).all()
+            tombstones = connection.execute(dead.where(documents.c.died <= generation)).all()
+            state = GenerationState(
                 generation,
                 segments=[row.digest for row in rows],
                 n_rows=[row.n_rows for row in rows],
-                dead=[row[0] for row in gone],
+                dead=[row[0] for row in tombstones],
             )
-        for name in found.segments:
+        for name in state.segments:
             if not re.fullmatch("[0-9a-f]{32}", name):
-                raise CorruptCollection(f"{str(self.path)!r} names a segment {name!r}, no digest")
-        return found
+                raise CorruptCollection(
+                    f"{str(self.path)!r} lists a segment {name!r}, whose name is not a digest; "
+                    "restore a backup, or rebuild the collection from its files"
+                )
+        return state
 
     def allowed_chunks(self, where: Where, generation: int) -> list[int]:
-        """Chunk numbers that pass a filter, ascending."""
+        """Return the numbers of the live chunks that match a filter, ascending."""
         condition, values = filters.to_sql(where)
         statement = sa.text(
             "SELECT c.seq FROM chunks c JOIN documents d ON c.document = d.seq WHERE d.born <= "
@@ -153,57 +156,57 @@ class StoreReader:
         return [row[0] for row in self._all(statement, {**values, "generation": generation})]
 
     def chunk_ids(self, seqs: Sequence[int]) -> dict[int, str]:
-        """Chunk ids by number.
+        """Return chunk ids by number.
 
         Raises:
-            CorruptCollection: A chunk is not there.
+            CorruptCollection: A chunk is missing.
         """
-        found: dict[int, str] = {}
-        for part in in_parts(seqs):
-            statement = sa.select(chunks.c.seq, chunks.c.id).where(chunks.c.seq.in_(part))
-            found |= {row[0]: row[1] for row in self._all(statement)}
-        _must_have(found, seqs)
-        return found
+        ids: dict[int, str] = {}
+        for batch in batches(seqs):
+            statement = sa.select(chunks.c.seq, chunks.c.id).where(chunks.c.seq.in_(batch))
+            ids |= {row[0]: row[1] for row in self._all(statement)}
+        _require_all(ids, seqs)
+        return ids
 
     def chunks(self, seqs: Sequence[int]) -> dict[int, Chunk]:
-        """Whole chunks by number, with title, source and their document's digest as metadata.
+        """Return chunks by number, with their document's title, source and digest as metadata.
 
         Raises:
-            CorruptCollection: A chunk is not there.
+            CorruptCollection: A chunk is missing.
         """
-        found: dict[int, Chunk] = {}
-        for part in in_parts(seqs):
-            rows = self._all(_CHUNKS, {"numbers": list(part)})
-            found |= {row[0]: _chunk(row) for row in rows}
-        _must_have(found, seqs)
-        return found
+        by_number: dict[int, Chunk] = {}
+        for batch in batches(seqs):
+            rows = self._all(_CHUNKS, {"numbers": list(batch)})
+            by_number |= {row[0]: _chunk(row) for row in rows}
+        _require_all(by_number, seqs)
+        return by_number
 
     def first_chunks(self, seqs: Sequence[int]) -> list[int]:
-        """Those of some chunks that are the first of their document."""
+        """Return those chunks that are the first of their document."""
         other = chunks.alias()
         earlier = sa.exists().where(
             other.c.document == chunks.c.document, other.c.start < chunks.c.start
         )
-        found: list[int] = []
-        for part in in_parts(seqs):
-            statement = sa.select(chunks.c.seq).where(chunks.c.seq.in_(part), ~earlier)
-            found += [row[0] for row in self._all(statement)]
-        return found
+        first: list[int] = []
+        for batch in batches(seqs):
+            statement = sa.select(chunks.c.seq).where(chunks.c.seq.in_(batch), ~earlier)
+            first += [row[0] for row in self._all(statement)]
+        return first
 
-    def text_of(self, seq: int) -> str:
-        """The text of the document that a chunk is of."""
+    def document_text(self, seq: int) -> str:
+        """Return the text of the document of a chunk."""
         joined = documents.join(chunks, chunks.c.document == documents.c.seq)
         statement = sa.select(documents.c.text).select_from(joined).where(chunks.c.seq == seq)
         rows = self._all(statement)
-        _must_have({seq: None} if rows else {}, [seq])
+        _require_all({seq: None} if rows else {}, [seq])
         return str(rows[0][0])
 
     def files_of_root(self, root: str) -> set[str]:
-        """Ids of the files that were added from a folder."""
+        """Return the ids of the files that were added from a folder."""
         return {row[0] for row in self._all(sa.select(files.c.id).where(files.c.root == root))}
 
     def document(self, doc_id: str, generation: int) -> Any:
-        """A live document's row (seq, title, source, text, metadata, digest), or None."""
+        """Return a live document's row (seq, title, source, text, metadata, digest), or None."""
         statement = sa.select(documents).where(
             documents.c.id == doc_id, live_in(documents, generation)
         )
@@ -213,26 +216,26 @@ class StoreReader:
         return rows[0] if rows else None
 
     def live_versions(self, ids: Sequence[str]) -> dict[str, tuple[str, str, str, str, str]]:
-        """(text digest, title, metadata, source, file) of the live documents among some ids."""
-        found: dict[str, tuple[str, str, str, str, str]] = {}
+        """Return (text digest, title, metadata, source, file) of live documents by id."""
+        versions: dict[str, tuple[str, str, str, str, str]] = {}
         names = ("id", "digest", "title", "metadata", "source", "file")
         columns = [documents.c[name] for name in names]
-        for part in in_parts(ids):
-            statement = sa.select(*columns).where(documents.c.id.in_(part), LIVE)
-            found |= {row[0]: tuple(row[1:]) for row in self._all(statement)}
-        return found
+        for batch in batches(ids):
+            statement = sa.select(*columns).where(documents.c.id.in_(batch), LIVE)
+            versions |= {row[0]: tuple(row[1:]) for row in self._all(statement)}
+        return versions
 
     def documents_of_files(self, ids: Sequence[str]) -> list[tuple[str, str]]:
-        """(id, file) of the live documents of some files."""
-        found: list[tuple[str, str]] = []
-        for part in in_parts(ids):
+        """Return (id, file) of the live documents of some files."""
+        pairs: list[tuple[str, str]] = []
+        for batch in batches(ids):
             statement = sa.select(documents.c.id, documents.c.file)
-            rows = self._all(statement.where(documents.c.file.in_(part), LIVE))
-            found += [(row[0], row[1]) for row in rows]
-        return found
+            rows = self._all(statement.where(documents.c.file.in_(batch), LIVE))
+            pairs += [(row[0], row[1]) for row in rows]
+        return pairs
 
     def live_documents(self, generation: int) -> Iterator[tuple[str, str, str]]:
-        """(id, text digest, file) of every live document, by id."""
+        """Iterate over (id, text digest, file) of the live documents, sorted by id."""
         statement = (
             sa.select(documents.c.id, documents.c.digest, documents.c.file)
             .where(live_in(documents, generation))
@@ -241,7 +244,7 @@ class StoreReader:
         return self.stream(statement)
 
     def live_chunks(self, generation: int) -> Iterator[tuple[int, str, int, int]]:
-        """(number, id, start, end) of every live chunk, by id."""
+        """Iterate over (number, id, start, end) of the live chunks, sorted by id."""
         statement = (
             sa.select(chunks.c.seq, chunks.c.id, chunks.c.start, chunks.c.end)
             .join(documents, chunks.c.document == documents.c.seq)
@@ -250,25 +253,28 @@ class StoreReader:
         )
         return self.stream(statement)
 
-    def whole_chunks(self) -> Iterator[Chunk]:
-        """Every live chunk, by id; of one generation, whatever is written meanwhile."""
+    def iter_chunks(self) -> Iterator[Chunk]:
+        """Iterate over the live chunks of the current generation, sorted by id.
+
+        Commits during the iteration do not affect it.
+        """
         with self.reading() as connection:
-            connection.exec_driver_sql("BEGIN")  # sqlite3 does not begin one to read
-            alive = (
+            connection.exec_driver_sql("BEGIN")  # sqlite3 does not begin a transaction for reads
+            live = (
                 sa.select(chunks.c.seq)
                 .join(documents, chunks.c.document == documents.c.seq)
                 .where(live_in(documents, read_generation(connection)))
                 .order_by(chunks.c.id)
                 .execution_options(yield_per=_MAX_BOUND)
             )
-            for part in connection.execute(alive).partitions():
-                numbers = [row[0] for row in part]
+            for partition in connection.execute(live).partitions():
+                numbers = [row[0] for row in partition]
                 rows = connection.execute(_CHUNKS, {"numbers": numbers})
-                found = {row[0]: _chunk(row) for row in rows}
-                yield from (found[number] for number in numbers)
+                by_number = {row[0]: _chunk(row) for row in rows}
+                yield from (by_number[number] for number in numbers)
 
     def live_chunk_texts(self, generation: int) -> Iterator[tuple[int, str, str, str, bytes]]:
-        """(number, id, document title, text, key) of every live chunk, by id."""
+        """Iterate over (number, id, document title, text, key) of the live chunks, sorted by id."""
         statement = (
             sa.select(chunks.c.seq, chunks.c.id, documents.c.title, chunks.c.text, chunks.c.key)
             .join(documents, chunks.c.document == documents.c.seq)
@@ -279,26 +285,26 @@ class StoreReader:
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
-        """A connection in a transaction, committed at the end of the block."""
+        """Open a connection in a transaction that is committed at the end of the block."""
         with database_errors(self.path), self._engine.begin() as connection:
             yield connection
 
     def stream(self, statement: Any) -> Iterator[Any]:
-        """The rows of a statement, not all in memory at once."""
+        """Iterate over the rows of a statement without loading all of them into memory."""
         with self.reading() as connection:
             yield from connection.execution_options(yield_per=1000).execute(statement)
 
     def complete_files(self, ids: Sequence[str]) -> dict[str, FileRow]:
-        """By id those files whose documents are all committed."""
-        found: dict[str, FileRow] = {}
-        for part in in_parts(ids):
+        """Return the files whose documents are all committed, by id."""
+        complete: dict[str, FileRow] = {}
+        for batch in batches(ids):
             statement = sa.select(files.c.id, files.c.root, files.c.digest)
-            statement = statement.where(files.c.id.in_(part), files.c.digest != "")
-            found |= {row[0]: FileRow(*row) for row in self._all(statement)}
-        return found
+            statement = statement.where(files.c.id.in_(batch), files.c.digest != "")
+            complete |= {row[0]: FileRow(*row) for row in self._all(statement)}
+        return complete
 
     def counts(self, generation: int) -> dict[str, Any]:
-        """Documents by state, chunks, and the live segments' rows."""
+        """Return the number of documents by state, and the number of chunks."""
         states = sa.select(documents.c.state, sa.func.count()).where(documents.c.born.is_(None))
         live = (
             sa.select(sa.func.count()).select_from(documents).where(live_in(documents, generation))
@@ -314,12 +320,12 @@ class StoreReader:
         return {"documents": by_state, "chunks": self._all(n_chunks)[0][0]}
 
     def is_unfinished(self) -> bool:
-        """Whether documents wait for their commit."""
+        """Return True if there are documents that are not committed yet."""
         waiting = documents.c.state.in_(["pending", "parsed", "embedded"])
         return bool(self._all(sa.select(sa.literal(1)).where(waiting).limit(1)))
 
     def listing(self, generation: int) -> list[dict[str, Any]]:
-        """Every document: live ones, and those that failed or were interrupted, by id."""
+        """Return the live, failed and interrupted documents, sorted by id."""
         n_chunks = (
             sa.select(sa.func.count()).where(chunks.c.document == documents.c.seq).scalar_subquery()
         )
@@ -332,12 +338,12 @@ class StoreReader:
         return [dict(row._mapping) for row in self._all(statement)]
 
     def job_history(self, limit: int = 20) -> list[dict[str, Any]]:
-        """The last jobs, newest first."""
+        """Return the last jobs, newest first."""
         statement = sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit)
         return [dict(row._mapping) for row in self._all(statement)]
 
     def job_losses(self, job: int) -> list[Loss]:
-        """What a job reported."""
+        """Return the losses reported by a job."""
         columns = [losses.c[name] for name in ("stage", "what", "lost", "kept", "why")]
         rows = self._all(sa.select(*columns).where(losses.c.job == job).order_by(losses.c.id))
         return [Loss(*row) for row in rows]
@@ -360,43 +366,45 @@ def _fields(text: str) -> dict[str, Any]:
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CorruptCollection(f"store.db: metadata is {text!r:.60}, no JSON ({error})") from error
+        raise CorruptCollection(
+            f"store.db: metadata is not JSON: {text!r:.60} ({error})"
+        ) from error
     if not isinstance(fields, dict):
-        raise CorruptCollection(f"store.db: metadata is {text!r:.60}; expected a JSON object")
+        raise CorruptCollection(f"store.db: metadata is not a JSON object: {text!r:.60}")
     return fields
 
 
-def _must_have(found: Mapping[int, object], seqs: Sequence[int]) -> None:
-    missing = [seq for seq in seqs if seq not in found]
+def _require_all(rows: Mapping[int, object], seqs: Sequence[int]) -> None:
+    missing = [seq for seq in seqs if seq not in rows]
     if missing:
         raise CorruptCollection(
-            f"store.db does not hold the chunk {missing[0]} that a segment names; "
+            f"store.db does not contain the chunk {missing[0]} of a segment; "
             "`ragkit index repair` rebuilds the segments"
         )
 
 
 def live_in(table: sa.Table, generation: int) -> Any:
-    """The condition that a row is live in a generation."""
+    """Return the SQL condition that a row is live in a generation."""
     return (table.c.born <= generation) & (table.c.died.is_(None) | (table.c.died > generation))
 
 
-def in_parts(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    """The items in groups that one statement may bind."""
+def batches(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """Split items into batches that can be bound in one statement."""
     for start in range(0, len(items), _MAX_BOUND):
         yield items[start : start + _MAX_BOUND]
 
 
 def read_generation(connection: sa.Connection) -> int:
-    """The current generation, inside a transaction."""
-    return as_number(connection.execute(_GENERATION).scalar() or "0")
+    """Return the current generation, inside a transaction."""
+    return parse_number(connection.execute(_GENERATION).scalar() or "0")
 
 
-def as_number(text: str) -> int:
-    """A number of the table `meta`.
+def parse_number(text: str) -> int:
+    """Parse a number of the table `meta`.
 
     Raises:
-        CorruptCollection: It is none.
+        CorruptCollection: The text is not a number.
     """
     if not re.fullmatch("[0-9]{1,15}", text, re.ASCII):
-        raise CorruptCollection(f"store.db: a number is {text!r:.60}; restore a copy of it")
+        raise CorruptCollection(f"store.db: a number is {text!r:.60}; restore a backup")
     return int(text)

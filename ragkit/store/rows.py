@@ -1,4 +1,4 @@
-"""What is written to the tables, and read from them, as values."""
+"""Rows of the tables as dataclasses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class DocumentRow:
-    """One version of a document, as it is written."""
+    """Row of one version of a document."""
 
     seq: int
     id: str
@@ -25,7 +25,7 @@ class DocumentRow:
 
 @dataclass(frozen=True, slots=True)
 class ChunkRow:
-    """A chunk as it is written; `document` is its document's seq."""
+    """Row of a chunk; `document` is the seq of its document."""
 
     seq: int
     document: int
@@ -39,7 +39,7 @@ class ChunkRow:
 
 @dataclass(frozen=True, slots=True)
 class LedgerKey:
-    """Where a vector lies, and the CRC-32 of its bytes."""
+    """Row of the ledger: key and position of a vector, and the CRC-32 of its bytes."""
 
     fingerprint: str
     role: str
@@ -50,7 +50,7 @@ class LedgerKey:
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """A file and its root; the digest is empty until all its documents are committed."""
+    """Row of a file; its digest is empty until all its documents are committed."""
 
     id: str
     root: str
@@ -58,8 +58,15 @@ class FileRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
-    """What a reader needs to open a generation, read in one transaction."""
+class GenerationState:
+    """State that a reader needs to open a generation, read in one transaction.
+
+    Attributes:
+        generation: Number of the generation.
+        segments: Digests of its segments, oldest first.
+        n_rows: Number of rows of each segment.
+        dead: Numbers of deleted chunks, ascending.
+    """
 
     generation: int
     segments: list[str]
@@ -68,5 +75,8 @@ class Opening:
 
 
 def as_values(row: DocumentRow | ChunkRow | LedgerKey | FileRow) -> dict[str, Any]:
-    """A row by column; `dataclasses.asdict` copies deeply, which costs ten times as much."""
+    """Return the row's values by column.
+
+    `dataclasses.asdict` makes a deep copy, which takes ten times as long.
+    """
     return {field.name: getattr(row, field.name) for field in fields(row)}

@@ -1,8 +1,8 @@
-"""The tables of `store.db`.
+"""Tables of `store.db`.
 
-A row of `documents` is one version of a document. It is live in generation g when
-`born <= g` and `died` is null or `> g`; until its commit `born` is null and `state` tells how far
-it has come. A chunk lives and dies with its document.
+A row of `documents` is one version of a document. It is live in generation g if `born <= g` and
+`died` is null or `> g`. Before its commit, `born` is null and `state` is the stage it has reached.
+A chunk is live if its document is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ragkit.errors import CorruptCollection
 
 
 class _Checked(TypeDecorator[Any]):
-    """A column whose values have its own type: SQLite's may have any, if the file is damaged."""
+    """Column that checks the type of its values, which SQLite does not enforce."""
 
     impl: TypeEngine[Any] | type[TypeEngine[Any]] = Text
     cache_ok = True
@@ -38,11 +38,11 @@ class _Checked(TypeDecorator[Any]):
     nullable = False
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        """The value, if it is one that we may have written."""
+        """Return the value if it has the type of the column."""
         if type(value) is not self.kind and not (value is None and self.nullable):
             raise CorruptCollection(
-                f"store.db holds {value!r:.60} where a value of type {self.kind.__name__} was "
-                "written; restore a copy, or build the collection again from its files"
+                f"store.db contains {value!r:.60}, expected a value of type {self.kind.__name__}; "
+                "restore a backup, or rebuild the collection from its files"
             )
         return value
 
@@ -51,7 +51,7 @@ class _String(_Checked):
     cache_ok = True
 
 
-class _MaybeString(_Checked):
+class _NullableString(_Checked):
     cache_ok = True
     nullable = True
 
@@ -62,7 +62,7 @@ class _Number(_Checked):
     kind = int
 
 
-class _MaybeNumber(_Number):
+class _NullableNumber(_Number):
     cache_ok = True
     nullable = True
 
@@ -87,23 +87,23 @@ documents = Table(
     metadata,
     Column("seq", _Number, primary_key=True),
     Column("id", _String, nullable=False),
-    Column("file", _String, nullable=False),  # the file it was read from; "" if given in memory
+    Column("file", _String, nullable=False),  # the file it was read from; "" if added from memory
     Column("source", _String, nullable=False),
     Column("title", _String, nullable=False),
     Column("text", _String, nullable=False),
     Column("metadata", _String, nullable=False),
     Column("digest", _String, nullable=False),  # of the text
     Column("state", _String, nullable=False),  # pending, parsed, embedded, indexed, failed
-    Column("reason", _MaybeString),
+    Column("reason", _NullableString),
     Column("job", _Number, nullable=False),
-    Column("born", _MaybeNumber),
-    Column("died", _MaybeNumber),
+    Column("born", _NullableNumber),
+    Column("died", _NullableNumber),
     Index("documents_id", "id"),
     Index("documents_file", "file"),
     Index("documents_state", "state", "job"),
 )
 
-# Only the dead: else SQLite would look for the few rows of a commit among all that live.
+# Partial index, so that SQLite does not search for a commit's few dead rows among all live ones.
 Index("documents_died", documents.c.died, sqlite_where=documents.c.died.is_not(None))
 
 chunks = Table(
@@ -116,11 +116,11 @@ chunks = Table(
     Column("end", _Number, nullable=False),
     Column("text", _String, nullable=False),
     Column("metadata", _String, nullable=False),
-    Column("key", _Bytes, nullable=False),  # digest of the exact text given to the embedder
+    Column("key", _Bytes, nullable=False),  # digest of the exact text that is embedded
     Index("chunks_document", "document"),
 )
 
-# A file is listed once all its documents are committed; the same digest is then not read again.
+# A file with the same digest is not read again; the digest is set when all documents are committed.
 files = Table(
     "files",
     metadata,
@@ -129,7 +129,7 @@ files = Table(
     Column("digest", _String, nullable=False),
 )
 
-# What was written of a live document and its chunks, and of a file and its root: `checks.py`.
+# Checksums of a document with its chunks, and of a file with its root: see `checks.py`.
 seals = Table(
     "seals",
     metadata,
@@ -150,7 +150,7 @@ segments = Table(
     Column("digest", _String, primary_key=True),
     Column("n_rows", _Number, nullable=False),
     Column("born", _Number, nullable=False),
-    Column("died", _MaybeNumber),
+    Column("died", _NullableNumber),
 )
 
 ledger = Table(
@@ -191,11 +191,11 @@ losses = Table(
 
 
 def definitions() -> dict[str, str]:
-    """The statement that makes each table and index, by name."""
-    found: dict[str, str] = {}
+    """Return the CREATE statement of each table and index, by name."""
+    statements: dict[str, str] = {}
     for table in metadata.sorted_tables:
-        found[table.name] = str(CreateTable(table).compile(dialect=sqlite.dialect())).strip()
+        statements[table.name] = str(CreateTable(table).compile(dialect=sqlite.dialect())).strip()
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            made = str(CreateIndex(index).compile(dialect=sqlite.dialect()))
-            found[str(index.name)] = made.strip()
-    return found
+            statement = str(CreateIndex(index).compile(dialect=sqlite.dialect()))
+            statements[str(index.name)] = statement.strip()
+    return statements

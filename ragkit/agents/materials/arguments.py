@@ -14,8 +14,8 @@ from ragkit.agents.ledger import Scalar
 from ragkit.agents.materials.backend import Condition, Operator, Query
 from ragkit.agents.materials.chemistry.formulas import element_symbol, from_name, reduced, suggest
 from ragkit.agents.materials.chemistry.properties import (
-    Place,
     Property,
+    SearchTarget,
     find_property,
     properties_of,
 )
@@ -59,7 +59,7 @@ class Given:
     limit: int = 10
 
 
-def argument_types(place: Place) -> dict[str, Any]:
+def argument_types(place: SearchTarget) -> dict[str, Any]:
     """The types of the arguments; patterns let a grammar offer the endpoint's properties only.
 
     The patterns are not validated: what breaks one gets a better answer from `query_of`.
@@ -89,7 +89,7 @@ def _text(pattern: str) -> Any:
     return Annotated[str, BeforeValidator(_joined), _pattern(pattern)]
 
 
-def query_of(place: Place, given: Given, held: Callable[[], Sequence[str]] = list) -> Query:
+def query_of(place: SearchTarget, given: Given, held: Callable[[], Sequence[str]] = list) -> Query:
     """The query; every name checked against the endpoint.
 
     Args:
@@ -153,12 +153,12 @@ def _formula(text: str, held: Callable[[], Sequence[str]]) -> str:
     return formula
 
 
-def _sort_key(text: str, place: Place) -> str:
+def _sort_key(text: str, place: SearchTarget) -> str:
     sign = "-" if text.startswith("-") else ""
     return f"{sign}{find_property(text.removeprefix('-'), place).name}"
 
 
-def _condition(text: str, place: Place) -> Condition:
+def _condition(text: str, place: SearchTarget) -> Condition:
     found = _CONDITION.fullmatch(text)
     if found is None:
         raise ToolError(

@@ -1,27 +1,29 @@
-"""The tools of the materials agent, over either back end."""
+"""The materials toolkit: tools over the shipped snapshot or the live API."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from ragkit.agents.ledger import Quantity
 from ragkit.agents.materials.backend import Backend
-from ragkit.agents.tools import Tool
+from ragkit.agents.materials.question.rules import MaterialsRulePlanner
+from ragkit.agents.toolkits import Toolkit, ToolkitSettings
+
+RELATED_HEADING = "Also held for this composition (other polymorphs, methods or sources):"
 
 
-def open_backend(name: Literal["snapshot", "live"]) -> Backend:
-    """The shipped snapshot, or the live API with the key of MP_API_KEY.
+def open_backend(name: str) -> Backend:
+    """Open the shipped snapshot, or the live API with the key of MP_API_KEY.
 
     Raises:
         RagkitError: The snapshot is missing or damaged; the key is missing, or RAGKIT_OFFLINE is
             set and the API is not on this machine.
-        ValueError: There is no back end of that name.
+        ValueError: No back end has that name.
     """
     if name == "snapshot":
-        from ragkit.agents.materials.snapshot.backend import Snapshot
+        from ragkit.agents.materials.snapshot.backend import SnapshotBackend
 
-        return Snapshot()
+        return SnapshotBackend()
     if name == "live":
         from ragkit.agents.materials.live.backend import LiveMaterialsProject
 
@@ -30,28 +32,31 @@ def open_backend(name: Literal["snapshot", "live"]) -> Backend:
 
 
 @dataclass(frozen=True, slots=True)
-class Related:
-    """Other values that a back end holds for a quantity; see `ragkit.agents.materials.tools`.
+class RelatedValues:
+    """Finds the other values of the same composition and property in a back end.
 
-    Of the live one none: looking them up would send requests outside of every tool's time.
+    The live back end gives none: it would be sent requests outside of every tool's time limit.
     """
 
     backend: Backend
 
     def __call__(self, quantity: Quantity) -> list[Quantity]:
-        """The other values of the same composition and property."""
+        """Return polymorphs, other methods and other sources."""
         from ragkit.agents.materials.tools import related
 
         return [] if self.backend.name == "live" else related(self.backend, quantity)
 
 
-def materials_toolkit(
-    backend: Backend | Literal["snapshot", "live"],
-) -> tuple[list[Tool], Related]:
-    """All tools, and the function that finds other values of the same property.
+def build(settings: ToolkitSettings) -> Toolkit:
+    """Build the toolkit that agent definitions name "materials"."""
+    return materials_toolkit(open_backend(settings.backend or "snapshot"))
 
-    The tools of the live back end send their arguments away, so none of them may be copied out of
-    tool text without a person's consent. Its answers show no other values.
+
+def materials_toolkit(backend: Backend) -> Toolkit:
+    """Build all tools over a back end.
+
+    Tools of the live back end send their arguments away, so no argument may be copied out of tool
+    text without a person's consent.
     """
     from ragkit.agents.materials.chemistry.elements import element_tools
     from ragkit.agents.materials.crystals.similarity import similarity_tools
@@ -59,13 +64,20 @@ def materials_toolkit(
     from ragkit.agents.materials.live.synthesis import synthesis_tools
     from ragkit.agents.materials.tools import search_tools
 
-    source = open_backend(backend) if isinstance(backend, str) else backend
-    reading = [
-        *search_tools(source),
-        *structure_tools(source),
-        *similarity_tools(source),
-        *synthesis_tools(source),
+    tools = [
+        *search_tools(backend),
+        *structure_tools(backend),
+        *similarity_tools(backend),
+        *synthesis_tools(backend),
     ]
-    if source.name == "live":
-        reading = [replace(tool, sends=True) for tool in reading]
-    return [*reading, *element_tools()], Related(source)
+    if backend.name == "live":
+        tools = [replace(tool, sends=True) for tool in tools]
+    # The live version is unknown before the first search, so it would differ between two turns.
+    version = {"version": backend.version} if backend.name == "snapshot" else {}
+    return Toolkit(
+        [*tools, *element_tools()],
+        related=RelatedValues(backend),
+        related_heading=RELATED_HEADING,
+        planner=MaterialsRulePlanner(),
+        provenance={"backend": {"name": backend.name, **version}},
+    )

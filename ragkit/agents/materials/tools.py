@@ -26,11 +26,11 @@ from ragkit.agents.ledger import Quantity
 from ragkit.agents.materials.arguments import IDENTITY, Given, argument_types, query_of
 from ragkit.agents.materials.backend import ENDPOINTS, Backend, Endpoint, Material, Query
 from ragkit.agents.materials.chemistry.formulas import reduced, suggest
-from ragkit.agents.materials.chemistry.properties import Place, find_property, properties_of
-from ragkit.agents.materials.snapshot.backend import Snapshot
+from ragkit.agents.materials.chemistry.properties import SearchTarget, find_property, properties_of
+from ragkit.agents.materials.snapshot.backend import SnapshotBackend
 from ragkit.agents.tools import Tool, ToolError, ToolResult, tool
 
-_ABOUT: dict[Place, str] = {
+_ABOUT: dict[SearchTarget, str] = {
     "summary": "Any property of materials; the lowest energy is the most negative.",
     "thermo": "Formation energy, energy above hull; stable first; lowest is the most negative.",
     "elasticity": "Bulk modulus k_vrh, shear modulus g_vrh, Poisson's ratio, anisotropy.",
@@ -67,7 +67,7 @@ _TWO_MIXES = (
 def search_tools(backend: Backend) -> list[Tool]:
     """A search tool for each endpoint, and one for the formula tables if the back end has them."""
     tools = [_endpoint_tool(backend, endpoint) for endpoint in ENDPOINTS]
-    if isinstance(backend, Snapshot):
+    if isinstance(backend, SnapshotBackend):
         tools.append(_table_tool(backend))
     return tools
 
@@ -77,15 +77,15 @@ def related(backend: Backend, quantity: Quantity) -> list[Quantity]:
 
     Empty where there is nothing to compare with: a count, a property unknown to the back end.
     """
-    if not quantity.formula:
+    if not quantity.subject:
         return []
     try:
         spec = find_property(quantity.property)
-        query = Query(formulas=(quantity.formula,), fields=(spec.name,), limit=100)
+        query = Query(formulas=(quantity.subject,), fields=(spec.name,), limit=100)
         places = [endpoint for endpoint in ENDPOINTS if endpoint in spec.places]
         rows = backend.search(places[0], query).rows if places else ()
         found = [each for row in rows for each in row.quantities]
-        if isinstance(backend, Snapshot) and "formula_tables" in spec.places:
+        if isinstance(backend, SnapshotBackend) and "formula_tables" in spec.places:
             found += backend.formula_values(query)[0]
     except ToolError:
         return []
@@ -123,7 +123,7 @@ def _endpoint_tool(backend: Backend, endpoint: Endpoint) -> Tool:
     return _documented(search, endpoint, list(_ARGUMENTS))
 
 
-def _table_tool(snapshot: Snapshot) -> Tool:
+def _table_tool(snapshot: SnapshotBackend) -> Tool:
     def search(  # noqa: PLR0913 - a tool's parameters are what the model may write
         formula: str = "",
         chemsys: str = "",
@@ -151,7 +151,7 @@ def _table_tool(snapshot: Snapshot) -> Tool:
     )
 
 
-def _documented(search: Any, place: Place, arguments: list[str]) -> Tool:
+def _documented(search: Any, place: SearchTarget, arguments: list[str]) -> Tool:
     """The function as a tool whose arguments know the endpoint's properties."""
     types = argument_types(place)
     search.__annotations__ = {name: types[name] for name in arguments} | {"return": ToolResult}
@@ -162,7 +162,7 @@ def _documented(search: Any, place: Place, arguments: list[str]) -> Tool:
 
 
 def _search(backend: Backend, endpoint: Endpoint, given: Given) -> ToolResult:
-    snapshot = backend if isinstance(backend, Snapshot) else None
+    snapshot = backend if isinstance(backend, SnapshotBackend) else None
     query = query_of(endpoint, given, snapshot.formulas if snapshot else list)
     if endpoint == "thermo" and not query.sort_fields:
         query = replace(query, sort_fields=_GROUND_STATE_FIRST)
@@ -196,14 +196,14 @@ def _cannot_be(row: Material) -> bool:
 def _has_two_mixes(evidence: Iterable[Quantity]) -> bool:
     """Whether a material has several formation energies, and nothing says which is of what."""
     energies = Counter(
-        each.material_id
+        each.subject_id
         for each in evidence
         if each.property == "formation_energy_per_atom" and "not recorded" in each.method
     )
     return any(n > 1 for n in energies.values())
 
 
-def _search_tables(snapshot: Snapshot, given: Given) -> ToolResult:
+def _search_tables(snapshot: SnapshotBackend, given: Given) -> ToolResult:
     query = query_of("formula_tables", given, snapshot.formulas)
     _refuse_misspelt(snapshot, query)
     values, total = snapshot.formula_values(query)
@@ -241,7 +241,7 @@ def _magnitude(quantity: Quantity) -> tuple[float, str]:
     return (0.0, value) if isinstance(value, str) else (float(value), "")
 
 
-def _count(total: int, name: str, backend: Backend, place: Place, given: Given) -> Quantity:
+def _count(total: int, name: str, backend: Backend, place: SearchTarget, given: Given) -> Quantity:
     """How many match, with what they match: counts of different searches are different rows."""
     parts = [
         f"{key} {value if isinstance(value, str) else '; '.join(value)}"
@@ -259,7 +259,7 @@ def _count(total: int, name: str, backend: Backend, place: Place, given: Given) 
     )
 
 
-def _refuse_misspelt(snapshot: Snapshot, query: Query) -> None:
+def _refuse_misspelt(snapshot: SnapshotBackend, query: Query) -> None:
     """A formula that is held in another spelling of upper and lower case only: SIC for SiC."""
     for formula in query.formulas:
         if not snapshot.held(formula):
@@ -269,7 +269,7 @@ def _refuse_misspelt(snapshot: Snapshot, query: Query) -> None:
                 raise ToolError(f"nothing is held for formula {formula}. Did you mean {same[0]}?")
 
 
-def _why_nothing(snapshot: Snapshot | None, place: Place, query: Query) -> str:
+def _why_nothing(snapshot: SnapshotBackend | None, place: SearchTarget, query: Query) -> str:
     """What is held instead, where nothing matches."""
     if snapshot is None:
         return "Nothing matches. Loosen the conditions."
@@ -286,7 +286,7 @@ def _why_nothing(snapshot: Snapshot | None, place: Place, query: Query) -> str:
     return " ".join(reasons) or "No material meets all conditions. Loosen them."
 
 
-def _why_not(snapshot: Snapshot, formula: str, place: Place, query: Query) -> str:
+def _why_not(snapshot: SnapshotBackend, formula: str, place: SearchTarget, query: Query) -> str:
     held = snapshot.held(formula)
     if not held:
         near = [each for each in suggest(formula, snapshot.formulas()) if reduced(each)]

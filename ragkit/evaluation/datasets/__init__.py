@@ -1,8 +1,8 @@
-"""Data sets for measuring, in one shape: corpus, queries, qrels; or questions, passages, answers.
+"""Data sets for evaluation, in common shapes: corpus, queries and qrels; or questions and passages.
 
-`load_dataset("nfcorpus")` reads a known set, `load_dataset("path/to/folder")` one of yours; the
-`read_*` functions read one format each. Malformed data raise `DatasetError` with file and line;
-`lenient=True` skips them and lists them as losses.
+`load_dataset("nfcorpus")` reads a known data set, `load_dataset("path/to/folder")` one of yours;
+the `read_*` functions read one format each. Malformed data raise `DatasetError` with file and line;
+with `lenient=True` they are skipped and reported as losses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The data sets that have a name: where their files lie, how they are read, how they are split."""
+"""Catalogue of named data sets: where their files are, how they are read and split."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ from ragkit.evaluation.splits import split_of
 
 Kind = Literal["retrieval", "rerank", "qa", "pairs", "probes"]
 Load = Callable[[Path, str, bool], Dataset]
-"""Folder, split, lenient → the set."""
+"""Folder, split, lenient → data set."""
 
 Read = Callable[[Sequence[Path], bool], Dataset]
-"""The files' paths, lenient → the whole set."""
+"""Paths of the files, lenient → the full data set."""
 
 BY_DIGEST = ("train", "dev", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetInfo:
-    """What is known of a named data set before it is read.
+    """Catalogue entry of a named data set.
 
     Attributes:
-        name: What `load_dataset` takes.
-        kind: Its shape: "retrieval" and "rerank" (RetrievalSet, RerankSet), "qa" (QASet), "pairs"
+        name: Name for `load_dataset`.
+        kind: Shape: "retrieval" and "rerank" (RetrievalSet, RerankSet), "qa" (QASet), "pairs"
             (PairSet), "probes" (KeyValueSet).
-        folder: Its folder under the data root.
-        files: Files in there that it needs.
-        splits: Its splits; "all" is always possible too.
-        published: Whether the splits are the data's own; else digests decide.
-        load: Reads it.
+        folder: Folder under the data root.
+        files: Files in the folder that are needed.
+        splits: Names of the splits; "all" is always possible too.
+        published: True if the splits were published; otherwise they are derived from digests.
+        load: Reads the data set.
     """
 
     name: str
@@ -65,21 +65,21 @@ class DatasetInfo:
 
     @property
     def default(self) -> str:
-        """The split that is read if none is named: the published test split, or else all."""
+        """The default split: the published test split if there is one, or else all."""
         if not self.published:
             return "all"
         return "test" if "test" in self.splits else self.splits[0]
 
     def read(self, folder: Path, split: str | None, *, lenient: bool) -> Dataset:
-        """The set, read from a folder.
+        """Read the data set from a folder.
 
         Raises:
             DatasetError: There is no such split, or the files are missing or malformed.
         """
         split = split or self.default
         if split != "all" and split not in self.splits:
-            known = ", ".join((*self.splits, "all"))
-            raise DatasetError(f"{self.name} has no split {split!r}; it has {known}")
+            splits = ", ".join((*self.splits, "all"))
+            raise DatasetError(f"{self.name} has no split {split!r}; it has {splits}")
         return self.load(folder, split, lenient)
 
 
@@ -90,16 +90,16 @@ def _nfcorpus(folder: Path, split: str, lenient: bool) -> Dataset:
 
 
 def _pubmedqa(folder: Path, split: str, lenient: bool) -> Dataset:
-    """500 published test questions; of the others, digests take a tenth or so for dev."""
+    """Read PubMedQA: 500 published test questions; a tenth of the others is dev, by digest."""
     data = read_pubmedqa(folder / "ori_pqal.json", lenient=lenient)
     source = Source(folder / "test_ground_truth.json")
-    test = {key for _, key, _ in json_members(source, Faults(lenient=lenient))}
+    test_ids = {key for _, key, _ in json_members(source, Faults(lenient=lenient))}
 
-    def part(key: str) -> str:
-        return "test" if key in test else "dev" if split_of(key) == "dev" else "train"
+    def split_name(key: str) -> str:
+        return "test" if key in test_ids else "dev" if split_of(key) == "dev" else "train"
 
-    asked = tuple(q for q in data.questions if split in ("all", part(q.id)))
-    return replace(data, name="pubmedqa", split=split, questions=asked)
+    questions = tuple(q for q in data.questions if split in ("all", split_name(q.id)))
+    return replace(data, name="pubmedqa", split=split, questions=questions)
 
 
 def _stsb(folder: Path, split: str, lenient: bool) -> Dataset:
@@ -120,7 +120,7 @@ _KILT = ("gold1", "gold2", "gold3", "guess1_1", "guess2_1", "guess2_2", "guess3_
 def _kilt(folder: Path, split: str, lenient: bool) -> Dataset:
     if split == "all":
         raise DatasetError(
-            f"kilt_format is {len(_KILT)} separate files whose ids repeat; name one as the split: "
+            f"kilt_format has {len(_KILT)} files with overlapping ids; name one as the split: "
             + ", ".join(_KILT)
         )
     data = read_kilt(folder / f"{split}.jsonl", lenient=lenient)
@@ -130,20 +130,20 @@ def _kilt(folder: Path, split: str, lenient: bool) -> Dataset:
 def _entry(
     name: str, kind: Kind, folder: str, files: tuple[str, ...], read: Read, *, split: str = ""
 ) -> DatasetInfo:
-    """A set that is read whole.
+    """Return the entry of a data set that is read in full and then split.
 
     Args:
-        name: Its name.
+        name: Name of the data set.
         kind: Its shape.
         folder: Its folder.
         files: Its files.
-        read: Reads them.
-        split: The split it was published as; empty: digests split it.
+        read: Reads the files.
+        split: The split it was published as; if empty, it is split by digest.
     """
 
-    def load(folder: Path, wanted: str, lenient: bool) -> Dataset:
+    def load(folder: Path, split_name: str, lenient: bool) -> Dataset:
         data = replace(read([folder / file for file in files], lenient), name=name)
-        return replace(data, split=wanted) if split else take_split(data, wanted)
+        return replace(data, split=split_name) if split else take_split(data, split_name)
 
     return DatasetInfo(
         name, kind, folder, files, (split,) if split else BY_DIGEST, bool(split), load

@@ -1,4 +1,4 @@
-"""Malformed input: an error with file and line, or, if lenient, a counted loss."""
+"""Malformed input: an error with file and line or, if lenient, a counted loss."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ragkit.errors import DatasetError
 from ragkit.losses import report
 from ragkit.types import Loss
 
-_SHOWN = 5  # places listed in a loss
+_MAX_SHOWN = 5  # places listed in a loss
 
 
 class Place(NamedTuple):
-    """Where something stands: a file, and the line or record in it."""
+    """A location in the input: a file, and the line or record in it."""
 
     file: str
     spot: str
@@ -24,7 +24,7 @@ class Place(NamedTuple):
 
 
 class Malformed(Exception):
-    """What is wrong with the record at hand, and what to do; `Faults.at` adds the place."""
+    """Raised for a malformed record, with the problem and a remedy; `Faults.at` adds the place."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(problem)
@@ -33,7 +33,7 @@ class Malformed(Exception):
 
 
 class Faults:
-    """Raises at the first fault, or counts them all.
+    """Collects malformed records: raises at the first one or, if lenient, counts them.
 
     Args:
         lenient: Count instead of raising.
@@ -52,47 +52,47 @@ class Faults:
         self._first: dict[tuple[str, str, str], str] = {}
 
     def add(self, place: Place, problem: str, remedy: str, *, done: str = "skipped") -> None:
-        """One fault.
+        """Report one fault.
 
         Args:
-            place: Where it is.
+            place: Its location.
             problem: What is wrong, with the value.
-            remedy: What was expected and what to do; faults are counted by it.
+            remedy: What was expected and what to do; faults are grouped by it.
             done: What is done about it if lenient.
 
         Raises:
-            DatasetError: Not lenient.
+            DatasetError: `lenient` is False.
         """
         if not self.lenient:
             message = f"{place}: {problem}; {remedy} (lenient: {done} and counted)"
             raise DatasetError(message)
         key = (place.file, remedy, done)
         spots = self._spots.setdefault(key, [])
-        if len(spots) < _SHOWN:
+        if len(spots) < _MAX_SHOWN:
             spots.append(place.spot)
         self._counts[key] = self._counts.get(key, 0) + 1
         self._first.setdefault(key, problem)
 
     @contextmanager
     def at(self, place: Place) -> Iterator[None]:
-        """What is malformed inside the block is a fault of this place; the block is left."""
+        """Turn `Malformed` raised in the block into a fault at this place, and leave the block."""
         try:
             yield
         except Malformed as error:
             self.add(place, error.problem, error.remedy)
 
     def losses(self) -> tuple[Loss, ...]:
-        """One loss for each file and kind of fault, with its count and the first places."""
+        """Return one loss for each file and kind of fault, with its count and first places."""
         losses = []
         for key, count in self._counts.items():
             file, remedy, done = key
-            spots = ", ".join(self._spots[key]) + (", …" if count > _SHOWN else "")
+            spots = ", ".join(self._spots[key]) + (", …" if count > _MAX_SHOWN else "")
             lost = f"{count} {done}: {spots}"
             why = f"{self._first[key]}; {remedy}"
             losses.append(Loss("data set", file, lost, "the rest of the file", why))
         return tuple(losses)
 
     def report(self) -> None:
-        """Tell the losses to whoever collects them."""
+        """Report the losses to the active collector, see `ragkit.losses`."""
         for loss in self.losses():
             report(loss)

@@ -1,4 +1,4 @@
-"""MTRAG: conversations whose last turn has to be answered or rewritten.
+"""Readers of MTRAG: conversations whose last turn is to be answered or rewritten.
 
 Source: Katsis et al. 2025 and Rosenthal et al. 2026, https://github.com/IBM/mt-rag-benchmark.
 """
@@ -13,13 +13,13 @@ from ragkit.evaluation.datasets.faults import Faults, Malformed
 from ragkit.evaluation.datasets.passages import Passages
 from ragkit.evaluation.datasets.reading import (
     Source,
-    identifier,
-    items,
+    as_object,
+    check_unique,
+    get_id,
+    get_list,
+    get_query,
+    get_string,
     json_values,
-    mapping,
-    once,
-    query_text,
-    text,
 )
 from ragkit.evaluation.datasets.shapes import QASet, Question
 from ragkit.evaluation.datasets.trec import judgements
@@ -29,14 +29,14 @@ _USER = "|user|:"
 
 
 def read_mtrag_tasks(path: str | Path, *, lenient: bool = False) -> QASet:
-    """MTRAG-UN's generation tasks: the last user turn is the question, its contexts are gold.
+    """Read MTRAG-UN's generation tasks: the last user turn is the question, its contexts are gold.
 
     `metadata` has the earlier turns ("history": (speaker, text)), "answerability", "types" and
-    "domain". The reference reply is the answer, also where it says that there is none.
+    "domain". The reference reply is the answer, even if it says that there is no answer.
 
     Args:
-        path: reference.jsonl.
-        lenient: Skip what is malformed and list it in `losses`.
+        path: Path of reference.jsonl.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
         DatasetError: A record is malformed.
@@ -47,41 +47,45 @@ def read_mtrag_tasks(path: str | Path, *, lenient: bool = False) -> QASet:
     source = Source(Path(path))
     for place, value in json_values(source, faults):
         with faults.at(place):
-            question = _task(mapping(value), passages)
-            once(questions, question.id, "task")
+            question = _task(as_object(value), passages)
+            check_unique(questions, question.id, "task")
             questions[question.id] = question
-    asked = tuple(questions.values())
-    return QASet(source.path.stem, "all", passages.all(), asked, faults.losses())
+    unique_questions = tuple(questions.values())
+    return QASet(source.path.stem, "all", passages.all(), unique_questions, faults.losses())
 
 
 def _task(row: dict[str, Any], passages: Passages) -> Question:
-    turns = [mapping(turn) for turn in items(row, "input")]
+    turns = [as_object(turn) for turn in get_list(row, "input")]
     if not turns or turns[-1].get("speaker") != "user":
-        raise Malformed("the last turn is not the user's", "'input' ends with the question")
+        raise Malformed("the last turn is not the user's", "'input' must end with the question")
     gold = []
-    for context in map(mapping, items(row, "contexts")):
-        key = identifier(context, "document_id")
-        gold.append(passages.add(key, text(context, "text"), text(context, "title", "")))
+    for context in map(as_object, get_list(row, "contexts")):
+        key = get_id(context, "document_id")
+        gold.append(
+            passages.add(key, get_string(context, "text"), get_string(context, "title", ""))
+        )
     metadata = {
-        "history": tuple((text(turn, "speaker"), text(turn, "text")) for turn in turns[:-1]),
-        "answerability": tuple(items(row, "answerability")),
-        "types": tuple(items(row, "Question Type")),
-        "domain": text(row, "Collection", ""),
+        "history": tuple(
+            (get_string(turn, "speaker"), get_string(turn, "text")) for turn in turns[:-1]
+        ),
+        "answerability": tuple(get_list(row, "answerability")),
+        "types": tuple(get_list(row, "Question Type")),
+        "domain": get_string(row, "Collection", ""),
     }
-    answers = tuple(text(mapping(target), "text") for target in items(row, "targets"))
-    question = query_text(turns[-1], "text")
-    return Question(identifier(row, "task_id"), question, answers, tuple(gold), metadata)
+    answers = tuple(get_string(as_object(target), "text") for target in get_list(row, "targets"))
+    question = get_query(turns[-1], "text")
+    return Question(get_id(row, "task_id"), question, answers, tuple(gold), metadata)
 
 
 def read_mtrag_queries(path: str | Path, *, lenient: bool = False) -> QASet:
-    """MTRAG's retrieval tasks: the last turn, with its human rewrite, for query rewriting.
+    """Read MTRAG's retrieval tasks: the last turn with its human rewrite, for query rewriting.
 
-    The text is the last turn as it was typed; `metadata` has the "rewrite", all "questions" of the
-    conversation and the "domain". `gold` names passages of corpora that are published apart.
+    The text is the last turn as typed; `metadata` has the "rewrite", all "questions" of the
+    conversation and the "domain". `gold` refers to corpora that are published separately.
 
     Args:
-        path: The folder with one folder a domain.
-        lenient: Skip what is malformed and list it in `losses`.
+        path: The folder with one folder per domain.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
         DatasetError: A file is missing, or a record is malformed.
@@ -90,15 +94,15 @@ def read_mtrag_queries(path: str | Path, *, lenient: bool = False) -> QASet:
     questions: list[Question] = []
     for domain in DOMAINS:
         folder = Path(path) / domain
-        kinds = {
+        texts = {
             kind: beir_queries(Source(folder / f"{domain}_{kind}.jsonl"), faults)
             for kind in ("lastturn", "rewrite", "questions")
         }
-        qrels = judgements(Source(folder / "qrels" / "dev.tsv"), faults, queries=kinds["lastturn"])
-        for key, words in kinds["lastturn"].items():
-            history = kinds["questions"].get(key, "").split(_USER)
+        qrels = judgements(Source(folder / "qrels" / "dev.tsv"), faults, queries=texts["lastturn"])
+        for key, words in texts["lastturn"].items():
+            history = texts["questions"].get(key, "").split(_USER)
             metadata = {
-                "rewrite": kinds["rewrite"].get(key, "").removeprefix(_USER).strip(),
+                "rewrite": texts["rewrite"].get(key, "").removeprefix(_USER).strip(),
                 "questions": tuple(turn.strip() for turn in history if turn.strip()),
                 "domain": domain,
             }

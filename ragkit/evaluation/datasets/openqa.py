@@ -1,4 +1,4 @@
-"""Open questions: Natural Questions, PubMedQA, StrategyQA, FEVER, LLaMP's magnetism."""
+"""Readers of open-domain questions: Natural Questions, PubMedQA, StrategyQA, FEVER, LLaMP."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ragkit.evaluation.datasets.pairs import csv_rows
 from ragkit.evaluation.datasets.passages import Passages, content_id
 from ragkit.evaluation.datasets.reading import (
     Source,
-    identifier,
-    items,
+    abbreviate,
+    as_object,
+    as_strings,
+    check_unique,
+    get_id,
+    get_list,
+    get_query,
+    get_string,
     json_members,
     json_values,
-    mapping,
-    once,
-    query_text,
-    short,
-    text,
-    texts,
 )
 from ragkit.evaluation.datasets.shapes import QASet, Question
 
@@ -28,13 +28,13 @@ Record = Callable[[Place, dict[str, Any], Passages], Question]
 
 
 def read_nq_open(path: str | Path, *, lenient: bool = False) -> QASet:
-    """Closed-book questions: JSON Lines of `question` and `answer`, a string or a list of them.
+    """Read closed-book questions: JSON Lines of `question` and `answer`, a string or a list.
 
-    A question's id is the number of its line.
+    The id of a question is its line number.
 
     Args:
-        path: The file; a JSON array will do (HotpotQA as ReAct simplified it).
-        lenient: Skip what is malformed and list it in `losses`.
+        path: The file; a JSON array is accepted too (HotpotQA in ReAct's simplified format).
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
         DatasetError: A record is malformed.
@@ -46,15 +46,15 @@ def read_nq_open(path: str | Path, *, lenient: bool = False) -> QASet:
 
 
 def read_litm(path: str | Path, *, lenient: bool = False) -> QASet:
-    """Natural Questions with passages, gold and others, of "Lost in the middle".
+    """Read Natural Questions of "Lost in the Middle", with gold and other passages.
 
-    Ids of passages follow from their content, so that the files with 1, 10, 20 and 30 passages
-    agree; a question's id is the number of its line. The order in which the passages were
-    published is in `metadata["order"]`.
+    Passage ids are derived from the content, so that the files with 1, 10, 20 and 30 passages
+    agree; the id of a question is its line number. The published order of the passages is in
+    `metadata["order"]`.
 
     Args:
-        path: JSON Lines; .gz is unpacked.
-        lenient: Skip what is malformed and list it in `losses`.
+        path: JSON Lines; .gz is decompressed.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
         DatasetError: A record is malformed.
@@ -66,11 +66,11 @@ def read_litm(path: str | Path, *, lenient: bool = False) -> QASet:
 
 
 def read_strategyqa(path: str | Path, *, lenient: bool = False) -> QASet:
-    """StrategyQA; the facts are the passages, the answer is "yes" or "no".
+    """Read StrategyQA; the facts are the passages, the answer is "yes" or "no".
 
     Args:
         path: The JSON file.
-        lenient: Skip what is malformed and list it in `losses`.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
         DatasetError: A record is malformed.
@@ -82,11 +82,11 @@ def read_strategyqa(path: str | Path, *, lenient: bool = False) -> QASet:
 
 
 def read_fever(path: str | Path, *, lenient: bool = False) -> QASet:
-    """FEVER claims; the answer is the label, `gold` are the titles of the evidence pages.
+    """Read FEVER claims; the answer is the label, `gold` are the titles of the evidence pages.
 
     Args:
         path: JSON Lines.
-        lenient: Skip what is malformed and list it in `losses`.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
         DatasetError: A record is malformed.
@@ -98,14 +98,14 @@ def read_fever(path: str | Path, *, lenient: bool = False) -> QASet:
 
 
 def read_pubmedqa(path: str | Path, *, lenient: bool = False) -> QASet:
-    """PubMedQA; the passages are the abstracts without their conclusions.
+    """Read PubMedQA; the passages are the abstracts without their conclusions.
 
     The answer is "yes", "no" or "maybe". `metadata` has the conclusion ("long_answer"), the year,
-    MeSH terms and the labels of the abstract's sections, which are its lines.
+    the MeSH terms and the labels of the abstract's sections, one section per line.
 
     Args:
         path: A JSON object of PubMed id → record.
-        lenient: Skip what is malformed and list it in `losses`.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
         DatasetError: A record is malformed.
@@ -118,33 +118,33 @@ def read_pubmedqa(path: str | Path, *, lenient: bool = False) -> QASet:
     questions: dict[str, Question] = {}
     for place, key, value in json_members(Source(Path(path)), faults):
         with faults.at(place):
-            row = mapping(value)
-            once(questions, key, "question")
-            sections = items(row, "CONTEXTS")
-            texts(sections, "CONTEXTS")
+            row = as_object(value)
+            check_unique(questions, key, "question")
+            sections = get_list(row, "CONTEXTS")
+            as_strings(sections, "CONTEXTS")
             metadata = {
-                "labels": _strings(items(row, "LABELS"), "LABELS"),
+                "labels": _strings(get_list(row, "LABELS"), "LABELS"),
                 "year": row.get("YEAR"),
-                "meshes": texts(items(row, "MESHES"), "MESHES"),
-                "long_answer": text(row, "LONG_ANSWER", ""),
+                "meshes": as_strings(get_list(row, "MESHES"), "MESHES"),
+                "long_answer": get_string(row, "LONG_ANSWER", ""),
             }
-            question = query_text(row, "QUESTION")
+            question = get_query(row, "QUESTION")
             passages.add(key, "\n".join(" ".join(part.split()) for part in sections), "")
-            answer = text(row, "final_decision")
+            answer = get_string(row, "final_decision")
             questions[key] = Question(key, question, (answer,), (key,), metadata)
-    asked = tuple(questions.values())
-    return QASet(Path(path).stem, "all", passages.all(), asked, faults.losses())
+    unique_questions = tuple(questions.values())
+    return QASet(Path(path).stem, "all", passages.all(), unique_questions, faults.losses())
 
 
 def read_llamp(path: str | Path, *, lenient: bool = False) -> QASet:
-    """LLaMP's questions on magnetic ordering; id and `gold` are the Materials Project's id.
+    """Read LLaMP's questions on magnetic ordering; id and `gold` are Materials Project ids.
 
-    The answer is the ordering (FM, FiM, AFM, NM), or none where the Materials Project had none.
-    Columns with answers of models are left out.
+    The answer is the ordering (FM, FiM, AFM, NM), or empty if the Materials Project had none.
+    Columns with answers of models are ignored.
 
     Args:
         path: The CSV file.
-        lenient: Skip what is malformed and list it in `losses`.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
         DatasetError: A column is missing, or a row is malformed.
@@ -164,14 +164,14 @@ def read_llamp(path: str | Path, *, lenient: bool = False) -> QASet:
         with faults.at(place):
             if len(cells) != len(header):
                 problem = f"{len(cells)} columns"
-                raise Malformed(problem, "a row has as many columns as the header")
+                raise Malformed(problem, "a row must have as many columns as the header")
             row: dict[str, Any] = dict(zip(header, cells, strict=True))
-            key = identifier(row, "material_id")
-            once(questions, key, "question")
-            answers = tuple(filter(None, [text(row, "ordering").strip()]))
-            magnetization = text(row, "magnetization_unit", "")
-            metadata = {"formula": text(row, "formula"), "magnetization_unit": magnetization}
-            questions[key] = Question(key, query_text(row, "prompt"), answers, (key,), metadata)
+            key = get_id(row, "material_id")
+            check_unique(questions, key, "question")
+            answers = tuple(filter(None, [get_string(row, "ordering").strip()]))
+            magnetization = get_string(row, "magnetization_unit", "")
+            metadata = {"formula": get_string(row, "formula"), "magnetization_unit": magnetization}
+            questions[key] = Question(key, get_query(row, "prompt"), answers, (key,), metadata)
     return QASet(source.path.stem, "all", (), tuple(questions.values()), faults.losses())
 
 
@@ -181,67 +181,67 @@ def _read(path: Path, record: Record, *, lenient: bool) -> QASet:
     questions: dict[str, Question] = {}
     for number, (place, value) in enumerate(json_values(Source(path), faults), start=1):
         with faults.at(place):
-            row = mapping(value)
+            row = as_object(value)
             question = record(Place(place.file, str(number)), row, passages)
-            once(questions, question.id, "question")
+            check_unique(questions, question.id, "question")
             questions[question.id] = question
     name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
     return QASet(name, "all", passages.all(), tuple(questions.values()), faults.losses())
 
 
 def _strings(values: list[Any], name: str) -> tuple[str, ...]:
-    """The strings of a list, repeated ones too, or `Malformed`."""
-    texts(values, name)
+    """Return the strings of a list including duplicates; raise `Malformed` for other values."""
+    as_strings(values, name)
     return tuple(values)
 
 
 def _open_question(place: Place, row: dict[str, Any], passages: Passages) -> Question:
-    given = row.get("answer", row.get("answers"))
-    answers = texts(given if isinstance(given, list) else [given], "answer")
+    answer = row.get("answer", row.get("answers"))
+    answers = as_strings(answer if isinstance(answer, list) else [answer], "answer")
     metadata = {"type": row["type"]} if "type" in row else {}
-    return Question(place.spot, query_text(row, "question"), answers, (), metadata)
+    return Question(place.spot, get_query(row, "question"), answers, (), metadata)
 
 
 def _litm_question(place: Place, row: dict[str, Any], passages: Passages) -> Question:
-    question, answers = query_text(row, "question"), texts(items(row, "answers"), "answers")
+    question, answers = get_query(row, "question"), as_strings(get_list(row, "answers"), "answers")
     order, gold = [], []
-    for value in items(row, "ctxs"):
-        passage = mapping(value)
-        title, words = text(passage, "title", ""), text(passage, "text")
+    for value in get_list(row, "ctxs"):
+        passage = as_object(value)
+        title, words = get_string(passage, "title", ""), get_string(passage, "text")
         order.append(passages.add(content_id("nq", title, words), words, title))
         if passage.get("isgold"):
             gold.append(order[-1])
     if not gold:
-        raise Malformed("no passage is gold", "one of the ctxs needs isgold: true")
+        raise Malformed("no passage is gold", "one of the ctxs must have isgold: true")
     metadata = {"order": tuple(order)}
     return Question(place.spot, question, answers, tuple(dict.fromkeys(gold)), metadata)
 
 
 def _strategy_question(place: Place, row: dict[str, Any], passages: Passages) -> Question:
-    key, question = identifier(row, "qid"), query_text(row, "question")
+    key, question = get_id(row, "qid"), get_query(row, "question")
     answer = row.get("answer")
     if not isinstance(answer, bool):
-        raise Malformed(f"'answer' is {short(answer)}", "'answer' must be true or false")
-    facts = texts(items(row, "facts"), "facts")
+        raise Malformed(f"'answer' is {abbreviate(answer)}", "'answer' must be true or false")
+    facts = as_strings(get_list(row, "facts"), "facts")
     gold = tuple(passages.add(content_id("fact", "", fact), fact, "") for fact in facts)
     metadata = {
-        "term": text(row, "term", ""),
-        "description": text(row, "description", ""),
-        "decomposition": tuple(items(row, "decomposition")),
+        "term": get_string(row, "term", ""),
+        "description": get_string(row, "description", ""),
+        "decomposition": tuple(get_list(row, "decomposition")),
     }
     return Question(key, question, ("yes" if answer else "no",), gold, metadata)
 
 
 def _fever_question(place: Place, row: dict[str, Any], passages: Passages) -> Question:
     pages: list[str] = []
-    for evidence in items(row, "evidence"):
-        for line in items({"evidence": evidence}, "evidence"):
+    for evidence in get_list(row, "evidence"):
+        for line in get_list({"evidence": evidence}, "evidence"):
             if not isinstance(line, list) or len(line) != 4:
-                remedy = "evidence is [annotation, evidence, page, sentence]"
-                raise Malformed(f"evidence {short(line)}", remedy)
+                remedy = "evidence must be [annotation, evidence, page, sentence]"
+                raise Malformed(f"evidence {abbreviate(line)}", remedy)
             if isinstance(line[2], str):
                 pages.append(line[2])
     metadata = {"evidence": tuple(row.get("evidence", ()))}
     gold = tuple(dict.fromkeys(pages))
-    claim = query_text(row, "claim")
-    return Question(identifier(row, "id"), claim, (text(row, "label"),), gold, metadata)
+    claim = get_query(row, "claim")
+    return Question(get_id(row, "id"), claim, (get_string(row, "label"),), gold, metadata)

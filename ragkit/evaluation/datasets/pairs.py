@@ -1,4 +1,4 @@
-"""Sentence pairs with scores, and key-value probes."""
+"""Readers of sentence pairs with scores, and of key-value probes."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from pathlib import Path
 from ragkit.evaluation.datasets.faults import Faults, Malformed, Place
 from ragkit.evaluation.datasets.reading import (
     Source,
-    items,
+    as_object,
+    as_pair,
+    get_list,
+    get_string,
     json_values,
-    lines,
-    mapping,
-    pair,
-    text,
+    read_lines,
 )
 from ragkit.evaluation.datasets.shapes import KeyValueProbe, KeyValueSet, Pair, PairSet
 
 
 def read_sts(path: str | Path, *, lenient: bool = False) -> PairSet:
-    """The STS benchmark: CSV without a header, two sentences and a score from 0 to 5.
+    """Read the STS benchmark: CSV without a header, two sentences and a score from 0 to 5.
 
     Args:
         path: The file.
-        lenient: Skip what is malformed and list it in `losses`.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
-        DatasetError: A row has not three columns, an empty sentence, or no score from 0 to 5.
+        DatasetError: A row does not have three columns, has an empty sentence, or a score that is
+            not from 0 to 5.
 
     Source:
         Cer et al. 2017; as CSV: https://github.com/PhilipMay/stsb-multi-mt.
@@ -49,12 +50,12 @@ def read_sts(path: str | Path, *, lenient: bool = False) -> PairSet:
 
 
 def csv_rows(source: Source, faults: Faults) -> Iterator[tuple[Place, list[str]]]:
-    """The rows of a CSV that are not blank; a row's place is the line that it ends in."""
+    """Yield the rows of a CSV file that are not blank; the place of a row is its last line."""
     place = Place(str(source), "line 1")
 
     def numbered() -> Iterator[str]:
         nonlocal place
-        for place, line in lines(source, faults, blank=True):  # noqa: B007
+        for place, line in read_lines(source, faults, blank=True):  # noqa: B007
             yield line + "\n"
 
     reader = csv.reader(numbered(), strict=True)
@@ -62,7 +63,9 @@ def csv_rows(source: Source, faults: Faults) -> Iterator[tuple[Place, list[str]]
         try:
             row = next(reader, None)
         except csv.Error as error:
-            faults.add(place, str(error), "mend the quotes of this row", done="the rest skipped")
+            faults.add(
+                place, str(error), "fix the quotes of this row", done="the rest of the file skipped"
+            )
             return
         if row is None:
             return
@@ -81,11 +84,11 @@ def _score(cell: str) -> float:
 
 
 def read_key_values(path: str | Path, *, lenient: bool = False) -> KeyValueSet:
-    """Key-value probes: JSON Lines of `ordered_kv_records`, `key`, `value`.
+    """Read key-value probes: JSON Lines of `ordered_kv_records`, `key`, `value`.
 
     Args:
-        path: The file; .gz is unpacked.
-        lenient: Skip what is malformed and list it in `losses`.
+        path: The file; .gz is decompressed.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
         DatasetError: A record is malformed, or its key does not have its value.
@@ -98,16 +101,18 @@ def read_key_values(path: str | Path, *, lenient: bool = False) -> KeyValueSet:
     probes = []
     for number, (place, value) in enumerate(json_values(source, faults), start=1):
         with faults.at(place):
-            row = mapping(value)
+            row = as_object(value)
             records = []
-            for record in items(row, "ordered_kv_records"):
-                key, content = pair(record, "a record")
+            for record in get_list(row, "ordered_kv_records"):
+                key, content = as_pair(record, "a record")
                 cells = {"key": key, "value": content}
-                records.append((text(cells, "key"), text(cells, "value")))
-            probe = KeyValueProbe(str(number), tuple(records), text(row, "key"), text(row, "value"))
+                records.append((get_string(cells, "key"), get_string(cells, "value")))
+            probe = KeyValueProbe(
+                str(number), tuple(records), get_string(row, "key"), get_string(row, "value")
+            )
             if dict(records).get(probe.key) != probe.value or len(dict(records)) != len(records):
-                problem = f"key {probe.key!r} is not there once with its value"
-                raise Malformed(problem, "keys are unique and one of them is asked for")
+                problem = f"key {probe.key!r} does not occur exactly once with its value"
+                raise Malformed(problem, "keys must be unique and include the key to look up")
             probes.append(probe)
     name = source.path.name.removesuffix(".gz").rsplit(".", 1)[0]
     return KeyValueSet(name, "all", tuple(probes), faults.losses())

@@ -1,4 +1,4 @@
-"""Passages gathered while questions are read, each once."""
+"""Passages collected while questions are read, without duplicates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ragkit.types import Document
 
 
 class Passages:
-    """Different passages, in the order they came."""
+    """Distinct passages by id, in order of first appearance."""
 
     def __init__(self) -> None:
         self._documents: dict[str, Document] = {}
@@ -22,29 +22,29 @@ class Passages:
     def add(
         self, key: str, text: str, title: str, metadata: Mapping[str, Any] | None = None
     ) -> str:
-        """The passage's id; `Malformed` if another text has it."""
-        known = self._documents.get(key)
-        if known is None:
+        """Add a passage and return its id; raise `Malformed` if the id has another text."""
+        existing = self._documents.get(key)
+        if existing is None:
             self._documents[key] = Document(key, text, title, metadata=metadata or {})
-        elif known.text != text:
-            problem = f"passage {key!r} has another text than before"
-            raise Malformed(problem, "one id, one text: rename one of them")
+        elif existing.text != text:
+            problem = f"passage {key!r} occurs with two different texts"
+            raise Malformed(problem, "ids must be unique: rename one of them")
         return key
 
     def check(self, gold: Iterable[str]) -> None:
-        """`Malformed` if one of the ids is not there."""
+        """Raise `Malformed` if one of the ids is not in the passages."""
         for key in gold:
             if key not in self._documents:
                 problem = f"gold passage {key!r} is not among the passages"
                 raise Malformed(problem, "add the passage or delete the question")
 
     def all(self) -> tuple[Document, ...]:
-        """The passages."""
+        """Return the passages."""
         return tuple(self._documents.values())
 
 
 def content_id(prefix: str, title: str, text: str) -> str:
-    """An id that follows from what the passage says, the same in every file.
+    """Return an id derived from the content of a passage, the same in every file.
 
     >>> content_id("nq", "Iron", "A metal.")
     'nq-a71c36ad24c6a06038b66f7a3df327ca'
@@ -53,7 +53,7 @@ def content_id(prefix: str, title: str, text: str) -> str:
 
 
 def title_id(title: str) -> str:
-    """A Wikipedia title without white space, which run files cannot hold.
+    """Return a Wikipedia title without white space, which run files cannot hold.
 
     >>> title_id("Demon Dice")
     'Demon_Dice'

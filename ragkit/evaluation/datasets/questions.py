@@ -1,4 +1,4 @@
-"""Questions with their paragraphs: SQuAD, HotpotQA, 2WikiMultihopQA, MuSiQue."""
+"""Readers of questions with paragraphs: SQuAD, HotpotQA, 2WikiMultihopQA, MuSiQue."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from ragkit.evaluation.datasets.faults import Faults, Malformed, Place
 from ragkit.evaluation.datasets.passages import Passages, content_id, title_id
 from ragkit.evaluation.datasets.reading import (
     Source,
-    identifier,
-    items,
+    as_integer,
+    as_object,
+    as_pair,
+    as_strings,
+    check_unique,
+    get_id,
+    get_list,
+    get_query,
+    get_string,
     json_members,
     json_values,
-    mapping,
-    once,
-    pair,
-    query_text,
-    text,
-    texts,
-    whole_number,
-    whole_text,
+    read_text,
 )
 from ragkit.evaluation.datasets.shapes import QASet, Question
 
 
 def read_squad(path: str | Path, *, lenient: bool = False) -> QASet:
-    """SQuAD 1.1 or 2.0, and sets in its format (XQuAD).
+    """Read SQuAD 1.1 or 2.0, or a data set in its format (XQuAD).
 
-    A passage's id is its article's title and its number in it ("Super_Bowl_50#0"). Answers keep
-    their offsets in `metadata["starts"]`; a question of version 2.0 without an answer has none.
+    The id of a passage is its article's title and its number in it ("Super_Bowl_50#0"). Answers
+    keep their offsets in `metadata["starts"]`; unanswerable questions of version 2.0 have none.
 
     Args:
         path: The JSON file.
-        lenient: Skip what is malformed and list it in `losses`.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
-        DatasetError: A record is malformed, or an answer does not stand at its offset.
+        DatasetError: A record is malformed, or an answer is not at its offset.
 
     Source:
         Rajpurkar et al. 2016, 2018, https://rajpurkar.github.io/SQuAD-explorer/.
@@ -48,10 +48,10 @@ def read_squad(path: str | Path, *, lenient: bool = False) -> QASet:
     passages = Passages()
     questions: dict[str, Question] = {}
     for place, key, row in _squad_paragraphs(source, faults, passages):
-        for number, value in enumerate(items(row, "qas")):
+        for number, value in enumerate(get_list(row, "qas")):
             with faults.at(Place(place.file, f"{place.spot}.qas[{number}]")):
-                question = _squad_question(mapping(value), row["context"], key)
-                once(questions, question.id, "question")
+                question = _squad_question(as_object(value), row["context"], key)
+                check_unique(questions, question.id, "question")
                 questions[question.id] = question
     name = _stem(source)
     return QASet(name, "all", passages.all(), tuple(questions.values()), faults.losses())
@@ -60,69 +60,70 @@ def read_squad(path: str | Path, *, lenient: bool = False) -> QASet:
 def _squad_paragraphs(
     source: Source, faults: Faults, passages: Passages
 ) -> Iterator[tuple[Place, str, dict[str, Any]]]:
-    """Each paragraph's place, passage id and record."""
+    """Yield the place, the passage id and the record of each paragraph."""
     file = str(source)
     articles: list[Any] = []
     with faults.at(Place(file, "data")):
-        articles = items(mapping(_whole_json(source, faults)), "data")
+        articles = get_list(as_object(_whole_json(source, faults)), "data")
     for a, article in enumerate(articles):
         spot = f"data[{a}]"
         rows: list[Any] = []
         title = ""
         with faults.at(Place(file, spot)):
-            title = text(mapping(article), "title", str(len(articles)))
-            rows = items(article, "paragraphs")
+            title = get_string(as_object(article), "title", str(len(articles)))
+            rows = get_list(article, "paragraphs")
         for p, value in enumerate(rows):
             place = Place(file, f"{spot}.paragraphs[{p}]")
             with faults.at(place):
-                row = mapping(value)
-                items(row, "qas")
+                row = as_object(value)
+                get_list(row, "qas")
                 key = f"{title_id(title)}#{p}"
-                passages.add(key, text(row, "context"), title.replace("_", " "))
+                passages.add(key, get_string(row, "context"), title.replace("_", " "))
                 yield place, key, row
 
 
 def _squad_question(row: dict[str, Any], context: str, gold: str) -> Question:
     starts: dict[str, int] = {}
-    for value in items(row, "answers"):
-        answer = mapping(value)
+    for value in get_list(row, "answers"):
+        answer = as_object(value)
         words, start = (
-            text(answer, "text"),
-            whole_number(answer.get("answer_start"), "answer_start"),
+            get_string(answer, "text"),
+            as_integer(answer.get("answer_start"), "answer_start"),
         )
         if start < 0 or not context.startswith(words, start):
-            problem = f"answer {words!r} does not stand at {start} of its paragraph"
+            problem = f"answer {words!r} is not at offset {start} of its paragraph"
             raise Malformed(problem, "offsets count the code points of the context")
         starts.setdefault(words, start)
     metadata: dict[str, Any] = {"starts": tuple(starts.values())}
     if row.get("is_impossible"):
         metadata["answerable"] = False
-    question = query_text(row, "question")
-    return Question(identifier(row, "id"), question, tuple(starts), (gold,), metadata)
+    question = get_query(row, "question")
+    return Question(get_id(row, "id"), question, tuple(starts), (gold,), metadata)
 
 
 def _whole_json(source: Source, faults: Faults) -> Any:
     try:
-        return json.loads(whole_text(source, faults))
+        return json.loads(read_text(source, faults))
     except json.JSONDecodeError as error:
-        problem = f"no whole JSON value ({error})"
-        raise Malformed(problem, "the file is cut off or damaged: fetch it again") from error
+        problem = f"incomplete or invalid JSON ({error})"
+        remedy = "the file is truncated or damaged: download it again"
+        raise Malformed(problem, remedy) from error
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"no JSON that can be read ({error})", "fetch the file again") from error
+        raise Malformed(f"unreadable JSON ({error})", "download the file again") from error
 
 
 def read_hotpot(
     path: str | Path, *, corpus: str | Path | None = None, lenient: bool = False
 ) -> QASet:
-    """HotpotQA with its paragraphs ("distractor" setting).
+    """Read HotpotQA with its paragraphs (the "distractor" setting).
 
-    A passage's id is its title with underscores; gold passages are those with a supporting fact,
-    and the facts (title, number of the sentence) are in `metadata["supporting_facts"]`.
+    The id of a passage is its title with underscores. Gold passages are those with a supporting
+    fact; the facts (title, sentence number) are in `metadata["supporting_facts"]`.
 
     Args:
         path: The JSON file.
-        corpus: A JSON object of title → sentences that adds passages.
-        lenient: Skip what is malformed and list it in `losses`.
+        corpus: A JSON object of title → sentences with additional passages.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
         DatasetError: A record is malformed, or a supporting fact is not in the context.
@@ -143,12 +144,12 @@ def read_hotpot(
 def read_2wiki(
     path: str | Path | None = None, *, corpus: str | Path | None = None, lenient: bool = False
 ) -> QASet:
-    """2WikiMultihopQA: HotpotQA's format with `evidences`, which are kept in the metadata.
+    """Read 2WikiMultihopQA: HotpotQA's format with `evidences`, which become metadata.
 
     Args:
         path: The JSON file of questions; None for the corpus alone.
-        corpus: A JSON array of {title, text} that adds passages.
-        lenient: Skip what is malformed and list it in `losses`.
+        corpus: A JSON array of {title, text} with additional passages.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
         DatasetError: A record is malformed, or a supporting fact is not in the context.
@@ -161,9 +162,9 @@ def read_2wiki(
     if corpus is not None:
         for place, value in json_values(Source(Path(corpus)), faults):
             with faults.at(place):
-                row = mapping(value)
-                title = text(row, "title")
-                passages.add(title_id(title), text(row, "text"), title)
+                row = as_object(value)
+                title = get_string(row, "title")
+                passages.add(title_id(title), get_string(row, "text"), title)
     questions: tuple[Question, ...] = ()
     if path is not None:
         questions = _hotpot_questions(Source(Path(path)), faults, passages, " ")
@@ -176,9 +177,9 @@ _HOTPOT_EXTRAS = ("type", "level", "evidences")
 
 def _add_sentences(passages: Passages, title: Any, sentences: Any, space: str) -> str:
     row = {"title": title, "sentences": sentences}
-    words = text(row, "title")
-    pieces = items(row, "sentences")
-    texts(pieces, "sentences")
+    words = get_string(row, "title")
+    pieces = get_list(row, "sentences")
+    as_strings(pieces, "sentences")
     return passages.add(title_id(words), space.join(pieces).strip(), words)
 
 
@@ -188,24 +189,24 @@ def _hotpot_questions(
     questions: dict[str, Question] = {}
     for place, value in json_values(source, faults):
         with faults.at(place):
-            row = mapping(value)
-            key = identifier(row, "_id", "id")
-            once(questions, key, "question")
-            for item in items(row, "context"):
-                title, sentences = pair(item, "a context paragraph")
+            row = as_object(value)
+            key = get_id(row, "_id", "id")
+            check_unique(questions, key, "question")
+            for item in get_list(row, "context"):
+                title, sentences = as_pair(item, "a context paragraph")
                 _add_sentences(passages, title, sentences, space)
             facts = tuple(
-                (text({"title": title}, "title"), whole_number(number, "a sentence number"))
+                (get_string({"title": title}, "title"), as_integer(number, "a sentence number"))
                 for title, number in (
-                    pair(fact, "a supporting fact") for fact in items(row, "supporting_facts")
+                    as_pair(fact, "a supporting fact") for fact in get_list(row, "supporting_facts")
                 )
             )
             gold = tuple(dict.fromkeys(title_id(title) for title, _ in facts))
             passages.check(gold)
             metadata: dict[str, Any] = {n: row[n] for n in _HOTPOT_EXTRAS if n in row}
             metadata["supporting_facts"] = facts
-            answers = (text(row, "answer"),)
-            question = query_text(row, "question")
+            answers = (get_string(row, "answer"),)
+            question = get_query(row, "question")
             questions[key] = Question(key, question, answers, gold, metadata)
     return tuple(questions.values())
 
@@ -213,15 +214,15 @@ def _hotpot_questions(
 def read_musique(
     path: str | Path, *, corpus: str | Path | None = None, lenient: bool = False
 ) -> QASet:
-    """MuSiQue with its paragraphs; ids follow from the paragraphs' content.
+    """Read MuSiQue with its paragraphs; passage ids are derived from the content.
 
     The answer comes first, then its aliases; an unanswerable question has no answers. The single
     hops are in `metadata["decomposition"]`.
 
     Args:
         path: JSON Lines as published, or a JSON array.
-        corpus: A JSON array of {title, text} that adds passages.
-        lenient: Skip what is malformed and list it in `losses`.
+        corpus: A JSON array of {title, text} with additional passages.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
         DatasetError: A record is malformed.
@@ -234,17 +235,17 @@ def read_musique(
     if corpus is not None:
         for place, value in json_values(Source(Path(corpus)), faults):
             with faults.at(place):
-                row = mapping(value)
-                _add_musique(passages, text(row, "title"), text(row, "text"))
+                row = as_object(value)
+                _add_musique(passages, get_string(row, "title"), get_string(row, "text"))
     questions: dict[str, Question] = {}
     source = Source(Path(path))
     for place, value in json_values(source, faults):
         with faults.at(place):
-            question = _musique_question(mapping(value), passages)
-            once(questions, question.id, "question")
+            question = _musique_question(as_object(value), passages)
+            check_unique(questions, question.id, "question")
             questions[question.id] = question
-    asked = tuple(questions.values())
-    return QASet(_stem(source), "all", passages.all(), asked, faults.losses())
+    unique_questions = tuple(questions.values())
+    return QASet(_stem(source), "all", passages.all(), unique_questions, faults.losses())
 
 
 def _add_musique(passages: Passages, title: str, words: str) -> str:
@@ -253,20 +254,24 @@ def _add_musique(passages: Passages, title: str, words: str) -> str:
 
 def _musique_question(row: dict[str, Any], passages: Passages) -> Question:
     gold = []
-    for value in items(row, "paragraphs"):
-        paragraph = mapping(value)
-        key = _add_musique(passages, text(paragraph, "title"), text(paragraph, "paragraph_text"))
+    for value in get_list(row, "paragraphs"):
+        paragraph = as_object(value)
+        key = _add_musique(
+            passages, get_string(paragraph, "title"), get_string(paragraph, "paragraph_text")
+        )
         if paragraph.get("is_supporting"):
             gold.append(key)
     answerable = row.get("answerable", True) is not False
-    answers = texts([text(row, "answer"), *items(row, "answer_aliases")], "answer_aliases")
+    answers = as_strings(
+        [get_string(row, "answer"), *get_list(row, "answer_aliases")], "answer_aliases"
+    )
     metadata = {
         "answerable": answerable,
-        "decomposition": tuple(items(row, "question_decomposition")),
+        "decomposition": tuple(get_list(row, "question_decomposition")),
     }
     return Question(
-        identifier(row, "id"),
-        query_text(row, "question"),
+        get_id(row, "id"),
+        get_query(row, "question"),
         answers if answerable else (),
         tuple(dict.fromkeys(gold)),
         metadata,

@@ -1,4 +1,4 @@
-"""Pools to be reranked: TREC DL 2019 with BM25's first 100, and NovelEval."""
+"""Readers of pools for reranking: TREC DL 2019 with the first 100 hits of BM25, and NovelEval."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ragkit.evaluation.datasets.faults import Faults, Malformed
 from ragkit.evaluation.datasets.passages import Passages
 from ragkit.evaluation.datasets.reading import (
     Source,
-    identifier,
-    items,
+    abbreviate,
+    as_object,
+    check_unique,
+    get_id,
+    get_list,
+    get_query,
+    get_string,
     json_values,
-    lines,
-    mapping,
-    once,
-    query_text,
-    short,
-    text,
+    read_lines,
 )
 from ragkit.evaluation.datasets.shapes import RerankSet
 from ragkit.evaluation.datasets.trec import judgements, topics
@@ -28,13 +28,13 @@ from ragkit.types import Document
 def read_rerank(
     hits: str | Path, qrels: str | Path, *, name: str = "", lenient: bool = False
 ) -> RerankSet:
-    """Retrieved passages as rank_llm stores them, with TREC judgements.
+    """Read retrieved passages in rank_llm's format, with TREC judgements.
 
     Args:
         hits: A JSON array of {query, hits: [{content, qid, docid, rank, score}]}.
-        qrels: The judgements; they may judge passages outside of the pool.
-        name: The set's name; default: the file's.
-        lenient: Skip what is malformed and list it in `losses`.
+        qrels: The judgements; they may judge passages outside the pool.
+        name: Name of the data set; default: that of the file.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
         DatasetError: A record is malformed, or a judged query has no hits.
@@ -49,19 +49,19 @@ def read_rerank(
     source = Source(Path(hits))
     for place, value in json_values(source, faults):
         with faults.at(place):
-            row = mapping(value)
-            rows = [mapping(hit) for hit in items(row, "hits")]
+            row = as_object(value)
+            rows = [as_object(hit) for hit in get_list(row, "hits")]
             if not rows:
                 raise Malformed("no hits", "delete the query or add its hits")
-            query = identifier(rows[0], "qid")
-            once(queries, query, "query")
-            words = query_text(row, "query")
+            query = get_id(rows[0], "qid")
+            check_unique(queries, query, "query")
+            words = get_query(row, "query")
             scores: dict[str, float] = {}
             for hit in rows:
-                key = identifier(hit, "docid")
-                once(scores, key, "document")
+                key = get_id(hit, "docid")
+                check_unique(scores, key, "document")
                 scores[key] = _score(hit.get("score"))
-                passages.add(key, text(hit, "content"), "")
+                passages.add(key, get_string(hit, "content"), "")
             queries[query] = words
             run[query] = dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
     judged = judgements(Source(Path(qrels)), faults, queries=queries)
@@ -71,14 +71,14 @@ def read_rerank(
 
 
 def read_noveleval(path: str | Path, *, lenient: bool = False) -> RerankSet:
-    """NovelEval: corpus.tsv, queries.tsv, qrels.txt.
+    """Read NovelEval: corpus.tsv, queries.tsv, qrels.txt.
 
-    The first stage is the web search's order, which is that of the judgements: the first of n
-    candidates has score n, the last has 1.
+    The first stage is a web search, whose order is that of the judgements: the first of n
+    candidates has the score n, the last has 1.
 
     Args:
         path: The folder.
-        lenient: Skip what is malformed and list it in `losses`.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
         DatasetError: A file is missing, or a line is malformed.
@@ -89,17 +89,17 @@ def read_noveleval(path: str | Path, *, lenient: bool = False) -> RerankSet:
     folder = Path(path)
     faults = Faults(lenient=lenient)
     corpus: dict[str, Document] = {}
-    for place, line in lines(Source(folder / "corpus.tsv"), faults):
+    for place, line in read_lines(Source(folder / "corpus.tsv"), faults):
         with faults.at(place):
             key, tab, words = line.partition("\t")
             if not tab or not key:
                 raise Malformed("no id and tab", "each line is id, tab, text")
-            once(corpus, key, "document")
+            check_unique(corpus, key, "document")
             corpus[key] = Document(key, words)
     queries = topics(Source(folder / "queries.tsv"), faults)
     qrels = judgements(Source(folder / "qrels.txt"), faults, documents=corpus, queries=queries)
     run = {
-        query: {key: float(len(judged) - place) for place, key in enumerate(judged)}
+        query: {key: float(len(judged) - rank) for rank, key in enumerate(judged)}
         for query, judged in qrels.items()
     }
     documents = tuple(corpus.values())
@@ -109,4 +109,4 @@ def read_noveleval(path: str | Path, *, lenient: bool = False) -> RerankSet:
 def _score(value: Any) -> float:
     if isinstance(value, int | float) and math.isfinite(value):
         return float(value)
-    raise Malformed(f"score {short(value)}", "a score is a finite number")
+    raise Malformed(f"score {abbreviate(value)}", "a score is a finite number")

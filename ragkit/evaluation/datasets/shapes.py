@@ -1,4 +1,4 @@
-"""The shapes that every data set comes in, whatever file format it was published in."""
+"""Common shapes of data sets, independent of their file formats."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ragkit.types import Document, Loss
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RetrievalSet:
-    """A corpus, queries, and which documents answer them.
+    """A corpus, queries, and relevance judgements.
 
     Attributes:
-        name: The data set's name.
+        name: Name of the data set.
         split: "train", "dev", "test", or "all".
-        corpus: The documents, in the order of the file; the same for every split.
-        queries: Query id → text. A collection published without splits may have queries that
-            nobody judged; they are in "all" and not in `qrels`.
+        corpus: Documents in file order; the same for every split.
+        queries: Query id → text. A collection published without splits may have unjudged queries;
+            they are in "all" and not in `qrels`.
         qrels: Query id → document id → relevance.
-        losses: What `lenient` skipped.
+        losses: Malformed records that were skipped.
 
     >>> RetrievalSet("toy", "all", (Document("d", "text"),), {"q": "text?"}, {"q": {"d": 1}})
     RetrievalSet(toy, all: 1 documents, 1 queries, 1 judgements)
@@ -42,10 +42,10 @@ class RetrievalSet:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RerankSet(RetrievalSet):
-    """A pool of candidates for each query, to be put into a better order.
+    """A pool of candidates for each query, to be reranked.
 
-    The corpus holds the candidates only. `qrels` are complete, so they may judge documents that
-    are not among them: the ideal ranking of nDCG is made of all judged documents.
+    The corpus contains the candidates only. `qrels` are complete and may judge documents that are
+    not candidates: the ideal ranking of nDCG includes all judged documents.
 
     Attributes:
         run: Query id → document id → score of the first stage.
@@ -56,14 +56,14 @@ class RerankSet(RetrievalSet):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question with its answers and the passages that hold them.
+    """A question with its answers and gold passages.
 
     Attributes:
-        id: Unique in its set.
-        text: The question; empty in a KILT file of predictions.
-        answers: Accepted answers, the first one preferred; empty if there is no answer.
-        gold: Ids of the passages that hold the answer.
-        metadata: What else the data say: type, decomposition, answer offsets, history.
+        id: Unique in the data set.
+        text: Text of the question; empty in a KILT file of predictions.
+        answers: Accepted answers, the preferred one first; empty if there is no answer.
+        gold: Ids of the passages that contain the answer.
+        metadata: Other fields of the data: type, decomposition, answer offsets, history.
     """
 
     id: str
@@ -75,17 +75,17 @@ class Question:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class QASet:
-    """Questions, and the passages to answer them from.
+    """Questions and the passages to answer them from.
 
-    `corpus`, `queries` and `qrels` are the retrieval set in it, made anew at each access.
+    `corpus`, `queries` and `qrels` are a view as a retrieval set, computed at each access.
 
     Attributes:
-        name: The data set's name.
+        name: Name of the data set.
         split: "train", "dev", "test", or "all".
-        passages: The passages of all splits; empty where none were published (closed book), and
-            then `gold` names passages of some other corpus.
-        questions: The split's questions, in the order of the file.
-        losses: What `lenient` skipped.
+        passages: Passages of all splits; empty if none were published (closed book), in which case
+            `gold` refers to another corpus.
+        questions: Questions of the split, in file order.
+        losses: Malformed records that were skipped.
 
     >>> QASet("toy", "all", (Document("p", "It is 4."),), (Question("q", "2+2?", ("4",), ("p",)),))
     QASet(toy, all: 1 passages, 1 questions)
@@ -109,7 +109,7 @@ class QASet:
 
     @property
     def qrels(self) -> dict[str, dict[str, int]]:
-        """Question id → gold passage id → 1, of the questions that have a gold passage."""
+        """Question id → gold passage id → 1, for questions with a gold passage."""
         return {
             question.id: dict.fromkeys(question.gold, 1)
             for question in self.questions
@@ -123,13 +123,13 @@ class QASet:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two sentences and how similar people found them.
+    """Two sentences and their similarity as judged by people.
 
     Attributes:
-        id: The line it stands in.
-        first: One sentence.
-        second: The other.
-        score: 0 (nothing in common) to 5 (the same meaning).
+        id: Line number.
+        first: First sentence.
+        second: Second sentence.
+        score: 0 (unrelated) to 5 (same meaning).
     """
 
     id: str
@@ -140,7 +140,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PairSet:
-    """Sentence pairs with scores."""
+    """Sentence pairs with similarity scores."""
 
     name: str
     split: str
@@ -153,12 +153,12 @@ class PairSet:
 
 @dataclass(frozen=True, slots=True)
 class KeyValueProbe:
-    """A list of keys and values, and one key whose value is to be found in it.
+    """A list of keys and values, and one key whose value is to be found.
 
     Attributes:
-        id: The line it stands in.
-        records: Keys and values, in the order they are shown.
-        key: The key that is asked for.
+        id: Line number.
+        records: Keys and values in the order in which they are shown.
+        key: The key to look up.
         value: Its value.
     """
 
@@ -169,13 +169,13 @@ class KeyValueProbe:
 
     @property
     def position(self) -> int:
-        """Where the key stands in the records, from 0."""
+        """Index of the key in the records."""
         return next(i for i, (key, _) in enumerate(self.records) if key == self.key)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class KeyValueSet:
-    """Key-value probes (Liu et al. 2024, "Lost in the middle", section 3)."""
+    """Key-value probes (Liu et al. 2024, "Lost in the Middle", section 3)."""
 
     name: str
     split: str

@@ -1,4 +1,4 @@
-"""The Glasgow collections: SMART's .I/.T/.A/.W files, and CACM as HTML.
+"""Readers of the Glasgow collections: SMART's .I/.T/.A/.W files, and CACM as HTML.
 
 Source: http://ir.dcs.gla.ac.uk/resources/test_collections/.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ragkit.errors import DatasetError
 from ragkit.evaluation.datasets.faults import Faults, Malformed, Place
-from ragkit.evaluation.datasets.reading import Source, lines, once
+from ragkit.evaluation.datasets.reading import Source, check_unique, read_lines
 from ragkit.evaluation.datasets.shapes import RetrievalSet
 from ragkit.evaluation.datasets.trec import check_judgement, judgements, topics
 from ragkit.types import Document
@@ -28,9 +28,9 @@ _LINK = re.compile(r"\d+\t\d+\t\d+")
 
 
 def read_smart(path: str | Path, *, lenient: bool = False) -> RetrievalSet:
-    """Cranfield, CISI, MEDLINE or CACM from their .I/.T/.A/.W files.
+    """Read Cranfield, CISI, MEDLINE or CACM from their .I/.T/.A/.W files.
 
-    Three kinds of judgements are told apart: three columns (Cranfield: query, document, code),
+    Three formats of judgements are recognised: three columns (Cranfield: query, document, code),
     four with 0 in the second (MEDLINE: query, 0, document, 1) and four with 0 in the third (CISI,
     CACM: query, document, 0, 0).
 
@@ -41,37 +41,37 @@ def read_smart(path: str | Path, *, lenient: bool = False) -> RetrievalSet:
     Args:
         path: The folder with documents (*.all, *.all.*), queries (*.qry, query.text) and
             judgements (*.rel, *qrel, qrels.text), in any case.
-        lenient: Skip what is malformed and list it in `losses`.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
         DatasetError: A file is missing, or a record or judgement is malformed.
     """
     folder = Path(path)
     faults = Faults(lenient=lenient)
-    corpus = tuple(_documents(_only(folder, _DOCUMENTS, "documents"), faults))
-    qrels_source = _only(folder, _QRELS, "judgements")
+    corpus = tuple(_documents(_find_file(folder, _DOCUMENTS, "documents"), faults))
+    qrels_source = _find_file(folder, _QRELS, "judgements")
     by_order = _is_cranfield(qrels_source)
-    queries = _queries(_only(folder, _QUERIES, "queries"), faults, by_order=by_order)
+    queries = _queries(_find_file(folder, _QUERIES, "queries"), faults, by_order=by_order)
     ids = {document.id for document in corpus}
     qrels = _judgements(qrels_source, faults, ids, queries)
     return RetrievalSet(folder.resolve().name, "all", corpus, queries, qrels, faults.losses())
 
 
 def is_smart(folder: Path) -> bool:
-    """Whether a folder has the three files."""
+    """Return True if a folder has documents, queries and judgements."""
     return all(_matches(folder, patterns) for patterns in (_DOCUMENTS, _QUERIES, _QRELS))
 
 
 def read_cacm(path: str | Path, *, lenient: bool = False) -> RetrievalSet:
-    """CACM as Anserini has it: cacm.tar.gz, topics.cacm.txt and qrels.cacm.txt.
+    """Read CACM in Anserini's format: cacm.tar.gz, topics.cacm.txt and qrels.cacm.txt.
 
     The first paragraph is the title; the rest is the text (abstract if there is one, date,
     authors, keywords), without the lines of citation links. Document numbers in the judgements are
-    padded to four digits, as the files' names are.
+    padded to four digits, as in the file names.
 
     Args:
         path: The folder.
-        lenient: Skip what is malformed and list it in `losses`.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
         DatasetError: A file is missing or damaged, or a topic or judgement is malformed.
@@ -97,33 +97,35 @@ def _matches(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     return [p for p in files if any(Path(p.name.lower()).match(pattern) for pattern in patterns)]
 
 
-def _only(folder: Path, patterns: tuple[str, ...], what: str) -> Source:
-    found = _matches(folder, patterns)
-    if len(found) == 1:
-        return Source(found[0])
-    seen = ", ".join(p.name for p in found) or "none"
+def _find_file(folder: Path, patterns: tuple[str, ...], what: str) -> Source:
+    files = _matches(folder, patterns)
+    if len(files) == 1:
+        return Source(files[0])
+    listed = ", ".join(p.name for p in files) or "none"
     raise DatasetError(
-        f"one file of {what} was expected in {folder} ({' or '.join(patterns)}), found: {seen}"
+        f"expected one file of {what} in {folder} ({' or '.join(patterns)}), found: {listed}"
     )
 
 
 def _records(source: Source, faults: Faults) -> Iterator[tuple[Place, str, dict[str, list[str]]]]:
-    """Each record's place, .I number, and lines by the letter of their part."""
+    """Yield the place, the .I number, and the lines by part letter of each record."""
     place, number = Place(str(source), "line 1"), ""
     parts: dict[str, list[str]] = {}
     part: list[str] | None = None
-    for here, line in lines(source, faults, blank=True):
+    for line_place, line in read_lines(source, faults, blank=True):
         head, letter = _HEAD.fullmatch(line), _PART.fullmatch(line)
         if head:
             if number:
                 yield place, number, parts
-            place, number, parts, part = here, head[1], {}, None
+            place, number, parts, part = line_place, head[1], {}, None
         elif letter and number:
             part = parts.setdefault(letter[1], [])
         elif part is not None:
             part.append(line.rstrip())
         elif line.strip():
-            faults.add(here, f"{line[:40]!r} outside of a part", "start it with .I n and .T or .W")
+            faults.add(
+                line_place, f"{line[:40]!r} outside of a part", "start it with .I n and .T or .W"
+            )
     if number:
         yield place, number, parts
 
@@ -132,7 +134,7 @@ def _documents(source: Source, faults: Faults) -> Iterator[Document]:
     seen: set[str] = set()
     for place, number, parts in _records(source, faults):
         with faults.at(place):
-            once(seen, number, "document")
+            check_unique(seen, number, "document")
             seen.add(number)
             metadata = {
                 _NAMES[letter]: _one_line(rows)
@@ -148,11 +150,11 @@ def _queries(source: Source, faults: Faults, *, by_order: bool) -> dict[str, str
     for count, (place, number, parts) in enumerate(_records(source, faults), start=1):
         with faults.at(place):
             key = str(count) if by_order else str(int(number))
-            once(queries, key, "query")
+            check_unique(queries, key, "query")
             text = _one_line([*parts.get("T", ()), *parts.get("W", ())])
             if not text:
                 problem = f"query {number!r} is empty"
-                raise Malformed(problem, "a query needs words: fill it in or delete it")
+                raise Malformed(problem, "a query must have text: fill it in or delete it")
             queries[key] = text
     return queries
 
@@ -162,7 +164,7 @@ def _one_line(rows: list[str]) -> str:
 
 
 def _first_cells(source: Source) -> list[str]:
-    first = next(lines(source, Faults(lenient=True)), None)
+    first = next(read_lines(source, Faults(lenient=True)), None)
     return first[1].split() if first else []
 
 
@@ -182,7 +184,7 @@ def _judgements(
     else:
         width, columns = 4, lambda cells: (cells[0], cells[1], "1")
     qrels: dict[str, dict[str, int]] = {}
-    for place, line in lines(source, faults):
+    for place, line in read_lines(source, faults):
         with faults.at(place):
             cells = line.split()
             if len(cells) != width or not all(map(_is_number, columns(cells))):
@@ -210,7 +212,7 @@ def _cacm_documents(path: Path, faults: Faults) -> Iterator[Document]:
                 with faults.at(place):
                     yield _cacm_document(Path(member.name).stem, stream.read())
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise DatasetError(f"{path} cannot be read ({error}); fetch it again") from error
+        raise DatasetError(f"{path} cannot be read ({error}); download it again") from error
 
 
 def _cacm_document(name: str, data: bytes) -> Document:
@@ -219,6 +221,6 @@ def _cacm_document(name: str, data: bytes) -> Document:
     except UnicodeDecodeError as error:
         raise Malformed(f"not UTF-8 ({error})", "convert the file to UTF-8") from error
     rows = re.sub(r"</?(?:html|pre)>", "", page).splitlines()
-    kept = [row.rstrip() for row in rows if not _LINK.fullmatch(row.strip())]
-    title, _, text = "\n".join(kept).strip().partition("\n\n")
+    text_rows = [row.rstrip() for row in rows if not _LINK.fullmatch(row.strip())]
+    title, _, text = "\n".join(text_rows).strip().partition("\n\n")
     return Document(name, text.strip(), " ".join(title.split()))

@@ -1,4 +1,4 @@
-"""Data published without splits: one split for all, by the digest of the gold passage's id."""
+"""Splits for data published without them, by the digest of the gold passage's id."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _Set = TypeVar("_Set", bound=Dataset)
 
 
 def question_split(gold: Iterable[str], own_id: str) -> Split:
-    """The split of a question with few gold passages.
+    """Return the split of a question with few gold passages.
 
-    "test" if one of them is in test, else "dev" if one is in dev: so no passage of the test
-    split is ever gold in training. Without gold passages, the question's own id decides.
+    It is "test" if one of them is in test, else "dev" if one is in dev, so that no passage of the
+    test split is ever gold in training. Without gold passages the question's own id decides.
 
     >>> question_split(["passage-1", "passage-2"], "q")
     'test'
     """
-    found = {split_of(key) for key in gold} or {split_of(own_id)}
+    splits = {split_of(key) for key in gold} or {split_of(own_id)}
     order: tuple[Split, ...] = ("test", "dev", "train")
-    return next(split for split in order if split in found)
+    return next(split for split in order if split in splits)
 
 
 def query_split(judged: Mapping[str, int], own_id: str) -> Split:
-    """The split of a query of a judged collection, where tens of documents may be relevant.
+    """Return the split of a query that may have dozens of relevant documents.
 
-    The most relevant document decides, of equals the one with the lowest id. (By the rule of
-    `question_split` nearly everything would be test.)
+    The most relevant document decides, ties going to the lowest id. (By the rule of
+    `question_split` nearly all queries would be in test.)
 
     >>> query_split({"passage-1": 1, "passage-2": 2}, "q")
     'train'
@@ -40,22 +40,22 @@ def query_split(judged: Mapping[str, int], own_id: str) -> Split:
 
 
 def take_split(data: _Set, split: str) -> _Set:
-    """The queries, questions, pairs or probes of one split, with the whole corpus.
+    """Return the queries, questions, pairs or probes of one split, with the full corpus.
 
     Args:
-        data: All of it.
+        data: The full data set.
         split: "train", "dev", "test", or "all".
     """
     if split == "all":
         return replace(data, split="all")
     if isinstance(data, QASet):
-        asked = tuple(q for q in data.questions if question_split(q.gold, q.id) == split)
-        return replace(data, split=split, questions=asked)
+        questions = tuple(q for q in data.questions if question_split(q.gold, q.id) == split)
+        return replace(data, split=split, questions=questions)
     if isinstance(data, KeyValueSet):
         probes = tuple(p for p in data.probes if split_of(p.key) == split)
         return replace(data, split=split, probes=probes)
     if isinstance(data, PairSet):
-        raise TypeError("sentence pairs have no gold passage to split them by")
+        raise TypeError("sentence pairs cannot be split: they have no gold passages")
     qrels = {
         query: judged for query, judged in data.qrels.items() if query_split(judged, query) == split
     }

@@ -1,4 +1,4 @@
-"""TREC files: judgements (qrels), runs, topics and documents.
+"""Readers and writers of TREC files: judgements (qrels), runs, topics and documents.
 
 Source: the formats of trec_eval (https://github.com/usnistgov/trec_eval) and of the TREC
 collections.
@@ -15,7 +15,7 @@ from typing import Literal
 
 from ragkit.durable import replace_text
 from ragkit.evaluation.datasets.faults import Faults, Malformed, Place
-from ragkit.evaluation.datasets.reading import Source, lines, once
+from ragkit.evaluation.datasets.reading import Source, check_unique, read_lines
 from ragkit.evaluation.datasets.shapes import RetrievalSet
 from ragkit.types import Document
 
@@ -31,18 +31,18 @@ TopicField = Literal["title", "desc", "narr"]
 
 
 def read_qrels(path: str | Path, *, lenient: bool = False) -> dict[str, dict[str, int]]:
-    """Query id → document id → relevance.
+    """Read judgements: query id → document id → relevance.
 
-    Reads TREC's four columns (query, iteration, document, relevance) and BEIR's three (query,
-    document, relevance; tabs; usually a header).
+    TREC's four columns (query, iteration, document, relevance) and BEIR's three (query, document,
+    relevance; tab-separated, usually with a header) are accepted.
 
     Args:
-        path: The file; .gz is unpacked.
+        path: The file; .gz is decompressed.
         lenient: Skip malformed lines and report them as losses (see `ragkit.losses`).
 
     Raises:
-        DatasetError: A line has another number of columns, a relevance that is no whole number,
-            or judges a document a second time.
+        DatasetError: A line has another number of columns, a relevance that is not an integer, or a
+            duplicate judgement.
     """
     faults = Faults(lenient=lenient)
     qrels = judgements(Source(Path(path)), faults)
@@ -58,20 +58,20 @@ def judgements(
     queries: Container[str] | None = None,
     document_id: Callable[[str], str] = str,
 ) -> dict[str, dict[str, int]]:
-    """As `read_qrels`, checked against the ids that there are.
+    """Read judgements as `read_qrels` does, and check their ids.
 
     Args:
         source: The file.
-        faults: Takes what is malformed.
-        documents: The corpus' ids; None does not check.
-        queries: The queries' ids; None does not check.
-        document_id: Turns the file's document id into the corpus'.
+        faults: Collects malformed lines.
+        documents: Ids of the corpus; None skips the check.
+        queries: Ids of the queries; None skips the check.
+        document_id: Converts a document id of the file to one of the corpus.
     """
     qrels: dict[str, dict[str, int]] = {}
     width = 0
-    for place, line in lines(source, faults):
+    for place, line in read_lines(source, faults):
         cells = _cells(line)
-        if not width and cells[0].lower() in _HEADS and not _is_whole(cells[-1]):
+        if not width and cells[0].lower() in _HEADS and not _is_integer(cells[-1]):
             continue
         with faults.at(place):
             if len(cells) not in (3, 4) or len(cells) != (width or len(cells)):
@@ -79,9 +79,9 @@ def judgements(
                 raise Malformed(f"{len(cells)} columns", remedy)
             width = len(cells)
             query, document = cells[0], document_id(cells[-2])
-            if not _is_whole(cells[-1]):
+            if not _is_integer(cells[-1]):
                 problem = f"relevance {cells[-1]!r}"
-                raise Malformed(problem, "a relevance is a whole number")
+                raise Malformed(problem, "a relevance is an integer")
             check_judgement(qrels.get(query, {}), query, document, documents, queries)
             qrels.setdefault(query, {})[document] = int(cells[-1])
     return qrels
@@ -94,37 +94,37 @@ def check_judgement(
     documents: Container[str] | None,
     queries: Container[str] | None,
 ) -> None:
-    """`Malformed` if the query has judged the document already, or one of them does not exist."""
-    once(judged, document, f"query {query!r}: document")
+    """Raise `Malformed` if a judgement is a duplicate, or its query or document is missing."""
+    check_unique(judged, document, f"query {query!r}: document")
     if queries is not None and query not in queries:
-        problem = f"no query has the id {query!r}"
+        problem = f"query {query!r} does not exist"
         raise Malformed(problem, "add the query or delete its judgements")
     if documents is not None and document not in documents:
-        problem = f"no document has the id {document!r}"
+        problem = f"document {document!r} does not exist"
         raise Malformed(problem, "judge only documents of the corpus: fix or delete the id")
 
 
 def read_run(path: str | Path, *, lenient: bool = False) -> dict[str, dict[str, float]]:
-    """Query id → document id → score, in the order of the file: best first.
+    """Read a run: query id → document id → score, in file order, best first.
 
     Each line has six columns: query, Q0, document, rank, score, tag.
 
     Args:
-        path: The file; .gz is unpacked.
-        lenient: Skip malformed lines, sort what is out of order, and report both as losses.
+        path: The file; .gz is decompressed.
+        lenient: Skip malformed lines, sort lines that are out of order, and report both as losses.
 
     Raises:
-        DatasetError: A line has another number of columns, a rank or score that is no number, a
-            document that its query has already, or a better score or rank than the line above.
+        DatasetError: A line has another number of columns, a rank or score that is not a number, a
+            duplicate document, or a better score or rank than the line above.
     """
     faults = Faults(lenient=lenient)
     run: dict[str, dict[str, float]] = {}
     last: tuple[str, int, float] = ("", 0, 0.0)
     unordered = set()
-    for place, line in lines(Source(Path(path)), faults):
+    for place, line in read_lines(Source(Path(path)), faults):
         with faults.at(place):
             query, document, rank, score = _run_line(line)
-            once(run.get(query, {}), document, f"query {query!r}: document")
+            check_unique(run.get(query, {}), document, f"query {query!r}: document")
             problem = _disorder(query, rank, score, last, run)
             if problem:
                 remedy = "list each query's documents together, best score first, with their ranks"
@@ -139,26 +139,26 @@ def read_run(path: str | Path, *, lenient: bool = False) -> dict[str, dict[str, 
 
 
 def write_run(path: str | Path, run: Mapping[str, Mapping[str, float]], tag: str) -> None:
-    """Write a run that `read_run` and trec_eval read; scores come back exactly.
+    """Write a run that `read_run` and trec_eval can read; scores are restored exactly.
 
-    Documents are sorted by score, ties by id, and ranked from 1. A query without documents leaves
-    no line: the format cannot say so.
+    Documents are sorted by score, ties by id, and ranked from 1. A query without documents has no
+    line, since the format cannot express it.
 
     Args:
-        path: The file, replaced in one step.
+        path: The file, replaced atomically.
         run: Query id → document id → score.
-        tag: The system's name, one word.
+        tag: Name of the system, one word.
 
     Raises:
         ValueError: An id or the tag is not one word, or a score is not finite.
     """
-    _word(tag, "tag")
+    _check_word(tag, "tag")
     rows = []
     for query, scores in run.items():
-        _word(query, "query id")
+        _check_word(query, "query id")
         ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
         for rank, (document, score) in enumerate(ranked, start=1):
-            _word(document, "document id")
+            _check_word(document, "document id")
             if not math.isfinite(score):
                 raise ValueError(
                     f"query {query!r}, document {document!r}: score {score} is not finite; "
@@ -171,47 +171,47 @@ def write_run(path: str | Path, run: Mapping[str, Mapping[str, float]], tag: str
 def read_trec_topics(
     path: str | Path, *, field: TopicField = "title", lenient: bool = False
 ) -> dict[str, str]:
-    """Topic number → text.
+    """Read topics: topic number → text.
 
-    Reads `<top>` with `<num>`, `<title>`, `<desc>`, `<narr>` (closed or not), `<topic number=…>`
-    with `<query>`, `<DOC>` with `<DOCNO>` (CACM), and lines of id, tab, text.
+    Accepted are `<top>` with `<num>`, `<title>`, `<desc>`, `<narr>` (closed or not),
+    `<topic number=…>` with `<query>`, `<DOC>` with `<DOCNO>` (CACM), and lines of id, tab, text.
 
     Args:
-        path: The file; .gz is unpacked.
-        field: Which part of a `<top>` is the query.
+        path: The file; .gz is decompressed.
+        field: Part of a `<top>` to use as the query.
         lenient: Skip malformed topics and report them as losses.
 
     Raises:
-        DatasetError: A topic has no number, no text, the number of another one, or no end.
+        DatasetError: A topic has no number, no text or no end, or its number is a duplicate.
     """
     faults = Faults(lenient=lenient)
-    found = topics(Source(Path(path)), faults, field=field)
+    texts = topics(Source(Path(path)), faults, field=field)
     faults.report()
-    return found
+    return texts
 
 
 def topics(source: Source, faults: Faults, *, field: TopicField = "title") -> dict[str, str]:
-    """As `read_trec_topics`."""
-    found: dict[str, str] = {}
+    """Read topics as `read_trec_topics` does."""
+    texts: dict[str, str] = {}
     for place, number, text in _topics(source, faults, field):
         with faults.at(place):
-            once(found, number, "topic")
+            check_unique(texts, number, "topic")
             if not text:
                 problem = f"topic {number!r} is empty"
-                raise Malformed(problem, "a query needs words: fill it in or delete it")
-            found[number] = text
-    return found
+                raise Malformed(problem, "a query must have text: fill it in or delete it")
+            texts[number] = text
+    return texts
 
 
 def trec_documents(source: Source, faults: Faults) -> Iterator[Document]:
-    """`<DOC>` blocks with `<DOCNO>`, read one at a time; `<TITLE>` becomes the title."""
+    """Yield documents from `<DOC>` blocks with `<DOCNO>`; `<TITLE>` becomes the title."""
     seen: set[str] = set()
-    for place, head, body in _blocks(lines(source, faults, blank=True), faults):
+    for place, head, body in _blocks(read_lines(source, faults, blank=True), faults):
         with faults.at(place):
             number = _DOCNO.search(body)
             if head[0] != "doc" or not number:
                 raise Malformed("a block without <DOCNO>", "each <DOC> needs a <DOCNO>")
-            once(seen, number[1], "document")
+            check_unique(seen, number[1], "document")
             seen.add(number[1])
             title = _part(body, "title")
             rest = re.sub(r"<title>.*?</title>", "", _DOCNO.sub("", body), flags=re.I | re.S)
@@ -221,13 +221,13 @@ def trec_documents(source: Source, faults: Faults) -> Iterator[Document]:
 def read_trec(
     documents: str | Path, queries: str | Path, qrels: str | Path, *, lenient: bool = False
 ) -> RetrievalSet:
-    """A TREC collection from its three files, such as Vaswani.
+    """Read a TREC collection, such as Vaswani, from its three files.
 
     Args:
         documents: `<DOC>` blocks with `<DOCNO>`.
-        queries: Topics, as `read_trec_topics` reads them.
-        qrels: Judgements, as `read_qrels` reads them.
-        lenient: Skip what is malformed and list it in `losses`.
+        queries: Topics, as for `read_trec_topics`.
+        qrels: Judgements, as for `read_qrels`.
+        lenient: Skip malformed records and list them in `losses`.
 
     Raises:
         DatasetError: A file is missing, or a document, topic or judgement is malformed.
@@ -246,7 +246,7 @@ def _cells(line: str) -> list[str]:
     return [cell.strip() for cell in cells]
 
 
-def _is_whole(cell: str) -> bool:
+def _is_integer(cell: str) -> bool:
     return re.fullmatch(r"[+-]?[0-9]{1,9}", cell) is not None
 
 
@@ -256,14 +256,14 @@ def _run_line(line: str) -> tuple[str, str, int, float]:
         remedy = "expected six: query Q0 document rank score tag"
         raise Malformed(f"{len(cells)} columns", remedy)
     query, _, document, rank, score, _ = cells
-    if not _is_whole(rank):
-        raise Malformed(f"rank {rank!r}", "a rank is a whole number")
+    if not _is_integer(rank):
+        raise Malformed(f"rank {rank!r}", "a rank is an integer")
     try:
         value = float(score)
     except ValueError as error:
         raise Malformed(f"score {score!r}", "a score is a number") from error
     if not math.isfinite(value):
-        remedy = "a score is finite: leave the document out or mend the system that wrote it"
+        remedy = "a score is finite: leave the document out or fix the system that wrote it"
         raise Malformed(f"score {score}", remedy)
     return query, document, int(rank), value
 
@@ -276,22 +276,22 @@ def _disorder(
     run: Mapping[str, Mapping[str, float]],
 ) -> str:
     if query != last[0]:
-        return f"query {query!r} goes on here after another query" if query in run else ""
+        return f"lines of query {query!r} are separated by another query" if query in run else ""
     if score > last[2]:
         return f"score {score} after {last[2]}"
     return f"rank {rank} after {last[1]}" if rank <= last[1] else ""
 
 
-def _word(value: str, what: str) -> None:
+def _check_word(value: str, what: str) -> None:
     if value.split() != [value] or value.startswith("\ufeff"):
         raise ValueError(
-            f"{what} {value!r} is empty, has white space in it or begins with a byte order mark, "
+            f"{what} {value!r} is empty, has white space in it or starts with a byte order mark, "
             "which a run file cannot hold; rename it"
         )
 
 
 def _topics(source: Source, faults: Faults, field: TopicField) -> Iterator[tuple[Place, str, str]]:
-    numbered = lines(source, faults)
+    numbered = read_lines(source, faults)
     first = next(numbered, None)
     if first is None:
         return
@@ -325,7 +325,7 @@ def _topic(kind: str, attributes: str, body: str, field: TopicField) -> tuple[st
 def _blocks(
     numbered: Iterator[tuple[Place, str]], faults: Faults
 ) -> Iterator[tuple[Place, tuple[str, str], str]]:
-    """Each `<top>`, `<topic>` or `<doc>`: its line, its tag with attributes, what is inside."""
+    """Yield each `<top>`, `<topic>` or `<doc>`: its place, its tag with attributes, its content."""
     start: Place | None = None
     head = ("", "")
     inside: list[str] = []
@@ -333,7 +333,7 @@ def _blocks(
         opening = _OPENING.search(line)
         if opening:
             if start:
-                faults.add(start, f"<{head[0]}> has no end", "close each block")
+                faults.add(start, f"<{head[0]}> is not closed", "close each block")
             start, head, inside = place, (opening[1].lower(), opening[2]), []
             line = line[opening.end() :]
         if not start:
@@ -346,17 +346,17 @@ def _blocks(
             yield start, head, "\n".join(inside)
             start = None
     if start:
-        faults.add(start, f"<{head[0]}> has no end", "the file is cut off: fetch it again")
+        faults.add(start, f"<{head[0]}> is not closed", "the file is truncated: download it again")
 
 
 def _part(body: str, name: str) -> str:
-    """The text after `<name>`, up to the next tag, without the label that old topics have."""
-    found = re.search(rf"<{name}>(.*?)(?=</?[a-z]|\Z)", body, re.IGNORECASE | re.DOTALL)
-    return " ".join(_LABEL.sub("", found[1]).split()) if found else ""
+    """Return the text after `<name>`, up to the next tag, without the label of old topics."""
+    match = re.search(rf"<{name}>(.*?)(?=</?[a-z]|\Z)", body, re.IGNORECASE | re.DOTALL)
+    return " ".join(_LABEL.sub("", match[1]).split()) if match else ""
 
 
 def _partition(line: str, mark: str) -> tuple[str, str, str]:
-    place = line.lower().find(mark)
-    if place < 0:
+    index = line.lower().find(mark)
+    if index < 0:
         return line, "", ""
-    return line[:place], mark, line[place + len(mark) :]
+    return line[:index], mark, line[index + len(mark) :]

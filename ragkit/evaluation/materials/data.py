@@ -1,4 +1,4 @@
-"""The snapshot as the benchmark's truths see it: plain rows, read without the tools' code."""
+"""The snapshot as plain rows for computing true answers, read without the tools' code."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ANIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A row of the database: a value of the property `name`, of a material or of a formula only."""
+    """A row of the database: a value of the property `name` of a material, or of a formula only."""
 
     material_id: str | None
     formula: str
@@ -50,32 +50,36 @@ class Value:
 
     @property
     def number(self) -> float:
-        """The value of a property that has numbers."""
+        """The value of a numeric property, as a float."""
         return float(self.value)
 
     @property
     def fact(self) -> Fact:
-        """As a truth states it."""
+        """The value as a `Fact`."""
         return Fact(self.name, self.value, self.unit, self.formula, self.material_id)
 
 
 class QuestionData:
-    """All values of a snapshot.
+    """All values of a snapshot, indexed for making questions.
 
     Args:
-        path: The snapshot's file.
-        split: Whose materials questions may be about; truths are over all of them.
-        words: How questions are worded.
+        path: Path of the snapshot.
+        split: Split of the materials that questions are about; truths cover all materials.
+        words: Wordings of the questions.
 
     Attributes:
-        values: In the order of the database.
-        of_formula: By (reduced formula, property), with those known by formula only.
-        of_material: By (material id, property).
-        of_property: Of materials, by property.
-        tables: Known by formula only, by property.
+        values: All values, in database order.
+        of_formula: Values by (reduced formula, property), including those known by formula only.
+        of_material: Values by (material id, property).
+        of_property: Values of materials, by property.
+        tables: Values known by formula only, by property.
         ids: Material ids by reduced formula.
+        reduced_of: Reduced formula of every formula as written in the database.
+        formulas: All reduced formulas in the database.
+        in_split: Returns True if a key belongs to the split.
         pool: Reduced formulas of the split that have materials, sorted.
-        table_pool: Reduced formulas of the split that the tables have, by property, sorted.
+        table_pool: Reduced formulas of the split in the tables, by property, sorted.
+        material_pool: Reduced formulas of the split with materials, by property, sorted.
     """
 
     def __init__(self, path: str | Path, split: Split, words: Words = BENCHMARK) -> None:
@@ -94,26 +98,26 @@ class QuestionData:
                 self.of_material[value.material_id, value.name].append(value)
                 self.of_property[value.name].append(value)
                 ids[value.reduced][value.material_id] = None
-        self.ids = {key: tuple(found) for key, found in ids.items()}
-        self.written = {value.formula: value.reduced for value in self.values}
-        self.held = frozenset(self.written.values())
-        self.in_split = _memory(split, words.held_out)
+        self.ids = {key: tuple(material_ids) for key, material_ids in ids.items()}
+        self.reduced_of = {value.formula: value.reduced for value in self.values}
+        self.formulas = frozenset(self.reduced_of.values())
+        self.in_split = _split_filter(split, words.held_out)
         self.pool = sorted(key for key in self.ids if self.in_split(key))
         self.table_pool = {
-            name: sorted({each.reduced for each in found if self.in_split(each.reduced)})
-            for name, found in self.tables.items()
+            name: sorted({value.reduced for value in values if self.in_split(value.reduced)})
+            for name, values in self.tables.items()
         }
         self.material_pool = {
-            name: sorted({each.reduced for each in found if self.in_split(each.reduced)})
-            for name, found in self.of_property.items()
+            name: sorted({value.reduced for value in values if self.in_split(value.reduced)})
+            for name, values in self.of_property.items()
         }
 
     def may_combine(self, *parts: str) -> bool:
-        """Whether questions may be about these together; see `Words.holds_out`."""
+        """Return True if a question may combine these parts; see `Words.holds_out`."""
         return not self.words.holds_out or split_of(" ".join(parts)) != "test"
 
     def formula_of(self, key: str) -> str:
-        """How a material with this reduced formula is written."""
+        """Return the formula of a material with this reduced formula, as in the database."""
         return next(
             value.formula
             for value in self.of_formula[key, "nelements"]
@@ -121,29 +125,29 @@ class QuestionData:
         )
 
     def matching(self, name: str, elements: Iterable[str]) -> list[Value]:
-        """The materials' values of a property whose composition has all the elements."""
-        wanted = set(elements)
-        return [value for value in self.of_property[name] if wanted <= value.elements]
+        """Return the values of a property for materials that contain all the elements."""
+        required = set(elements)
+        return [value for value in self.of_property[name] if required <= value.elements]
 
 
 def english_name(formula: str) -> str:
-    """ "gallium arsenide" for a binary compound whose name settles its formula; else "".
+    """Return the name of a binary compound, or "" if the name is not unique to its formula.
 
     >>> english_name("MgO"), english_name("FeO")
     ('magnesium oxide', '')
     """
     symbols = re.findall(r"[A-Z][a-z]?", reduced(formula))
     for anion, word in _ANIONS.items():
-        rest = [each for each in symbols if each != anion]
-        if anion in symbols and len(rest) == 1:
-            name = f"{ELEMENTS[rest[0]]} {word}"
-            if (meant := composition_of(name)) and reduced(meant) == reduced(formula):
+        others = [symbol for symbol in symbols if symbol != anion]
+        if anion in symbols and len(others) == 1:
+            name = f"{ELEMENTS[others[0]]} {word}"
+            if (named := composition_of(name)) and reduced(named) == reduced(formula):
                 return name
     return ""
 
 
 def reduced_or_none(text: str) -> str | None:
-    """The reduced formula of a text; None if it is none."""
+    """Return the reduced formula of a text, or None if it is not a formula."""
     try:
         return reduced(text)
     except ToolError:
@@ -165,13 +169,13 @@ def _read(path: str | Path) -> list[Value]:
     return values
 
 
-def _memory(split: Split, held_out: frozenset[str]) -> Callable[[str], bool]:
-    """Whether a key is of the split, each looked at once."""
-    seen: dict[str, bool] = {}
+def _split_filter(split: Split, held_out: frozenset[str]) -> Callable[[str], bool]:
+    """Return a function that says whether a key belongs to the split; its results are cached."""
+    cache: dict[str, bool] = {}
 
     def is_in(key: str) -> bool:
-        if key not in seen:
-            seen[key] = key not in held_out and split_of(key) == split
-        return seen[key]
+        if key not in cache:
+            cache[key] = key not in held_out and split_of(key) == split
+        return cache[key]
 
     return is_in

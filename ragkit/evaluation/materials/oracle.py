@@ -1,7 +1,7 @@
-"""Planners for benchmarks: one that knows the right actions, one that makes mistakes on the way.
+"""Planners for benchmarks: one that knows the correct actions, and one that makes mistakes.
 
-They send their actions through JSON, as a language model's replies are, so that the loop is tested
-and not only the tools.
+They serialise their actions to JSON, as a language model's replies are, so that the agent loop is
+tested together with the tools.
 """
 
 from __future__ import annotations
@@ -16,47 +16,47 @@ from ragkit.agents.ledger import Quantity
 from ragkit.agents.planner import ANSWER, REFUSE, Planner, Proposal, State, Turns, parse_action
 from ragkit.agents.steps import Action, Observation
 from ragkit.errors import RagkitError
-from ragkit.evaluation.materials.question import Call, Plan, Question
+from ragkit.evaluation.materials.question import Call, MaterialsQuestion, Plan
 
 _Rows = Mapping[int, tuple[str, ...]]
-"""What each call of a plan brought, by its position."""
+"""Row ids of the results of a plan's calls, by step."""
 
 
-def assistants_of(agent: str = "materials") -> dict[str, str]:
-    """The assistant that has each tool, by the tool's name."""
+def tool_assistants(agent: str = "materials") -> dict[str, str]:
+    """Return the assistant that has each tool, by tool name."""
     from ragkit.agents.definition import load_definition
 
     assistants = load_definition(agent).assistants
-    return {tool: name for name, each in assistants.items() for tool in each.tools}
+    return {tool: name for name, assistant in assistants.items() for tool in assistant.tools}
 
 
-class PerfectPlanner:
-    """Carries out the plans of known questions, alone or as supervisor and assistants.
+class OraclePlanner:
+    """A planner that carries out the plans of known questions, as one agent or as a team.
 
     Args:
-        questions: Whose plans it knows. Their texts, and the requests in their plans, must be what
-            it is asked.
-        assistants: The assistant that has each tool; `assistants_of()` if None.
+        questions: Questions with their plans. The agent must be asked exactly their texts, and
+            assistants the requests in the plans.
+        assistants: The assistant that has each tool; `tool_assistants()` if None.
     """
 
-    name = "perfect"
+    name = "oracle"
 
     def __init__(
-        self, questions: Iterable[Question], assistants: Mapping[str, str] | None = None
+        self, questions: Iterable[MaterialsQuestion], assistants: Mapping[str, str] | None = None
     ) -> None:
-        self._assistants = assistants_of() if assistants is None else dict(assistants)
+        self._assistants = tool_assistants() if assistants is None else dict(assistants)
         self._plans = {question.text: question.plan for question in questions}
         self._requests: dict[str, tuple[tuple[int, ...], Plan]] = {}
         for plan in self._plans.values():
-            for steps in _requested(plan):
+            for steps in _request_steps(plan):
                 self._requests.setdefault(plan.calls[steps[0]].request, (steps, plan))
 
     def begin(self) -> Turns:
-        """A new run."""
+        """Start a new run."""
         return _Turns(self)
 
     def script(self, state: State) -> _Script:
-        """What to do for the state's question with the state's tools.
+        """Return the script for the state's question with the state's tools.
 
         Raises:
             RagkitError: The question is not known.
@@ -65,21 +65,26 @@ class PerfectPlanner:
         is_team = bool(tools & set(self._assistants.values()))
         plan = self._plans.get(state.question)
         if plan is not None and is_team:
-            return _supervisor(plan, self._assistants)
+            return _supervisor_script(plan, self._assistants)
         has_tools = plan is not None and all(call.tool in tools for call in plan.calls)
         if plan is not None and has_tools:
             return _Script([((n,), call) for n, call in enumerate(plan.calls)], plan)
         if state.question in self._requests:
             steps, plan = self._requests[state.question]
-            return _assistant(steps, plan)
-        raise RagkitError(f"no plan is known for {state.question!r}; expected a known question")
+            return _assistant_script(steps, plan)
+        raise RagkitError(
+            f"no plan is known for {state.question!r}; expected the text of one of the questions"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class _Script:
-    """The calls, each with the steps of the plan it stands for, and how it ends.
+    """The calls to make and how the run ends.
 
-    `all_rows`: answer with whatever the last call brought, as an assistant does.
+    Attributes:
+        calls: Each call with the steps of the plan it stands for.
+        plan: The plan.
+        all_rows: Answer with all rows of the last call, as an assistant does.
     """
 
     calls: Sequence[tuple[tuple[int, ...], Call]]
@@ -87,8 +92,8 @@ class _Script:
     all_rows: bool = False
 
 
-def _requested(plan: Plan) -> list[tuple[int, ...]]:
-    """The steps that belong to one request, in order."""
+def _request_steps(plan: Plan) -> list[tuple[int, ...]]:
+    """Return the steps of each request, in order."""
     groups: list[tuple[int, ...]] = []
     for step, call in enumerate(plan.calls):
         if groups and call.request and call.request == plan.calls[groups[-1][0]].request:
@@ -98,24 +103,24 @@ def _requested(plan: Plan) -> list[tuple[int, ...]]:
     return groups
 
 
-def _supervisor(plan: Plan, assistants: Mapping[str, str]) -> _Script:
+def _supervisor_script(plan: Plan, assistants: Mapping[str, str]) -> _Script:
     calls: list[tuple[tuple[int, ...], Call]] = []
-    requested = {steps[0]: steps for steps in _requested(plan)}
+    requested = {steps[0]: steps for steps in _request_steps(plan)}
     for step, call in enumerate(plan.calls):
         if step in requested:
-            asked = Call(assistants[call.tool], {"input": call.request}, "Ask who knows it.")
-            calls.append((requested[step], asked))
+            delegation = Call(assistants[call.tool], {"input": call.request}, "Ask who knows it.")
+            calls.append((requested[step], delegation))
         elif not call.request:
             calls.append(((step,), call))
     return _Script(calls, plan)
 
 
-def _assistant(steps: Sequence[int], plan: Plan) -> _Script:
-    """One request's calls; the answer is what the whole plan needs of them."""
-    wanted = [each for call in plan.calls for each in _templates(call.arguments)]
-    wanted += [each for each in plan.rows]
-    own = tuple(each for each in wanted if each["row"]["step"] in steps)
-    rows = tuple(each for n, each in enumerate(own) if each not in own[:n])
+def _assistant_script(steps: Sequence[int], plan: Plan) -> _Script:
+    """Return the script of one request, which ends with the rows that the whole plan needs."""
+    templates = [template for call in plan.calls for template in _templates(call.arguments)]
+    templates += plan.rows
+    own = tuple(template for template in templates if template["row"]["step"] in steps)
+    rows = tuple(template for n, template in enumerate(own) if template not in own[:n])
     part = Plan(rows=rows, refusal="" if rows else plan.refusal)
     return _Script([((step,), plan.calls[step]) for step in steps], part, all_rows=not rows)
 
@@ -124,9 +129,9 @@ def _templates(value: object) -> list[Mapping[str, Any]]:
     if isinstance(value, Mapping):
         if _is_template(value):
             return [value]
-        return [each for part in value.values() for each in _templates(part)]
+        return [template for part in value.values() for template in _templates(part)]
     if isinstance(value, list | tuple):
-        return [each for part in value for each in _templates(part)]
+        return [template for part in value for template in _templates(part)]
     return []
 
 
@@ -135,85 +140,88 @@ def _is_template(value: Mapping[str, Any]) -> bool:
 
 
 class _Turns:
-    def __init__(self, planner: PerfectPlanner) -> None:
+    def __init__(self, planner: OraclePlanner) -> None:
         self._planner = planner
         self._script: _Script | None = None
-        self._at = 0
-        self._brought: dict[int, tuple[str, ...]] = {}
+        self._position = 0
+        self._results: dict[int, tuple[str, ...]] = {}
 
     def next(self, state: State) -> Proposal:
         if self._script is None:
             self._script = self._planner.script(state)
-        if self._at:
-            steps, _ = self._script.calls[self._at - 1]
-            rows = _last(state).rows
-            self._brought |= dict.fromkeys(steps, rows)
-        if self._at < len(self._script.calls):
-            _, call = self._script.calls[self._at]
-            self._at += 1
-            return _said(call.thought, call.tool, _filled(call.arguments, self._brought, state))
+        if self._position:
+            steps, _ = self._script.calls[self._position - 1]
+            rows = _last_observation(state).rows
+            self._results |= dict.fromkeys(steps, rows)
+        if self._position < len(self._script.calls):
+            _, call = self._script.calls[self._position]
+            self._position += 1
+            return _proposal(
+                call.thought, call.tool, _fill_templates(call.arguments, self._results, state)
+            )
         return self._end(self._script, state)
 
     def _end(self, script: _Script, state: State) -> Proposal:
         if script.plan.refusal:
-            return _said("There is no answer.", REFUSE, {"reason": script.plan.refusal})
+            return _proposal("There is no answer.", REFUSE, {"reason": script.plan.refusal})
         rows: list[str] = []
         for template in script.plan.rows:
-            rows += [_found(template["row"], self._brought, state)]
+            rows.append(_find_row(template["row"], self._results, state))
         if script.all_rows:
-            rows = list(_last(state).rows)
-        return _said("These rows answer it.", ANSWER, {"rows": list(dict.fromkeys(rows))})
+            rows = list(_last_observation(state).rows)
+        return _proposal("These rows answer it.", ANSWER, {"rows": list(dict.fromkeys(rows))})
 
 
-def _said(thought: str, name: str, arguments: Mapping[str, Any]) -> Proposal:
-    """The action as a model would have written it, read as a model's reply is."""
+def _proposal(thought: str, name: str, arguments: Mapping[str, Any]) -> Proposal:
+    """Return the proposal that a language model's reply with this action is parsed into."""
     text = json.dumps({"thought": thought, "action": {"name": name, "arguments": arguments}})
-    said, action, error = parse_action(text)
-    return Proposal(action, said, error)
+    parsed_thought, action, error = parse_action(text)
+    return Proposal(action, parsed_thought, error)
 
 
-def _filled(value: Any, brought: _Rows, state: State) -> Any:
-    """The arguments with row ids in place of templates."""
+def _fill_templates(value: Any, results: _Rows, state: State) -> Any:
+    """Return the arguments with templates replaced by row ids."""
     if isinstance(value, Mapping):
         if _is_template(value):
-            return _found(value["row"], brought, state)
-        return {name: _filled(each, brought, state) for name, each in value.items()}
+            return _find_row(value["row"], results, state)
+        return {name: _fill_templates(part, results, state) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_filled(each, brought, state) for each in value]
+        return [_fill_templates(part, results, state) for part in value]
     return value
 
 
-def _found(wanted: Mapping[str, Any], brought: _Rows, state: State) -> str:
-    """The id of the row that a template means.
+def _find_row(template: Mapping[str, Any], results: _Rows, state: State) -> str:
+    """Return the id of the row that a template refers to.
 
-    A row that is not there gives "r0", which no ledger has: the loop tells so, and the run fails.
+    If there is no such row, return "r0", which is in no ledger: the loop reports an error and the
+    run fails.
     """
-    for row in brought.get(wanted["step"], ()):
-        held = state.ledger[row]
-        if not isinstance(held, Quantity) or held.property != wanted["property"]:
+    for row in results.get(template["step"], ()):
+        quantity = state.ledger[row]
+        if not isinstance(quantity, Quantity) or quantity.property != template["property"]:
             continue
-        if wanted["material_id"] in ("", held.material_id):
+        if template["material_id"] in ("", quantity.subject_id):
             return row
     return "r0"
 
 
-def _last(state: State) -> Observation:
+def _last_observation(state: State) -> Observation:
     return next(step for step in reversed(state.steps) if isinstance(step, Observation))
 
 
 @dataclass(frozen=True, slots=True)
 class FaultyPlanner:
-    """Another planner with its actions spoilt now and then, as a language model spoils them.
+    """A planner whose actions are sometimes corrupted, in ways typical of language models.
 
-    The faults are a misspelt argument, a wrong type, an unknown field, an unknown tool, a formula
-    that is none, a row or reason that does not exist, and text that is no JSON.
+    The faults are a misspelt argument, a wrong type, an unknown field, an unknown tool, an invalid
+    formula, a row or reason that does not exist, and invalid JSON.
 
     Args:
-        planner: Plans the right actions.
-        rate: The share of right actions that are spoilt at first.
-        seed: Of the faults; each question has its own.
-        retry: Whether it says the right action after it was told of the error. If not, it gives up
-            and refuses: nothing is held. That is right by luck where nothing is.
+        planner: Plans the correct actions.
+        rate: Share of correct actions that are corrupted.
+        seed: Seed of the faults; each question has its own generator.
+        retry: If True, it makes the correct call after the error message. If False, it gives up and
+            refuses because the value is not in the database, which is sometimes right by chance.
     """
 
     planner: Planner
@@ -223,11 +231,11 @@ class FaultyPlanner:
 
     @property
     def name(self) -> str:
-        """The planner's name, and the faults'."""
+        """The planner's name with the settings of the faults."""
         return f"{self.planner.name}, {self.rate:.0%} faults, {'' if self.retry else 'no '}retry"
 
     def begin(self) -> Turns:
-        """A new run."""
+        """Start a new run."""
         return _FaultyTurns(self, self.planner.begin())
 
 
@@ -235,44 +243,49 @@ class FaultyPlanner:
 class _FaultyTurns:
     planner: FaultyPlanner
     turns: Turns
-    right: Proposal | None = None
+    correct: Proposal | None = None
     rng: random.Random = field(default_factory=random.Random)
     started: bool = False
 
     def next(self, state: State) -> Proposal:
         if not self.started:
             self.rng, self.started = random.Random(f"{self.planner.seed} {state.question}"), True
-        if self.right is not None:
-            right, self.right = self.right, None
+        if self.correct is not None:
+            correct, self.correct = self.correct, None
             gives_up = Action(REFUSE, {"reason": "not_held"})
-            return right if self.planner.retry else Proposal(gives_up, "That did not work.")
+            return correct if self.planner.retry else Proposal(gives_up, "That did not work.")
         proposal = self.turns.next(state)
         if proposal.action is None or self.rng.random() >= self.planner.rate:
             return proposal
-        self.right = proposal
-        return _spoilt(proposal, proposal.action, self.rng)
+        self.correct = proposal
+        return _corrupt(proposal, proposal.action, self.rng)
 
 
-def _spoilt(proposal: Proposal, action: Action, rng: random.Random) -> Proposal:
-    """The proposal with one fault, of those that its action can have."""
-    given = dict(action.arguments)
+def _corrupt(proposal: Proposal, action: Action, rng: random.Random) -> Proposal:
+    """Return the proposal with one of the faults that its action can have."""
+    arguments = dict(action.arguments)
     faults: list[Action | None] = [None]
     if action.tool == ANSWER:
         faults.append(Action(ANSWER, {"rows": ["r9999"]}))
     elif action.tool == REFUSE:
         faults.append(Action(REFUSE, {"reason": "unknown"}))
     else:
-        first = next(iter(given))
-        misspelt = {f"{first}_": given[first], **{k: v for k, v in given.items() if k != first}}
-        faults += [Action(f"{action.tool}s", given), Action(action.tool, misspelt)]
-        if "fields" in given:
-            faults.append(Action(action.tool, given | {"limit": "a few"}))
-            faults.append(Action(action.tool, given | {"fields": f"{given['fields']}_value"}))
-        if "formula" in given:
-            faults.append(Action(action.tool, given | {"formula": f"{given['formula']})x"}))
+        first = next(iter(arguments))
+        misspelt = {
+            f"{first}_": arguments[first],
+            **{k: v for k, v in arguments.items() if k != first},
+        }
+        faults += [Action(f"{action.tool}s", arguments), Action(action.tool, misspelt)]
+        if "fields" in arguments:
+            faults.append(Action(action.tool, arguments | {"limit": "a few"}))
+            faults.append(
+                Action(action.tool, arguments | {"fields": f"{arguments['fields']}_value"})
+            )
+        if "formula" in arguments:
+            faults.append(Action(action.tool, arguments | {"formula": f"{arguments['formula']})x"}))
     chosen = rng.choice(faults)
     if chosen is not None:
         return replace(proposal, action=chosen)
-    written = json.dumps({"action": {"name": action.tool, "arguments": given}})
-    said, spoilt, error = parse_action(written[:-3])
-    return Proposal(spoilt, said, error)
+    written = json.dumps({"action": {"name": action.tool, "arguments": arguments}})
+    thought, corrupted, error = parse_action(written[:-3])
+    return Proposal(corrupted, thought, error)

@@ -1,4 +1,4 @@
-"""What a benchmark question consists of: its text, its truth, and the actions that answer it."""
+"""Data types of a benchmark question: its text, its true answer, and the actions that find it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A value that is right.
+    """A true value.
 
     Attributes:
-        property: "band_gap"; "count" and "difference" for what is computed.
+        property: Property name, such as "band_gap"; "count" and "difference" for computed values.
         value: A number, a text or a flag.
-        unit: Of the value; "" for plain numbers and texts.
-        formula: As the database writes it; "" where it belongs to no material.
-        material_id: The id the answer must name; None where there is none.
+        unit: Unit of the value; "" for plain numbers and texts.
+        formula: Formula as in the database; "" if the value belongs to no material.
+        material_id: Material id that the answer must name, if any.
     """
 
     property: str
@@ -46,15 +46,15 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What an answer must hold.
+    """The requirements of a correct answer.
 
     Attributes:
-        facts: One group a needed value, the groups in order of importance; any fact of a group is
-            right, as where sources disagree or several polymorphs are held.
-        also: Facts that may stand beside them: the value before its conversion.
-        material_ids: Where it is not empty, the answer must name exactly these materials.
-        refusal: Where it is not empty, the reason for which the agent must refuse.
-        exact_unit: Whether the first value must be in the unit of its fact.
+        facts: One group for each required value, the most important first. Any fact of a group is
+            correct: sources may disagree, and a formula may have several polymorphs.
+        also: Facts that may be given in addition, such as the value before its conversion.
+        material_ids: If not empty, the answer must name exactly these materials.
+        refusal: If not empty, the agent must refuse for this reason.
+        exact_unit: True if the first value must be given in the unit of its fact.
     """
 
     facts: tuple[tuple[Fact, ...], ...] = ()
@@ -65,21 +65,22 @@ class Truth:
 
     @property
     def all_facts(self) -> Iterator[Fact]:
-        """Every fact that is accepted."""
+        """All accepted facts."""
         yield from (fact for group in self.facts for fact in group)
         yield from self.also
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A right call.
+    """A correct tool call.
 
     Attributes:
-        tool: Its name.
-        arguments: With `row` templates where they name ledger rows.
-        thought: Why.
-        request: What a supervisor asks the assistant that has the tool; calls in a row with one
-            request are one assistant's. "" for the supervisor's own tools.
+        tool: Name of the tool.
+        arguments: Arguments, with `row` templates in place of ledger rows.
+        thought: Reason for the call.
+        request: Request by which a supervisor delegates the call to the assistant that has the
+            tool; consecutive calls with the same request go to one assistant. "" for the
+            supervisor's own tools.
     """
 
     tool: str
@@ -90,7 +91,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The calls that answer a question, then the rows to answer with, or the reason to refuse."""
+    """The calls that answer a question, then the rows of the answer, or the reason to refuse."""
 
     calls: tuple[Call, ...] = ()
     rows: tuple[Mapping[str, Any], ...] = ()
@@ -98,16 +99,16 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A question with its truth.
+class MaterialsQuestion:
+    """A question with its true answer.
 
     Attributes:
         id: The kind and a digest of the text.
         kind: One of `KINDS`.
-        text: As asked.
-        truth: Computed from the database, not by the tools.
-        plan: A right sequence of actions.
-        materials: The reduced formulas of the materials it is about, for splits.
+        text: Text of the question.
+        truth: True answer, computed from the database without the tools.
+        plan: A correct sequence of actions.
+        materials: Reduced formulas of the materials it is about, for splits.
     """
 
     id: str
@@ -118,12 +119,12 @@ class Question:
     materials: frozenset[str]
 
 
-def row(step: int, property_name: str, material_id: str | None = "") -> dict[str, Any]:
-    """A template for the row that a call brought: the first with this property and material.
+def row_template(step: int, property_name: str, material_id: str | None = "") -> dict[str, Any]:
+    """Make a template for a row of a call's result: the first with this property and material.
 
     Args:
-        step: The position of the call in the plan.
-        property_name: Of the row.
-        material_id: Of the row; "" takes any, None those without one.
+        step: Index of the call in the plan.
+        property_name: Property of the row.
+        material_id: Material of the row; "" matches any, None only rows without a material.
     """
     return {"row": {"step": step, "property": property_name, "material_id": material_id}}

@@ -1,8 +1,8 @@
-"""Questions for the materials agent with truths from the database: a benchmark, or training data.
+"""Questions for the materials agent with true answers from the database, for tests or training.
 
-Twelve kinds: nine with answers, three that must be refused. The truths are computed with plain SQL
-and Python, not with the tools that the agent uses. Materials are split by the digest of their
-reduced formula, so that what a model is trained on is never asked in a test.
+There are twelve kinds: nine with answers, three that must be refused. The truths are computed with
+plain SQL and Python, not with the agent's tools. Materials are split by the digest of their reduced
+formula, so that no material of the training set is asked about in a test.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from ragkit.evaluation.materials.question import (
     Call,
     Fact,
     Kind,
+    MaterialsQuestion,
     Plan,
-    Question,
     Truth,
 )
 from ragkit.evaluation.materials.searches import MAKERS
 from ragkit.evaluation.materials.words import BENCHMARK, Words
 from ragkit.evaluation.splits import Split
 
-__all__ = ["KINDS", "Call", "Fact", "Kind", "Plan", "Question", "Truth", "generate"]
+__all__ = ["KINDS", "Call", "Fact", "Kind", "MaterialsQuestion", "Plan", "Truth", "generate"]
 
 _DRAWS = 20_000
 
@@ -40,58 +40,60 @@ def generate(
     split: Split = "test",
     kinds: Sequence[Kind] = KINDS,
     words: Words = BENCHMARK,
-) -> list[Question]:
-    """Questions of all kinds, each text once; the same arguments give the same questions.
+) -> list[MaterialsQuestion]:
+    """Generate questions of all kinds with distinct texts, the same for the same arguments.
 
     Args:
-        snapshot_path: The snapshot's file, see `ragkit.agents.materials.snapshot.backend`.
-        n_per_kind: How many of each kind.
-        seed: Draws other questions.
-        split: "train", "dev" or "test": no material is asked about in two of them. Questions that
-            are about no material (counts, refusals) are split by what they say.
-        kinds: Which kinds; the questions of one do not depend on the others.
-        words: How they are worded; see `ragkit.finetune.planner.wordings` for another way.
+        snapshot_path: Path of the snapshot, see `ragkit.agents.materials.snapshot.backend`.
+        n_per_kind: Number of questions of each kind.
+        seed: Seed of the draws.
+        split: "train", "dev" or "test": no material is asked about in two of them. Questions about
+            no particular material (counts, refusals) are split by their content.
+        kinds: Kinds to generate; the questions of one do not depend on the others.
+        words: Wordings; `ragkit.finetune.planner.wordings` has other ones.
 
     Raises:
-        ValueError: The snapshot does not hold so many questions of a kind.
+        ValueError: The snapshot does not have enough questions of a kind.
     """
     if n_per_kind < 1:
         raise ValueError(f"n_per_kind is {n_per_kind}; expected 1 or more")
     data = QuestionData(snapshot_path, split, words)
-    found: list[Question] = []
+    questions: list[MaterialsQuestion] = []
     for kind in kinds:
-        made = of_kind(data, kind, MAKERS[kind], n_per_kind, rng=f"{seed} {kind}")
-        if len(made) < n_per_kind:
+        drawn = draw_questions(data, kind, MAKERS[kind], n_per_kind, rng=f"{seed} {kind}")
+        if len(drawn) < n_per_kind:
             raise ValueError(
-                f"n_per_kind is {n_per_kind}, and only {len(made)} different questions of kind "
-                f"{kind!r} were found in this split; ask for fewer"
+                f"n_per_kind is {n_per_kind}, but this split has only {len(drawn)} different "
+                f"questions of kind {kind!r}; ask for fewer"
             )
-        found += made
-    return found
+        questions += drawn
+    return questions
 
 
-def of_kind(data: QuestionData, kind: Kind, make: Maker, n: int, *, rng: str) -> list[Question]:
-    """So many questions that a maker draws, each text once; fewer if there are not so many.
+def draw_questions(
+    data: QuestionData, kind: Kind, make: Maker, n: int, *, rng: str
+) -> list[MaterialsQuestion]:
+    """Draw n questions with distinct texts from a maker; fewer if it does not make as many.
 
     Args:
-        data: What they are about.
-        kind: What they are called.
-        make: Draws one, or None where the draw makes no good one.
-        n: How many.
-        rng: Seeds the draws.
+        data: The snapshot.
+        kind: Kind of the questions.
+        make: Draws one question, or returns None if the draw is unusable.
+        n: Number of questions.
+        rng: Seed of the draws.
     """
-    random_ = random.Random(rng)
-    found: dict[str, Question] = {}
+    generator = random.Random(rng)
+    by_text: dict[str, MaterialsQuestion] = {}
     for _ in range(_DRAWS + 500 * n):
-        draft = make(data, random_)
-        if draft is not None and draft.text not in found and _belongs(data, draft):
+        draft = make(data, generator)
+        if draft is not None and draft.text not in by_text and _belongs(data, draft):
             name = f"{kind}-{text_digest(draft.text)[:8]}"
-            found[draft.text] = Question(
+            by_text[draft.text] = MaterialsQuestion(
                 name, kind, draft.text, draft.truth, draft.plan, draft.materials
             )
-            if len(found) == n:
+            if len(by_text) == n:
                 break
-    return list(found.values())
+    return list(by_text.values())
 
 
 def _belongs(data: QuestionData, draft: Draft) -> bool:

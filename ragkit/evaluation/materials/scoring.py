@@ -1,7 +1,8 @@
-"""Whether a run of the materials agent answered a question, and how runs do by kind.
+"""Scores of the materials agent's runs: a verdict for each run, and summaries by kind.
 
-A refusal where there is an answer counts as wrong, never as missing. MAE is over the answers that
-have a number, with how many have none beside it, as `ragkit.evaluation.measures.consistency` does.
+A refusal of an answerable question counts as wrong, never as missing. The mean absolute error is
+over the answers that have a number, and the number of those without one is reported beside it, as
+in `ragkit.evaluation.measures.consistency`.
 """
 
 from __future__ import annotations
@@ -18,39 +19,39 @@ from ragkit.agents.steps import Action, Observation, Run, Step
 from ragkit.agents.tools import ToolError
 from ragkit.agents.units import convert
 from ragkit.evaluation.materials.data import reduced_or_none
-from ragkit.evaluation.materials.question import KINDS, Fact, Question, Truth
+from ragkit.evaluation.materials.question import KINDS, Fact, MaterialsQuestion, Truth
 from ragkit.evaluation.measures.score import Score
 from ragkit.evaluation.statistics import Interval, bootstrap_interval
 
 TOLERANCE = 1e-3
-"""How far off a value may be, relative to the true one; the ledger's values are not rounded."""
+"""Largest relative error of a correct value; the ledger's values are not rounded."""
 
 _SAME = {"difference": ("difference", "calculated"), "count": ("n_materials", "n_values")}
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A run judged.
+    """Verdict on one run.
 
     Attributes:
-        question: The question's id.
-        kind: Its kind.
-        correct: Whether the answer is right, or the refusal.
-        why: What is wrong; "" where nothing is.
-        value_error: How far the number asked for is off, in its unit; None where none is asked for
-            or none was given.
-        relative_error: The same as a share of the true value; None also where that is 0.
-        unit: Of `value_error`.
-        numeric: Whether a number is asked for.
-        refused: The reason given, or "".
-        complete: Whether the agent ended the run, and not a limit.
-        ungrounded: Numbers in the text that stand in no row; 0 by construction.
-        prompt_tokens: Read by the model, assistants' too.
-        completion_tokens: Written by it.
-        seconds: Of the wall clock.
-        steps: Actions, assistants' too.
-        parse_failures: Replies that were no actions, assistants' too.
-        errors: Calls that failed, assistants' too.
+        question: Id of the question.
+        kind: Kind of the question.
+        correct: True if the answer, or the refusal, is right.
+        why: What is wrong; "" if nothing is.
+        value_error: Absolute error of the number asked for, in its unit; None if no number was
+            asked for or given.
+        relative_error: The error divided by the true value; None also if that is 0.
+        unit: Unit of `value_error`.
+        numeric: True if a number was asked for.
+        refused: Reason of a refusal, or "".
+        complete: True if the agent ended the run, False if a limit did.
+        ungrounded: Count of numbers in the text that are in no row; 0 by construction.
+        prompt_tokens: Tokens read by the model, including assistants.
+        completion_tokens: Tokens written by the model, including assistants.
+        seconds: Wall-clock time.
+        steps: Number of actions, including assistants'.
+        parse_failures: Number of replies that were not valid actions, including assistants'.
+        errors: Number of failed calls, including assistants'.
     """
 
     question: str
@@ -72,23 +73,23 @@ class Verdict:
     errors: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the verdict as a JSON object."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class KindSummary:
-    """The verdicts of one kind.
+    """Summary of the verdicts of one kind.
 
     Attributes:
-        n: How many.
-        accuracy: The share that is correct.
-        interval: Of the accuracy, 95 %; None with fewer than two verdicts.
-        n_refused: How many ended with a refusal, right or wrong.
-        n_unfinished: How many a limit ended.
-        mae: By unit, over the answers with a number.
-        relative_error: The mean over the answers with a number.
-        n_no_number: How many numbers were asked for and not given.
+        n: Number of verdicts.
+        accuracy: Share of correct ones.
+        interval: 95 % interval of the accuracy; None with fewer than two verdicts.
+        n_refused: Number of runs that ended with a refusal, right or wrong.
+        n_unfinished: Number of runs that a limit ended.
+        mae: Mean absolute error by unit, over the answers with a number.
+        relative_error: Mean relative error over the answers with a number.
+        n_no_number: Number of questions whose answer lacks the number asked for.
     """
 
     n: int
@@ -101,18 +102,18 @@ class KindSummary:
     n_no_number: int
 
 
-def judge(question: Question, run: Run) -> Verdict:
-    """Whether the run's end is right: value, unit, material, the whole set, or the reason."""
+def judge(question: MaterialsQuestion, run: Run) -> Verdict:
+    """Judge the result of a run: value, unit, material, the full set, or the reason to refuse."""
     rows = [row for row in run.final.rows.values() if isinstance(row, Quantity)]
-    why = _fault(question.truth, run, rows)
+    fault = _fault(question.truth, run, rows)
     error, relative, unit = _error(question.truth, rows)
-    every = list(_all_steps(run.steps))
-    observed = [step for step in every if isinstance(step, Observation)]
+    steps = list(_all_steps(run.steps))
+    observations = [step for step in steps if isinstance(step, Observation)]
     return Verdict(
         question=question.id,
         kind=question.kind,
-        correct=not why,
-        why=why,
+        correct=not fault,
+        why=fault,
         value_error=error,
         relative_error=relative,
         unit=unit,
@@ -123,53 +124,55 @@ def judge(question: Question, run: Run) -> Verdict:
         prompt_tokens=run.usage.prompt_tokens,
         completion_tokens=run.usage.completion_tokens,
         seconds=run.seconds,
-        steps=sum(isinstance(step, Action) for step in every),
-        parse_failures=sum(step.error and not step.tool for step in observed),
-        errors=sum(step.error and bool(step.tool) for step in observed),
+        steps=sum(isinstance(step, Action) for step in steps),
+        parse_failures=sum(step.error and not step.tool for step in observations),
+        errors=sum(step.error and bool(step.tool) for step in observations),
     )
 
 
 def ungrounded(run: Run) -> list[str]:
-    """The numbers in an answer's text that are in no row of the ledger and not in the question.
+    """Return the numbers in an answer's text that are in no ledger row and not in the question.
 
-    What the rows, rendered anew, say is taken out of the text first.
+    The text of the rows, rendered again, is removed first.
     """
     final = run.final
-    left = final.text
+    text = final.text
     pages = pages_shown(run.steps, final.rows, run.ledger)
     for line in render_answer(final.rows, final.also, pages=pages).splitlines():
-        left = left.replace(line, " ", 1)
+        text = text.replace(line, " ", 1)
     rows = [row for row in run.ledger.values() if isinstance(row, Quantity)]
-    names = {name for row in rows for name in (row.formula, row.material_id, row.space_group)}
-    return free_numbers(" ".join(left.split()), run.question, {name for name in names if name})
+    names = {name for row in rows for name in (row.subject, row.subject_id, row.variant)}
+    return free_numbers(" ".join(text.split()), run.question, {name for name in names if name})
 
 
-def summary(verdicts: Iterable[Verdict], *, seed: int = 0) -> dict[str, KindSummary]:
-    """The verdicts by kind, in the order of `KINDS`, and "all" of them."""
-    given = list(verdicts)
-    groups = {kind: [each for each in given if each.kind == kind] for kind in KINDS}
-    found = {kind: _summary(group, seed) for kind, group in groups.items() if group}
-    return found | ({"all": _summary(given, seed)} if given else {})
+def summarize(verdicts: Iterable[Verdict], *, seed: int = 0) -> dict[str, KindSummary]:
+    """Summarize verdicts by kind, in the order of `KINDS`, and over all kinds as "all"."""
+    everything = list(verdicts)
+    groups = {kind: [verdict for verdict in everything if verdict.kind == kind] for kind in KINDS}
+    by_kind = {kind: _summary(group, seed) for kind, group in groups.items() if group}
+    return by_kind | ({"all": _summary(everything, seed)} if everything else {})
 
 
 def _summary(verdicts: Sequence[Verdict], seed: int) -> KindSummary:
-    correct = [float(each.correct) for each in verdicts]
+    correct = [float(verdict.correct) for verdict in verdicts]
     errors: dict[str, list[float]] = {}
-    for each in verdicts:
-        if each.value_error is not None:
-            errors.setdefault(each.unit, []).append(each.value_error)
-    relative = [each.relative_error for each in verdicts if each.relative_error is not None]
+    for verdict in verdicts:
+        if verdict.value_error is not None:
+            errors.setdefault(verdict.unit, []).append(verdict.value_error)
+    relative = [
+        verdict.relative_error for verdict in verdicts if verdict.relative_error is not None
+    ]
     return KindSummary(
         n=len(verdicts),
         accuracy=math.fsum(correct) / len(correct),
         interval=bootstrap_interval(correct, seed=seed) if len(correct) > 1 else None,
-        n_refused=sum(bool(each.refused) and each.complete for each in verdicts),
-        n_unfinished=sum(not each.complete for each in verdicts),
-        mae={unit: math.fsum(found) / len(found) for unit, found in sorted(errors.items())},
+        n_refused=sum(bool(verdict.refused) and verdict.complete for verdict in verdicts),
+        n_unfinished=sum(not verdict.complete for verdict in verdicts),
+        mae={unit: math.fsum(values) / len(values) for unit, values in sorted(errors.items())},
         relative_error=Score(math.fsum(relative) / len(relative))
         if relative
         else Score(None, "no answer has a number whose true value is not 0"),
-        n_no_number=sum(each.numeric and each.value_error is None for each in verdicts),
+        n_no_number=sum(verdict.numeric and verdict.value_error is None for verdict in verdicts),
     )
 
 
@@ -188,9 +191,9 @@ def _fault(truth: Truth, run: Run, rows: Sequence[Quantity]) -> str:
     return _fact_fault(truth, rows)
 
 
-def _set_fault(wanted: frozenset[str], rows: Sequence[Quantity]) -> str:
-    named = {row.material_id for row in rows if row.material_id}
-    missing, extra = sorted(wanted - named), sorted(named - wanted)
+def _set_fault(expected: frozenset[str], rows: Sequence[Quantity]) -> str:
+    named = {row.subject_id for row in rows if row.subject_id}
+    missing, extra = sorted(expected - named), sorted(named - expected)
     parts = [f"missing {', '.join(missing)}"] if missing else []
     parts += [f"not among them {', '.join(extra)}"] if extra else []
     return "; ".join(parts)
@@ -204,7 +207,7 @@ def _fact_fault(truth: Truth, rows: Sequence[Quantity]) -> str:
         fact = truth.facts[0][0]
         if not any(_is_in(row, fact.unit) for row in rows if _is_about(row, fact)):
             return f"no value in {fact.unit}"
-    # An answer that names every row it met would always hold the right one.
+    # Otherwise an answer that lists every row it saw would always be correct.
     for row in rows:
         same = [fact for fact in truth.all_facts if _is_about(row, fact)]
         if same and not any(_agrees(row, fact) for fact in same):
@@ -213,14 +216,14 @@ def _fact_fault(truth: Truth, rows: Sequence[Quantity]) -> str:
 
 
 def _nearest_fault(group: Sequence[Fact], rows: Sequence[Quantity]) -> str:
-    """Why no row is the one asked for."""
+    """Explain why no row has the fact asked for."""
     fact = group[0]
     about = [row for row in rows if _is_about(row, fact)]
     if not about:
         return f"no {fact.property} among the rows"
     if not any(_same_value(row, fact) for row in about for fact in group):
         return f"{fact.property} is {about[0].value} {about[0].unit}; expected {fact.value}"
-    return f"material {about[0].material_id}; expected {fact.material_id}"
+    return f"material {about[0].subject_id}; expected {fact.material_id}"
 
 
 def _is_about(row: Quantity, fact: Fact) -> bool:
@@ -234,9 +237,9 @@ def _agrees(row: Quantity, fact: Fact) -> bool:
 def _same_material(row: Quantity, fact: Fact) -> bool:
     if not fact.formula:
         return True
-    if fact.material_id is not None or row.material_id is not None:
-        return row.material_id == fact.material_id
-    return reduced_or_none(row.formula) == reduced_or_none(fact.formula)
+    if fact.material_id is not None or row.subject_id is not None:
+        return row.subject_id == fact.material_id
+    return reduced_or_none(row.subject) == reduced_or_none(fact.formula)
 
 
 def _same_value(row: Quantity, fact: Fact) -> bool:
@@ -251,12 +254,12 @@ def _same_value(row: Quantity, fact: Fact) -> bool:
 
 
 def _value_in(row: Quantity, unit: str) -> float | None:
-    """The row's number in a unit; None if it has none."""
+    """Return the row's number converted to a unit; None if that is not possible."""
     if isinstance(row.value, str | bool):
         return None
     if row.unit == unit:
         return float(row.value)
-    # "1/cm" and "THz" are of different dimensions, and the same phonon.
+    # "1/cm" and "THz" have different dimensions, but mean the same phonon.
     for context in ("", "spectroscopy"):
         try:
             return convert(float(row.value), row.unit, unit, context=context)
@@ -273,7 +276,7 @@ def _is_in(row: Quantity, unit: str) -> bool:
 
 
 def _number_asked(truth: Truth) -> Fact | None:
-    """The first number asked for."""
+    """Return the first number asked for, or None."""
     for group in truth.facts:
         if group and not isinstance(group[0].value, str | bool):
             return group[0]
@@ -281,28 +284,28 @@ def _number_asked(truth: Truth) -> Fact | None:
 
 
 def _error(truth: Truth, rows: Sequence[Quantity]) -> tuple[float | None, float | None, str]:
-    """(error, relative error, unit) of the first number asked for, whatever the material."""
+    """Return (error, relative error, unit) of the first number asked for, for any material."""
     first = _number_asked(truth)
     if first is None:
         return None, None, ""
-    group = next(each for each in truth.facts if first in each)
-    found = [
+    group = next(facts for facts in truth.facts if first in facts)
+    errors = [
         (abs(abs(value) - abs(float(fact.value)) if fact.property == "difference"
              else value - float(fact.value)), float(fact.value))
         for row in rows
         for fact in group
         if _is_about(row, fact) and (value := _value_in(row, first.unit)) is not None
     ]  # fmt: skip
-    if not found:
+    if not errors:
         return None, None, first.unit
-    error, true = min(found)
-    if error <= 1e-8 * abs(true):
-        error = 0.0  # the constants of a unit conversion have nine or ten digits
-    return error, error / abs(true) if true else None, first.unit
+    error, truth_value = min(errors)
+    if error <= 1e-8 * abs(truth_value):
+        error = 0.0  # unit conversion constants have nine or ten digits
+    return error, error / abs(truth_value) if truth_value else None, first.unit
 
 
 def _all_steps(steps: Iterable[Step]) -> Iterable[Step]:
     for step in steps:
         yield step
         if isinstance(step, Observation):
-            yield from _all_steps(each for each in step.inner if not isinstance(each, str))
+            yield from _all_steps(inner for inner in step.inner if not isinstance(inner, str))

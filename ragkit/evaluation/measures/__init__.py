@@ -1,14 +1,15 @@
-"""What an evaluation counts, each measure with its source.
+"""Evaluation measures, each with its source.
 
-- `ranking`: nDCG, R, MRR, MAP, P, Rprec, Success; values that print as they are written.
+- `ranking`: nDCG, R, MRR, MAP, P, Rprec, Success, as values with operators: `nDCG @ 10`.
 - `answers`: exact match, token F1, accuracy, ROUGE-L.
 - `kilt`: answers that count only if the retrieved pages are right.
-- `spans`: do the citations cover the gold spans, and nothing else?
-- `answerability`: when to answer, and the risk-coverage curve.
+- `spans`: precision and recall of cited spans against gold spans.
+- `answerability`: precision and recall of answering, and the risk-coverage curve.
 - `consistency`: SCoR, always with the mean absolute error.
 - `correlation`: Pearson and Spearman.
 
-What always has a value is a float. What may have none is a `Score`: a number or a cause, never NaN.
+Measures that always have a value return a float. Those that can be undefined return a `Score`: a
+number or a cause, never NaN.
 """
 
 from ragkit.evaluation.measures.answerability import (

@@ -1,4 +1,4 @@
-"""Does a system answer when it can and refuse when it cannot, and does its confidence tell?"""
+"""Measures of the decision to answer: precision and recall, and risk against coverage."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class Answerability:
 
 
 def answerability(answered: Sequence[bool], answerable: Sequence[bool]) -> Answerability:
-    """Precision and recall of answering; negate both lists for those of refusing.
+    """Return precision and recall of answering; negate both lists for those of refusing.
 
     Args:
-        answered: For each question, whether the system gave an answer.
-        answerable: For each question, whether there is one in the collection.
+        answered: For each question, True if the system gave an answer.
+        answerable: For each question, True if the collection has an answer.
 
     Returns:
-        Precision, the share of the answered questions that could be answered, which has no value
-        if none was answered; and recall, the share of the answerable ones that were answered, which
-        has none if none could be.
+        Precision, the share of answered questions that are answerable, without a value if no
+        question was answered; and recall, the share of answerable questions that were answered,
+        without a value if none is answerable.
 
     Raises:
         ValueError: The lists differ in length.
 
-    Source: Rajpurkar et al. 2018 (SQuAD 2.0) ask the question; precision and recall as ever.
+    Source: the task is that of Rajpurkar et al. 2018 (SQuAD 2.0).
 
     >>> answerability([True, True, False], [True, False, False])
     Answerability(precision=Score(value=0.5, cause=''), recall=Score(value=1.0, cause=''))
@@ -50,12 +50,12 @@ def answerability(answered: Sequence[bool], answerable: Sequence[bool]) -> Answe
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RiskCoverage:
-    """The mean loss of the most confident answers against the share of questions they are.
+    """Risk-coverage curve: mean loss of the most confident answers against their share.
 
     Attributes:
-        coverage: float64 (n,), 1/n, 2/n, … 1.
-        risk: float64 (n,), the mean loss of the so many most confident answers.
-        aurc: The mean of `risk`: the area under the curve; lower is better.
+        coverage: float64 (n,): 1/n, 2/n, … 1.
+        risk: float64 (n,): mean loss of the 1, 2, … n most confident answers.
+        aurc: Mean of `risk`, the area under the curve; lower is better.
     """
 
     coverage: NDArray[np.float64]
@@ -64,11 +64,12 @@ class RiskCoverage:
 
 
 def risk_coverage(confidences: Sequence[float], losses: Sequence[float]) -> RiskCoverage:
-    """The risk-coverage curve of a system that may refuse, and the area under it (AURC).
+    """Compute the risk-coverage curve of a system that may refuse, and the area under it (AURC).
 
     Args:
-        confidences: One a question, higher is surer; only their order counts. -inf for a refusal.
-        losses: One a question, 0 for a right answer, usually 1 minus a score.
+        confidences: One per question, higher is more confident; only their order matters. -inf for
+            a refusal.
+        losses: One per question, 0 for a right answer, usually 1 minus a score.
 
     Raises:
         ValueError: The lists differ in length, a confidence is NaN, or a loss is not finite.
@@ -88,7 +89,7 @@ def risk_coverage(confidences: Sequence[float], losses: Sequence[float]) -> Risk
     if not len(loss):
         return RiskCoverage(loss, loss, Score(None, "there are no questions"))
     _, group, sizes = np.unique(-confidence, return_inverse=True, return_counts=True)
-    expected = np.bincount(group, weights=loss) / sizes  # (groups,), surest first
+    expected = np.bincount(group, weights=loss) / sizes  # (groups,), most confident first
     count = np.arange(1, len(loss) + 1)  # (n,)
     risk = np.repeat(expected, sizes).cumsum() / count  # (n,)
     return RiskCoverage(count / len(loss), risk, Score(float(risk.mean())))
@@ -97,5 +98,6 @@ def risk_coverage(confidences: Sequence[float], losses: Sequence[float]) -> Risk
 def _same_length(first: Sequence[object], second: Sequence[object], name: str, other: str) -> None:
     if len(first) != len(second):
         raise ValueError(
-            f"{name} has {len(first)} values and {other} {len(second)}; expected one a question"
+            f"{name} has {len(first)} values and {other} has {len(second)}; expected one value "
+            "per question"
         )

@@ -1,7 +1,7 @@
-"""Answers against gold answers; the best of several gold answers counts.
+"""Scores of answers against gold answers; with several gold answers the best score counts.
 
-A question without gold answers (none are given, or nothing is left of them when normalised) is one
-that has no answer: only an empty prediction is right there, as in SQuAD 2.0.
+A question is unanswerable if it has no gold answers, or only ones that are empty when normalised.
+Then only an empty prediction is correct, as in SQuAD 2.0.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def normalise(text: str) -> str:
-    """The text in lower case, without ASCII punctuation and articles, with single spaces.
+    """Lower-case a text, remove ASCII punctuation and articles, and collapse whitespace.
 
     Source: Rajpurkar et al. 2016 (SQuAD), section 6.1, and their evaluation script.
 
@@ -28,20 +28,20 @@ def normalise(text: str) -> str:
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> float:
-    """1.0 if the normalised prediction is a normalised gold answer, else 0.0.
+    """Return 1.0 if the normalised prediction equals a normalised gold answer, else 0.0.
 
     Source: Rajpurkar et al. 2016 (SQuAD), section 6.1.
 
     >>> exact_match("the Eiffel tower!", ["Eiffel Tower", "La tour Eiffel"])
     1.0
     """
-    return _best(prediction, answers, lambda given, gold: float(given == gold))
+    return _best(prediction, answers, lambda predicted, gold: float(predicted == gold))
 
 
 def token_f1(prediction: str, answers: Sequence[str]) -> float:
-    """The F1 of the normalised words, as bags: between 0 and 1.
+    """Return the F1 of the bags of normalised words, between 0 and 1.
 
-    Source: Rajpurkar et al. 2016 (SQuAD), section 6.1; nothing against nothing is 1 (SQuAD 2.0).
+    Source: Rajpurkar et al. 2016 (SQuAD), section 6.1; empty against empty is 1 (SQuAD 2.0).
 
     >>> token_f1("in Paris, France", ["Paris"])
     0.5
@@ -50,65 +50,68 @@ def token_f1(prediction: str, answers: Sequence[str]) -> float:
 
 
 def accuracy(prediction: str, answers: Sequence[str]) -> float:
-    """1.0 if a normalised gold answer stands in the normalised prediction, else 0.0.
+    """Return 1.0 if a normalised gold answer is a substring of the normalised prediction, else 0.0.
 
-    Source: Liu et al. 2024, "Lost in the Middle", section 2.1. Their script looks at the
-    prediction's first line; this looks at all of it. Characters are compared, not words: "1" stands
-    in "10".
+    Source: Liu et al. 2024, "Lost in the Middle", section 2.1. Their script uses the first line of
+    the prediction; this uses all of it. Characters are compared, not words: "1" is in "10".
 
     >>> accuracy("It was built by Gustave Eiffel.", ["Gustave Eiffel"])
     1.0
     """
     return _best(
-        prediction, answers, lambda given, gold: float(gold in given if gold else not given)
+        prediction,
+        answers,
+        lambda predicted, gold: float(gold in predicted if gold else not predicted),
     )
 
 
 def rouge_l(prediction: str, answers: Sequence[str]) -> float:
-    """The F1 of the longest common subsequence of words: between 0 and 1.
+    """Return the F1 of the longest common subsequence of words, between 0 and 1.
 
-    Source: Lin 2004 (ROUGE), equations 2 to 4 with beta 1, on one sequence of words a text. Words
+    Source: Lin 2004 (ROUGE), equations 2 to 4 with beta 1, on one sequence of words per text. Words
     are runs of letters and digits in lower case, not stemmed: the rougeL of rouge-score, except
-    that letters outside ASCII count too.
+    that letters outside ASCII are included.
 
     >>> rouge_l("the cat sat", ["the dog sat"])
     0.6666666666666666
     """
-    given = _WORD.findall(prediction.lower())
+    predicted = _WORD.findall(prediction.lower())
     golds = [words for answer in answers if (words := _WORD.findall(answer.lower()))]
-    return max(_f1(_common_subsequence(given, gold), given, gold) for gold in golds or [[]])
+    return max(_f1(_common_subsequence(predicted, gold), predicted, gold) for gold in golds or [[]])
 
 
 def _best(prediction: str, answers: Sequence[str], compare: Callable[[str, str], float]) -> float:
     if isinstance(answers, str):
-        raise TypeError(f"answers is the text {answers!r}; expected a list of texts")
+        raise TypeError(f"answers is the string {answers!r}; expected a list of strings")
     golds = [gold for answer in answers if (gold := normalise(answer))]
-    given = normalise(prediction)
-    return max(compare(given, gold) for gold in golds or [""])
+    predicted = normalise(prediction)
+    return max(compare(predicted, gold) for gold in golds or [""])
 
 
-def _bag_f1(given: str, gold: str) -> float:
-    given_words, gold_words = given.split(), gold.split()
-    return _f1((Counter(given_words) & Counter(gold_words)).total(), given_words, gold_words)
+def _bag_f1(predicted: str, gold: str) -> float:
+    predicted_words, gold_words = predicted.split(), gold.split()
+    return _f1(
+        (Counter(predicted_words) & Counter(gold_words)).total(), predicted_words, gold_words
+    )
 
 
-def _f1(common: int, given: Sequence[str], gold: Sequence[str]) -> float:
-    if not given and not gold:
+def _f1(common: int, predicted: Sequence[str], gold: Sequence[str]) -> float:
+    if not predicted and not gold:
         return 1.0
-    return 2 * common / (len(given) + len(gold))
+    return 2 * common / (len(predicted) + len(gold))
 
 
 def _common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
-    """The length of the longest common subsequence, a bit for each word of the first.
+    """Return the length of the longest common subsequence, with one bit per word of the first.
 
     Source: Hyyrö 2004, "Bit-parallel LCS-length computation revisited"; the zeros are the length.
     """
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for i, word in enumerate(first):
-        places[word] = places.get(word, 0) | 1 << i
-    whole = (1 << len(first)) - 1
-    state = whole
+        positions[word] = positions.get(word, 0) | 1 << i
+    all_bits = (1 << len(first)) - 1
+    state = all_bits
     for word in second:
-        matched = state & places.get(word, 0)
-        state = ((state + matched) | (state - matched)) & whole
+        matched = state & positions.get(word, 0)
+        state = ((state + matched) | (state - matched)) & all_bits
     return len(first) - state.bit_count()

@@ -1,6 +1,6 @@
-"""SCoR: does a system say the same number every time? Always beside how far off that number is.
+"""Self-consistency of repeated numeric answers (SCoR), reported together with their error.
 
-Source: Chiang et al. 2024 (LLaMP), "self-consistency of response", as their notebooks compute it:
+Source: Chiang et al. 2024 (LLaMP), "self-consistency of response", as in their notebooks:
 
     s    = standard deviation of the usable answers (of the population, ddof 0)
     P    = s / sqrt(n_valid)
@@ -8,11 +8,11 @@ Source: Chiang et al. 2024 (LLaMP), "self-consistency of response", as their not
     C    = n_valid / n_trials
     SCoR = CoP * C
 
-Deviation: a question that never got an answer scores 0; the notebooks drop it from the mean.
+Deviation: a question without any answer scores 0; the notebooks drop it from the mean.
 
-Two warnings. SCoR rewards repeating oneself, right or wrong, hence the error beside it. And it
+Two warnings. SCoR rewards repetition, right or wrong, so it is reported with the error. And it
 depends on the unit: the same scatter gives almost 1 in eV and almost 0 in GPa, so never compare or
-average it over properties, unless `scale` takes the unit out.
+average it across properties, unless `scale` makes it dimensionless.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Consistency:
     Attributes:
         scor: Self-consistency of response, 0 to 1.
         mae: Mean absolute error of the usable answers, in the property's unit.
-        mape: Mean absolute error over the absolute true value: 1 is 100 %.
-        deviation: s, the standard deviation of the usable answers, in the unit of `scale`.
-        precision: P, smaller is better.
+        mape: Mean absolute error divided by the absolute true value: 1 is 100 %.
+        deviation: s, the standard deviation of the usable answers, in units of `scale`.
+        precision: P; smaller is better.
         coherence: CoP, 0 to 1.
         confidence: C, the share of usable answers.
     """
@@ -51,13 +51,13 @@ class Consistency:
 
 @dataclass(frozen=True, slots=True)
 class MeanConsistency:
-    """Several questions about one property.
+    """Mean over questions about one property.
 
     Attributes:
-        scor: The mean over all questions; one that never got an answer counts 0.
-        mae: The mean over the questions that got an answer.
-        n_questions: How many there are.
-        n_unanswered: How many of them never got an answer, and so are not in `mae`.
+        scor: Mean over all questions; a question without any answer counts as 0.
+        mae: Mean over the questions with an answer.
+        n_questions: Number of questions.
+        n_unanswered: Number of questions without any answer, which `mae` leaves out.
     """
 
     scor: float
@@ -67,14 +67,14 @@ class MeanConsistency:
 
 
 def scor(trials: Sequence[float | None], truth: float, *, scale: float = 1.0) -> Consistency:
-    """SCoR and the mean absolute error of repeated answers to one question.
+    """Compute SCoR and the mean absolute error of repeated answers to one question.
 
     Args:
         trials: The answers, at least one; None for a refusal or an answer without a number. A
             single usable answer has no scatter: its coherence is 1.
         truth: The true value, in the same unit.
-        scale: What the deviation is divided by: 1 as published, or for a SCoR without unit a size
-            of the property in the same unit, such as the absolute true value. Positive.
+        scale: Divisor of the deviation: 1 as published, or, for a dimensionless SCoR, a typical
+            size of the property in the same unit, such as the absolute true value. Positive.
 
     Raises:
         ValueError: There are no trials, a number is not finite, or the scale is not positive.
@@ -85,14 +85,14 @@ def scor(trials: Sequence[float | None], truth: float, *, scale: float = 1.0) ->
     """
     answers = np.array([trial for trial in trials if trial is not None], dtype=np.float64)
     if not len(trials):
-        raise ValueError("trials is empty; expected at least one, None for a refusal")
+        raise ValueError("trials is empty; expected at least one answer, None for a refusal")
     if not np.isfinite(answers).all() or not math.isfinite(truth):
         raise ValueError(
             f"trials are {list(trials)} and truth is {truth}; expected finite numbers, "
             "and None for a trial without an answer"
         )
     if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale is {scale}; expected more than 0")
+        raise ValueError(f"scale is {scale}; expected a positive number")
     if not len(answers):
         none = Score(None, "no trial gave a usable answer")
         return Consistency(0.0, none, none, none, none, none, 0.0)
@@ -113,13 +113,13 @@ def scor(trials: Sequence[float | None], truth: float, *, scale: float = 1.0) ->
 
 
 def mean_scor(questions: Sequence[Consistency]) -> MeanConsistency:
-    """Mean SCoR and mean absolute error over questions about one property, in one unit.
+    """Return mean SCoR and mean absolute error over questions about one property, in one unit.
 
     Raises:
         ValueError: There are no questions.
     """
     if not questions:
-        raise ValueError("questions is empty; expected at least one result of scor()")
+        raise ValueError("questions is empty; expected at least one result of scor")
     errors = [question.mae.value for question in questions if question.mae.value is not None]
     return MeanConsistency(
         scor=math.fsum(question.scor for question in questions) / len(questions),

@@ -1,7 +1,7 @@
-"""Correlation of a system's similarities with people's, as for STS.
+"""Correlation of a system's similarities with human judgements, as for STS.
 
-Pearson is what Cer et al. 2017 (STS-B) report; Reimers et al. 2016 advise Spearman, since cosine
-similarities need not be linear in people's grades.
+Pearson is what Cer et al. 2017 (STS-B) report; Reimers et al. 2016 recommend Spearman, since cosine
+similarities need not be linear in human grades.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from ragkit.evaluation.measures.score import Score
 
 
 def pearson(first: Sequence[float], second: Sequence[float]) -> Score:
-    """The linear correlation of two lists, -1 to 1; none if one of them does not vary.
+    """Return the linear correlation of two lists, -1 to 1; no value if one of them is constant.
 
     Raises:
-        ValueError: The lists differ in length or hold a number that is not finite.
+        ValueError: The lists differ in length or contain a number that is not finite.
 
     >>> pearson([1, 2, 3], [2, 4, 7]).value > 0.99
     True
@@ -28,10 +28,10 @@ def pearson(first: Sequence[float], second: Sequence[float]) -> Score:
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> Score:
-    """The correlation of the ranks of two lists, equal values sharing their mean rank.
+    """Return the correlation of the ranks of two lists; equal values share their mean rank.
 
     Raises:
-        ValueError: The lists differ in length or hold a number that is not finite.
+        ValueError: The lists differ in length or contain a number that is not finite.
 
     Source: Spearman 1904.
 
@@ -43,7 +43,9 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> Score:
 
 def _floats(values: Sequence[float], other: Sequence[float]) -> NDArray[np.float64]:
     if len(values) != len(other):
-        raise ValueError(f"the lists have {len(values)} and {len(other)} values; expected as many")
+        raise ValueError(
+            f"the lists have {len(values)} and {len(other)} values; expected equal lengths"
+        )
     array = np.asarray(values, dtype=np.float64)  # (n,)
     if not np.isfinite(array).all():
         raise ValueError("a value is NaN or infinite; expected finite numbers")
@@ -51,9 +53,9 @@ def _floats(values: Sequence[float], other: Sequence[float]) -> NDArray[np.float
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
     mean_ranks = counts.cumsum() - (counts - 1) / 2  # (distinct values,), from 1
-    return mean_ranks[place]  # (n,)
+    return mean_ranks[group]  # (n,)
 
 
 def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> Score:
@@ -64,5 +66,5 @@ def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> Sco
             return Score(None, f"all values of the {which} list are equal")
     first, second = first - first.mean(), second - second.mean()
     first, second = first / np.abs(first).max(), second / np.abs(second).max()
-    both = float(first @ second) / math.sqrt(float(first @ first) * float(second @ second))
-    return Score(min(1.0, max(-1.0, both)))
+    correlation = float(first @ second) / math.sqrt(float(first @ first) * float(second @ second))
+    return Score(min(1.0, max(-1.0, correlation)))

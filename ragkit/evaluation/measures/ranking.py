@@ -1,10 +1,10 @@
-"""Measures of rankings, equal to trec_eval's, as values: `nDCG @ 10` prints as "nDCG@10".
+"""Ranking measures, equal to trec_eval's, as values: `nDCG @ 10` prints as "nDCG@10".
 
-Documents are ordered as trec_eval orders them: by descending score, ties by descending id. Scores
-are compared in single precision, as by the trec_eval behind ir-measures (its newest sources compare
-in double). Relevant is what has a grade of 1 or more; an unjudged document counts as grade 0,
-and so does a negative grade. Every query of the qrels gets a score: one without results, and one
-without a relevant document, scores 0. Queries that only the run has are left out.
+Documents are ordered as in trec_eval: by descending score, ties by descending id. Scores are
+compared in single precision, as in the trec_eval behind ir-measures (its newest sources use
+double). A document is relevant if its grade is 1 or more; unjudged documents and negative grades
+count as grade 0. Every query of the qrels gets a score: one without results, or without a relevant
+document, scores 0. Queries that are only in the run are ignored.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Graded:
-    """A run seen through the qrels.
+    """A run with its documents replaced by grades.
 
     Attributes:
-        gains: float64 (queries, depth), the grade at each rank; 0 where there is no document.
-        ideal: float64 (queries, width), all grades of a query, descending.
-        relevant: float64 (queries,), how many documents are relevant.
+        gains: float64 (queries, depth): grade at each rank; 0 if there is no document.
+        ideal: float64 (queries, width): all grades of a query, descending.
+        relevant: float64 (queries,): number of relevant documents.
     """
 
     gains: _Floats
@@ -44,15 +44,15 @@ class _Graded:
 
 
 def _ratio(numerator: _Floats, denominator: _Floats) -> _Floats:
-    """Elementwise, 0 where the denominator is 0."""
+    """Divide elementwise; return 0 where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)
 
 
 def _discounted(gains: _Floats, cutoff: int | None) -> _Floats:
     gains = gains[:, :cutoff]
     discounts = 1 / np.log2(np.arange(2, gains.shape[1] + 2))  # (k,)
-    gained: _Floats = gains @ discounts  # (queries,)
-    return gained
+    total: _Floats = gains @ discounts  # (queries,)
+    return total
 
 
 def _ndcg(graded: _Graded, cutoff: int | None) -> _Floats:
@@ -60,26 +60,26 @@ def _ndcg(graded: _Graded, cutoff: int | None) -> _Floats:
     return _ratio(_discounted(graded.gains, cutoff), _discounted(graded.ideal, cutoff))
 
 
-def _found(graded: _Graded, cutoff: int | None) -> _Floats:
-    found: _Floats = graded.hits[:, :cutoff].sum(axis=1).astype(np.float64)  # (queries,)
-    return found
+def _hit_counts(graded: _Graded, cutoff: int | None) -> _Floats:
+    n_hits: _Floats = graded.hits[:, :cutoff].sum(axis=1).astype(np.float64)  # (queries,)
+    return n_hits
 
 
 def _recall(graded: _Graded, cutoff: int | None) -> _Floats:
-    """The share of the relevant documents among the first k."""
-    return _ratio(_found(graded, cutoff), graded.relevant)
+    """Share of the relevant documents among the first k."""
+    return _ratio(_hit_counts(graded, cutoff), graded.relevant)
 
 
 def _precision(graded: _Graded, cutoff: int | None) -> _Floats:
-    """Relevant ones among the first k, over k, also where fewer than k were retrieved."""
+    """Relevant documents among the first k, divided by k even if fewer were retrieved."""
     if cutoff is None:
-        raise ValueError("precision needs a cutoff, as in P@10")
-    return _found(graded, cutoff) / cutoff
+        raise ValueError("precision needs a cutoff, such as P@10")
+    return _hit_counts(graded, cutoff) / cutoff
 
 
 def _success(graded: _Graded, cutoff: int | None) -> _Floats:
     """1 if a relevant document is among the first k."""
-    return (_found(graded, cutoff) > 0).astype(np.float64)
+    return (_hit_counts(graded, cutoff) > 0).astype(np.float64)
 
 
 def _reciprocal_rank(graded: _Graded, cutoff: int | None) -> _Floats:
@@ -118,21 +118,22 @@ _WITHOUT_CUTOFF = frozenset({"Rprec"})
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A measure of rankings, and how far down it looks.
+    """A ranking measure with an optional cutoff.
 
-    MRR and RR are one formula, and so are MAP and AP: some write the mean's name, some the query's.
+    MRR and RR are the same formula, and so are MAP and AP: some write the name of the mean, some
+    that of the single query.
 
     Args:
         name: One of nDCG, R, MRR, RR, MAP, AP, P, Rprec, Success.
-        cutoff: Only the first so many documents count, at least 1; None for all that were
-            retrieved. R, P and Success need one, Rprec has none.
+        cutoff: Number of top documents that count, at least 1; None for all retrieved documents.
+            R, P and Success need a cutoff, Rprec has none.
 
     Raises:
-        ValueError: The name is unknown, or the cutoff below 1 or not for this measure.
+        ValueError: The name is unknown, or the cutoff is below 1 or not allowed for the measure.
 
     Source: the formulas of trec_eval 9.0 (m_ndcg_cut, m_recall, m_recip_rank, m_map, m_map_cut,
-    m_P, m_Rprec, m_success); papers at the functions. MRR@k, which trec_eval has not, is its
-    recip_rank where the first relevant document is among the first k, else 0.
+    m_P, m_Rprec, m_success); papers at the functions. MRR@k, which trec_eval does not have, is its
+    recip_rank if the first relevant document is among the first k, else 0.
 
     >>> measure = nDCG @ 10
     >>> str(measure)
@@ -146,24 +147,24 @@ class Measure:
 
     def __post_init__(self) -> None:
         if self.name not in _FORMULAS:
-            raise ValueError(f"measure is {self.name!r}; expected one of {_known()}")
+            raise ValueError(f"measure is {self.name!r}; expected one of {_names()}")
         if self.cutoff is None:
             return
         if self.name in _WITHOUT_CUTOFF:
-            raise ValueError(f"{self.name} has no cutoff, but got {self.cutoff!r}")
+            raise ValueError(f"{self.name} takes no cutoff, but got {self.cutoff!r}")
         if not isinstance(self.cutoff, int) or isinstance(self.cutoff, bool) or self.cutoff < 1:
             raise ValueError(f"cutoff of {self.name} is {self.cutoff!r}; expected 1 or more")
 
     def __matmul__(self, cutoff: int) -> Measure:
         if self.cutoff is not None:
-            raise ValueError(f"{self} has a cutoff already")
+            raise ValueError(f"{self} already has a cutoff")
         return Measure(self.name, cutoff)
 
     def __str__(self) -> str:
         return self.name if self.cutoff is None else f"{self.name}@{self.cutoff}"
 
     def scores(self, run: Run, qrels: Qrels) -> dict[str, float]:
-        """Each query of the qrels, in their order, with its score between 0 and 1.
+        """Return the score of each query of the qrels, in their order, between 0 and 1.
 
         Queries without results score 0. For several measures `score_run` sorts the run only once.
 
@@ -185,45 +186,45 @@ Success = Measure("Success")
 
 
 def parse_measure(text: str) -> Measure:
-    """The measure that prints like this.
+    """Parse a measure from its printed form.
 
     Raises:
-        ValueError: There is no such measure, its cutoff is no number, or it needs one.
+        ValueError: There is no such measure, or its cutoff is invalid or missing.
 
     >>> parse_measure("R@100")
     Measure(name='R', cutoff=100)
     """
     name, at, cutoff = (part.strip() for part in text.partition("@"))
     if name not in _FORMULAS:
-        raise ValueError(f"measure is {text!r}; expected one of {_known()}")
+        raise ValueError(f"measure is {text!r}; expected one of {_names()}")
     if not at:
         measure = Measure(name)
         _require_cutoff(measure)
         return measure
     if not (cutoff.isascii() and cutoff.isdigit()):
-        raise ValueError(f"cutoff of {text!r} is {cutoff!r}; expected a number, as in {name}@10")
+        raise ValueError(f"cutoff of {text!r} is {cutoff!r}; expected a number, such as {name}@10")
     return Measure(name, int(cutoff))
 
 
 def score_run(
     measures: Iterable[Measure], run: Run, qrels: Qrels
 ) -> dict[Measure, dict[str, float]]:
-    """Each measure with its score for each query of the qrels; the run is sorted once.
+    """Return the scores of each measure for each query of the qrels; the run is sorted only once.
 
     Raises:
         ValueError: A score of the run is NaN, or a measure needs a cutoff and has none.
     """
-    wanted = list(dict.fromkeys(measures))
-    for measure in wanted:
+    unique = list(dict.fromkeys(measures))
+    for measure in unique:
         _require_cutoff(measure)
-    cutoffs = [measure.cutoff for measure in wanted]
+    cutoffs = [measure.cutoff for measure in unique]
     depth = None if None in cutoffs else max((k for k in cutoffs if k is not None), default=1)
     graded = _grade(run, qrels, depth)
     return {
         measure: dict(
             zip(qrels, _FORMULAS[measure.name](graded, measure.cutoff).tolist(), strict=True)
         )
-        for measure in wanted
+        for measure in unique
     }
 
 
@@ -244,13 +245,13 @@ def _ranked(query_id: str, scores: Mapping[str, float]) -> list[str]:
         raise ValueError(
             f"the score of document {doc_id!r} for query {query_id!r} is NaN; expected a number"
         )
-    with np.errstate(over="ignore"):  # beyond single precision is a tie at infinity
+    with np.errstate(over="ignore"):  # scores beyond single precision tie at infinity
         single = values.astype(np.float32).tolist()
     return [doc_id for _, doc_id in sorted(zip(single, scores, strict=True), reverse=True)]
 
 
 def _matrix(rows: Sequence[Sequence[int]]) -> _Floats:
-    """Rows of grades, filled up with 0, negative ones raised to 0, at least one column."""
+    """Stack rows of grades, padded with 0, negative grades raised to 0, in at least one column."""
     matrix = np.zeros((len(rows), max((len(row) for row in rows), default=0) or 1))
     for i, row in enumerate(rows):
         matrix[i, : len(row)] = row
@@ -259,8 +260,8 @@ def _matrix(rows: Sequence[Sequence[int]]) -> _Floats:
 
 def _require_cutoff(measure: Measure) -> None:
     if measure.name in _WITH_CUTOFF and measure.cutoff is None:
-        raise ValueError(f"{measure} needs a cutoff, as in {measure}@10")
+        raise ValueError(f"{measure} needs a cutoff, such as {measure}@10")
 
 
-def _known() -> str:
+def _names() -> str:
     return ", ".join(f"{name}@k" if name in _WITH_CUTOFF else name for name in _FORMULAS)

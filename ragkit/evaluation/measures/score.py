@@ -1,4 +1,4 @@
-"""A number, or the reason why there is none."""
+"""A score that is either a number or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Score:
     """Either a finite value, or None with the cause.
 
-    A mean over scores has to say how many had no value; it cannot swallow them by accident.
+    Code that averages scores has to handle those without a value; they cannot be lost by accident.
 
     Raises:
         ValueError: The value is NaN or infinite; or there are both a value and a cause, or neither.
@@ -32,7 +32,7 @@ class Score:
             )
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(
-                f"value is {self.value}; expected a finite number. Give None with the cause instead"
+                f"value is {self.value}; expected a finite number, or None with a cause"
             )
 
     def __str__(self) -> str:

@@ -1,10 +1,10 @@
-"""Citations against gold spans, by characters: cited ones are right if they are gold ones.
+"""Precision and recall of citations against gold spans, in characters.
 
-A character counts once, however many spans hold it. An answer's spans are
+A character counts once, even if several spans contain it. An answer's spans are
 `[(c.doc_id, c.start, c.end) for c in answer.citations]`.
 
 Source: ours; the token-wise precision and recall of Smith & Troynikov 2024, "Evaluating Chunking
-Strategies for Retrieval", with characters for tokens and citations for chunks. No model judges.
+Strategies for Retrieval", with characters for tokens and citations for chunks. No model is needed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Span = tuple[str, int, int]
 
 
 def citation_precision(cited: Sequence[Span], gold: Sequence[Span]) -> Score:
-    """The share of the cited characters that are gold; none if there are no citations or no gold.
+    """Return the share of cited characters that are gold; no value without citations or gold spans.
 
     Raises:
         ValueError: A span is empty or starts before 0.
@@ -33,7 +33,7 @@ def citation_precision(cited: Sequence[Span], gold: Sequence[Span]) -> Score:
 
 
 def citation_recall(cited: Sequence[Span], gold: Sequence[Span]) -> Score:
-    """The share of the gold characters that are cited; none if there is no gold.
+    """Return the share of gold characters that are cited; no value without gold spans.
 
     Raises:
         ValueError: A span is empty or starts before 0.
@@ -54,7 +54,7 @@ def _share(cited: Sequence[Span], gold: Sequence[Span], *, of_gold: bool) -> Sco
 
 
 def _overlap(cited: Sequence[Span], gold: Sequence[Span]) -> tuple[int, int, int]:
-    """How many characters are cited, gold, and both."""
+    """Return the numbers of characters that are cited, gold, and both."""
     n_cited = n_gold = n_both = 0
     for doc_id in {span[0] for span in (*cited, *gold)}:
         in_cited = [span for span in cited if span[0] == doc_id]

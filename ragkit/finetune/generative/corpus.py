@@ -1,4 +1,4 @@
-"""A collection, and queries with their documents, as what a generative retriever is trained on."""
+"""Training data for a generative retriever from a collection, and queries with their documents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ragkit.evaluation.splits import split_of
 from ragkit.finetune.generative.targets import Pair, Passage, SpanTargets, TargetOptions
 from ragkit.llms.beams import BeamModel
 
-_DEV_SHARE = 0.1  # of the passages, where there are no queries
+_DEV_SHARE = 0.1  # share of the passages for the development loss if there are no queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +26,31 @@ class QueryDocument:
 
 
 def read_pairs(path: Path) -> list[QueryDocument]:
-    """JSON Lines with `query` and `doc_id`.
+    """Read JSON Lines with `query` and `doc_id`.
 
     Raises:
-        DatasetError: A line is something else; the message has its number.
+        DatasetError: A line is malformed; the message has its number.
     """
     try:
-        lines = path.read_text("utf-8-sig").split("\n")  # `splitlines` would part texts as well
+        lines = path.read_text("utf-8-sig").split(
+            "\n"
+        )  # `splitlines` would also split inside texts
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{str(path)!r} cannot be read: {error}") from error
     return [_pair(path, n, line) for n, line in enumerate(lines, start=1) if line.strip()]
 
 
 def _pair(path: Path, number: int, line: str) -> QueryDocument:
-    wanted = 'expected {"query": "…", "doc_id": "…"}'
+    expected = 'expected {"query": "…", "doc_id": "…"}'
     try:
         row: Any = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} line {number} is not JSON ({error}); {wanted}") from error
+        raise DatasetError(f"{path} line {number} is not JSON ({error}); {expected}") from error
     if not isinstance(row, Mapping):
-        raise DatasetError(f"{path} line {number} is {line[:40]!r}; {wanted}")
+        raise DatasetError(f"{path} line {number} is {line[:40]!r}; {expected}")
     query, doc_id = row.get("query"), row.get("doc_id")
     if not isinstance(query, str) or not isinstance(doc_id, str) or not query.strip():
-        raise DatasetError(f"{path} line {number} is {line[:60]!r}; {wanted}")
+        raise DatasetError(f"{path} line {number} is {line[:60]!r}; {expected}")
     return QueryDocument(query, doc_id)
 
 
@@ -60,18 +62,18 @@ def collection_targets(
     *,
     seed: int = 0,
 ) -> tuple[SpanTargets, SpanTargets]:
-    """What is learned of a collection, and what the development loss is taken on.
+    """Return the training targets of a collection, and the targets for the development loss.
 
-    Every chunk is taught. A query's passage is the chunk of its document that BM25 finds best for
-    it. Queries whose document falls into the development split (see `split_of`) are not learned
-    from; without queries the development loss is taken on other made-up ones.
+    Every chunk is trained on. The passage of a query is the chunk of its document that BM25 ranks
+    first for it. Queries whose document is in the development split (see `split_of`) are not
+    trained on; without queries the development loss uses made-up queries of its own.
 
     Args:
         collection: The corpus.
         model: See `SpanTargets`.
         pairs: Queries with their documents.
         options: See `TargetOptions`.
-        seed: Of everything drawn.
+        seed: Seed of everything drawn.
 
     Raises:
         DatasetError: A pair names a document that is not in the collection.
@@ -79,37 +81,37 @@ def collection_targets(
     """
     options = options or TargetOptions()
     passages: list[Passage] = []
-    place: dict[str, int] = {}  # of a chunk
-    first: dict[str, int] = {}  # of a document
+    index: dict[str, int] = {}  # index of each chunk
+    first: dict[str, int] = {}  # index of each document's first chunk
     for chunk in collection.chunks():
-        place[chunk.id] = len(passages)
+        index[chunk.id] = len(passages)
         first.setdefault(chunk.doc_id, len(passages))
         passages.append(Passage(str(chunk.metadata.get("title", "")), chunk.text))
     if not passages:
-        raise ModelError(f"{str(collection.path)!r} is empty: there is nothing to learn")
-    known = {pair.doc_id for pair in pairs} - set(first)
-    if known:
+        raise ModelError(f"{str(collection.path)!r} is empty; add documents before training")
+    unknown = {pair.doc_id for pair in pairs} - set(first)
+    if unknown:
         raise DatasetError(
-            f"the queries name {len(known)} documents that are not in {str(collection.path)!r}, "
-            f"for example {min(known)!r}; `ragkit index list` shows what is there"
+            f"the queries name {len(unknown)} documents that are not in {str(collection.path)!r}, "
+            f"for example {min(unknown)!r}; `ragkit index list` shows what is there"
         )
     split: dict[bool, list[Pair]] = {True: [], False: []}
-    for pair, at in zip(pairs, _best_chunks(collection, pairs, place, first), strict=True):
-        split[split_of(pair.doc_id) == "dev"].append(Pair(pair.query, at))
+    for pair, best in zip(pairs, _best_chunks(collection, pairs, index, first), strict=True):
+        split[split_of(pair.doc_id) == "dev"].append(Pair(pair.query, best))
     targets = SpanTargets(model, passages, split[False], options, seed=seed)
     share = 0.0 if split[True] else min(1.0, max(_DEV_SHARE, 1 / len(passages)))
-    held = TargetOptions(n_spans=2, n_tokens=options.n_tokens, passage_share=share)
-    return targets, SpanTargets(model, passages, split[True], held, seed=seed + 1)
+    dev_options = TargetOptions(n_spans=2, n_tokens=options.n_tokens, passage_share=share)
+    return targets, SpanTargets(model, passages, split[True], dev_options, seed=seed + 1)
 
 
 def _best_chunks(
     collection: Collection,
     pairs: Sequence[QueryDocument],
-    place: Mapping[str, int],
+    index: Mapping[str, int],
     first: Mapping[str, int],
 ) -> Iterator[int]:
-    lexical = collection.retriever("bm25")
+    bm25 = collection.retriever("bm25")
     for pair in pairs:
-        hits = lexical.retrieve([pair.query], 1, where={"doc_id": pair.doc_id})[0]
-        # A writer may have come between, and the chunk be one that was not there.
-        yield place.get(hits[0].chunk.id, first[pair.doc_id]) if hits else first[pair.doc_id]
+        hits = bm25.retrieve([pair.query], 1, where={"doc_id": pair.doc_id})[0]
+        # A writer may have added the chunk since the passages were read.
+        yield index.get(hits[0].chunk.id, first[pair.doc_id]) if hits else first[pair.doc_id]

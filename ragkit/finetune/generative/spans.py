@@ -1,7 +1,7 @@
-"""SEAL's training targets: spans of a passage that look like its query, and its title.
+"""SEAL's training targets: spans of a passage that resemble its query, and its title.
 
-Source: Bevilacqua et al. 2022 (SEAL) and its data preparation (SYSTEMS A3). Ours differs in the
-unit: spans are counted in tokens of the model, ten as in decoding, where SEAL takes ten words.
+Source: Bevilacqua et al. 2022 (SEAL) and the data preparation in its repository. Deviation: the
+length of a span is ten tokens of the model, as in decoding, where SEAL takes ten words.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ragkit.errors import require
 from ragkit.retrievers.rows import Ngram
 
-# Words no span begins with: English function words.
+# English function words; no span starts with one.
 STOP_WORDS = frozenset(
     """
     a an the this that these those and or but nor so yet if then than as of at by for from in into
@@ -34,48 +34,48 @@ _PUNCTUATION = ".,;:!?()[]\"'"
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A passage's words and the tokens each begins at.
+    """The words of a passage, with the position of the first token of each.
 
     Attributes:
-        words: Lower-cased.
-        starts: int64 (words,): the first token of each.
+        words: The words, lower-cased.
+        starts: int64 (words,): first token of each word.
     """
 
     words: tuple[str, ...]
     starts: NDArray[np.int64]
 
 
-def words_of(tokens: Sequence[int], decode: Callable[[Sequence[int]], str]) -> Words:
-    """The words of a text: one begins at each token that decoding parts from the one before.
+def split_words(tokens: Sequence[int], decode: Callable[[Sequence[int]], str]) -> Words:
+    """Split a text given as tokens into words; a word starts at each token that decodes to a space.
 
-    Two tokens are decoded together, since many tokenizers (T5's) drop a space before the first.
+    Tokens are decoded in pairs, since many tokenizers (T5's) drop a space before the first token.
     """
 
-    def begins(at: int) -> bool:
-        before = decode(tokens[at - 1 : at]) if at else ""
-        return not at or decode(tokens[at - 1 : at + 1])[len(before) :][:1] == " "
+    def begins(i: int) -> bool:
+        before = decode(tokens[i - 1 : i]) if i else ""
+        return not i or decode(tokens[i - 1 : i + 1])[len(before) :][:1] == " "
 
-    starts = [at for at in range(len(tokens)) if begins(at)]
+    starts = [i for i in range(len(tokens)) if begins(i)]
     ends = [*starts[1:], len(tokens)]
     words = [decode(tokens[a:b]).strip().lower() for a, b in zip(starts, ends, strict=False)]
     return Words(tuple(words), np.array(starts, dtype=np.int64))
 
 
 def start_scores(query: str, passage: Words) -> NDArray[np.float64]:
-    """How much the three words from each word on look like the query: float64 (words,).
+    """Return how similar the three words from each position on are to the query: float64 (words,).
 
-    The sum over the query's three-word windows of the fuzzy ratio (0 to 1) with the passage's.
+    A score is the sum over the query's three-word windows of the fuzzy ratio (0 to 1).
     """
     fuzz: Any = require("rapidfuzz", extra="train")
-    asked = _windows(query.lower().split())
-    there = _windows(list(passage.words))
-    ratios = fuzz.process.cdist(asked, there, scorer=fuzz.fuzz.ratio, workers=1)
+    query_windows = _windows(query.lower().split())
+    passage_windows = _windows(list(passage.words))
+    ratios = fuzz.process.cdist(query_windows, passage_windows, scorer=fuzz.fuzz.ratio, workers=1)
     total: NDArray[np.float64] = np.asarray(ratios, dtype=np.float64).sum(0)  # (words,)
     return total / 100.0
 
 
 def _windows(words: Sequence[str], n: int = 3) -> list[str]:
-    """The n words from each word on; fewer at the end."""
+    """Return the n words from each position on, fewer at the end."""
     return [" ".join(words[i : i + n]) for i in range(len(words))]
 
 
@@ -87,11 +87,11 @@ def span_starts(
     *,
     temperature: float = 1.0,
 ) -> list[int]:
-    """Tokens to begin targets at, drawn with P(i) proportional to exp(score_i / temperature).
+    """Draw the tokens at which targets start, with P(i) proportional to exp(score_i / temperature).
 
-    Without a draw twice; words that are stop words are never drawn, unless there are no others.
-    Drawn as the largest of score_i / temperature + Gumbel noise (Vieira 2014), which is the same
-    and does not underflow.
+    Draws are without replacement; stop words are never drawn unless there are no other words.
+    Drawing the largest of score_i / temperature + Gumbel noise (Vieira 2014) is equivalent and does
+    not underflow.
     """
     if not passage.words:
         return []
@@ -100,24 +100,24 @@ def span_starts(
         usable[:] = True
     scores = start_scores(query, passage) / temperature if query.split() else np.zeros(len(usable))
     noisy = np.where(usable, scores + random.gumbel(size=len(scores)), -np.inf)  # (words,)
-    drawn = np.argsort(-noisy, kind="stable")[: min(n, int(usable.sum()))]
-    return [int(passage.starts[i]) for i in drawn]
+    order = np.argsort(-noisy, kind="stable")[: min(n, int(usable.sum()))]
+    return [int(passage.starts[i]) for i in order]
 
 
 def span(tokens: Ngram, start: int, length: int = 10) -> Ngram:
-    """At most `length` tokens from a place on."""
+    """Return at most `length` tokens from `start` on."""
     return tuple(tokens[start : start + length])
 
 
 def keyword_query(title: str, passage: Words, random: np.random.Generator) -> str:
-    """A query a passage might answer: its title and a few of its content words, lower-cased.
+    """Make a query for a passage: its title and a few of its content words, lower-cased.
 
-    For passages without queries (ours; SEAL takes spans of the passage as such).
+    For passages without queries (ours; SEAL uses spans of the passage themselves).
     """
-    bare = dict.fromkeys(word.strip(_PUNCTUATION) for word in passage.words)
-    content = [word for word in bare if word not in STOP_WORDS and len(word) > 2]
+    unique = dict.fromkeys(word.strip(_PUNCTUATION) for word in passage.words)
+    content = [word for word in unique if word not in STOP_WORDS and len(word) > 2]
     n = min(len(content), int(random.integers(2, 7)))
-    at = sorted(random.choice(len(content), size=n, replace=False).tolist()) if n else []
-    words = [content[i] for i in at]
-    named = title.lower().split() if random.random() < 0.7 or not words else []
-    return " ".join(named + words if random.random() < 0.5 else words + named)
+    chosen = sorted(random.choice(len(content), size=n, replace=False).tolist()) if n else []
+    words = [content[i] for i in chosen]
+    title_words = title.lower().split() if random.random() < 0.7 or not words else []
+    return " ".join(title_words + words if random.random() < 0.5 else words + title_words)

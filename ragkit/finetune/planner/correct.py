@@ -1,6 +1,6 @@
-"""The second stage of training a planner: from its own mistakes, if that helps it.
+"""Second stage of training a planner: preferences from its own mistakes, kept if they help.
 
-Source: iTool (SYSTEMS B3), its step-level preferences; see `ragkit.finetune.planner.corrections`.
+Source: iTool (Zeng et al. 2025), step-level preferences; see `ragkit.finetune.planner.corrections`.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ from ragkit.agents.definition import AgentOptions, load_agent, load_definition
 from ragkit.agents.materials.snapshot.backend import default_path
 from ragkit.agents.trained import trained_planner
 from ragkit.digests import file_digest, text_digest
-from ragkit.evaluation.materials.oracle import PerfectPlanner
-from ragkit.evaluation.materials.question import Question
+from ragkit.evaluation.materials.oracle import OraclePlanner
+from ragkit.evaluation.materials.question import MaterialsQuestion
 from ragkit.evaluation.materials.scoring import judge
-from ragkit.finetune.jsonl_cache import KeptLines
+from ragkit.finetune.jsonl_cache import JsonlCache
 from ragkit.finetune.loop import TrainOptions, TrainProgress
 from ragkit.finetune.lora import LoraOptions
 from ragkit.finetune.planner.corrections import Corrector
-from ragkit.finetune.planner.demonstrations import OnQuestion, sources
+from ragkit.finetune.planner.demonstrations import VERSION, OnQuestion
 from ragkit.finetune.planner.questions import training_questions
 from ragkit.finetune.preferences import Preference, PreferenceOptions, train_preferences
 from ragkit.finetune.supervised import AdapterOptions
-from ragkit.llms.adapters import install, read_about
+from ragkit.llms.adapters import install, read_metadata
 
 _LIMITS = {"max_steps": 6, "max_tokens": 1500, "max_seconds": 600}
 _LEAST_GAIN = 0.02  # of the share of right answers
-# Of `ragkit.json`: written anew, and the gate has not seen what comes of a correction.
+# Of `ragkit.json`: written again, since the gate has not tested the corrected adapter.
 _KEPT_OUT = ("format", "base", "base_fingerprint", "promoted", "gate")
 
 
 @dataclass(frozen=True, slots=True)
 class Correcting:
-    """How a planner is corrected.
+    """Options of the second stage.
 
     Attributes:
-        n_questions: At whose steps it is sampled.
-        n_samples: At each step.
+        n_questions: Number of questions at whose steps the planner is sampled.
+        n_samples: Samples at each step.
         n_dev: Questions of the development split that decide.
-        train: Budget and rates.
-        lora: The size of the adapter that is gone on with.
-        seed: Of questions and samples.
+        train: Budget and learning rates.
+        lora: Size of the adapter, which training continues from.
+        seed: Seed of questions and samples.
     """
 
     n_questions: int = 200
@@ -60,15 +60,15 @@ class Correcting:
 
 @dataclass(frozen=True, slots=True)
 class Corrected:
-    """What came of it.
+    """Result of the second stage.
 
     Attributes:
-        n_steps: Steps that were looked at.
-        n_wrong: Samples at them that were wrong.
-        n_pairs: Pairs that were learned from.
-        before: Share of the development questions answered right without the correction.
-        after: With it; None where there was nothing to learn.
-        taken: Whether the corrected adapter is in place of the other now.
+        n_steps: Number of steps sampled.
+        n_wrong: Number of wrong samples.
+        n_pairs: Number of preference pairs.
+        before: Share of development questions answered correctly before.
+        after: The same after; None if there were no pairs.
+        taken: True if the corrected adapter replaced the first one.
     """
 
     n_steps: int
@@ -87,10 +87,9 @@ def correct_agent(
     on_question: OnQuestion = lambda done, total: None,
     on_progress: Callable[[TrainProgress], None] | None = None,
 ) -> Corrected:
-    """Sample `folder/adapter`, learn from its mistakes, and take what comes of it if it is better.
+    """Sample `folder/adapter`, train on its mistakes, and replace it if the result is better.
 
-    What is sampled is kept in `folder`, and the training in `folder/corrected`, so that the same
-    call goes on after a stop.
+    Samples are cached in `folder`, training runs in `folder/corrected`; the same call resumes.
 
     Raises:
         ModelError: There is no adapter, or it is for another agent.
@@ -98,7 +97,7 @@ def correct_agent(
     from ragkit.llms.local import LocalLLM
 
     adapter = folder / "adapter"
-    about = read_about(adapter)
+    about = read_metadata(adapter)
     found = _pairs(name, folder, options, on_question)
     before = _share_right(name, adapter, folder / "before.jsonl", options)
     if not found.pairs:
@@ -124,16 +123,16 @@ class _Found:
 
 
 def _pairs(name: str, folder: Path, options: Correcting, on_question: OnQuestion) -> _Found:
-    """Each question's pairs, kept in `folder/pairs.jsonl`."""
+    """Collect the pairs of each question, cached in `folder/pairs.jsonl`."""
     definition = load_definition(name)
     # Other questions than the first stage learned from.
     asked = training_questions(default_path(), options.n_questions, seed=options.seed + 10_000)
     student = trained_planner(definition, folder / "adapter")
-    parts = (options.n_samples, options.seed, [each.text for each in asked], sources())
-    kept = KeptLines(folder / "pairs.jsonl", _job(folder, parts))
-    teacher = PerfectPlanner(asked)
+    parts = (options.n_samples, options.seed, [each.text for each in asked], VERSION)
+    kept = JsonlCache(folder / "pairs.jsonl", _job(folder, parts))
+    teacher = OraclePlanner(asked)
 
-    def sample(question: Question) -> list[Any]:
+    def sample(question: MaterialsQuestion) -> list[Any]:
         corrector = Corrector(teacher, student, n_samples=options.n_samples, seed=options.seed)
         load_agent(name, AgentOptions(llm=corrector)).run(question.text)
         pairs = [[pair.prompt, pair.chosen, pair.rejected] for pair in corrector.pairs]
@@ -156,12 +155,12 @@ def _job(folder: Path, parts: tuple[Any, ...]) -> str:
 
 def _share_right(name: str, adapter: Path, file: Path, options: Correcting) -> float:
     asked = training_questions(default_path(), options.n_dev, seed=options.seed, split="dev")
-    parts = ([each.text for each in asked], sources())
-    kept = KeptLines(file, _job(adapter.parent, parts))
+    parts = ([each.text for each in asked], VERSION)
+    kept = JsonlCache(file, _job(adapter.parent, parts))
     planner = trained_planner(load_definition(name), adapter)
     agent = load_agent(name, AgentOptions(llm=planner, limits=_LIMITS))
 
-    def score(question: Question) -> float:
+    def score(question: MaterialsQuestion) -> float:
         return float(judge(question, agent.run(question.text)).correct)
 
     scores = [float(kept.get(each.text, partial(score, each))) for each in asked]

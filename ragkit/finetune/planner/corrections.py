@@ -1,8 +1,8 @@
-"""Where a trained planner still errs: its own samples, against the right action at every step.
+"""Preference pairs from a trained planner's mistakes: its samples against the correct actions.
 
-Source: iTool (SYSTEMS B3) looks for the steps at which a policy's samples are wrong, and learns
-from pairs of a right and a wrong action there. Deviation: samples in place of a tree search. An
-action that brings what the right one brings is no error.
+Source: iTool (Zeng et al. 2025) finds the steps at which a policy's samples are wrong, and trains
+on pairs of a correct and a wrong action there. Deviation: samples in place of a tree search. An
+action that returns the same evidence as the correct one counts as correct.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from ragkit.agents.tools import Tool, ToolError, run_tool
 from ragkit.finetune.planner.recorder import in_order
 from ragkit.finetune.preferences import Preference
 from ragkit.llms.local import LocalLLM
-from ragkit.llms.memory import open_session
+from ragkit.llms.session import open_session
 from ragkit.types import ChatOptions, Message
 
 
 @dataclass(slots=True)
 class Corrector:
-    """A planner that does what is right, and asks a student at every step what it would do.
+    """A planner that follows a teacher and samples a student at every step.
 
     Args:
         teacher: Chooses the actions.
-        student: Is sampled; its model must be a local one.
-        n_samples: At each step.
-        temperature: Of the samples.
-        seed: Of the samples.
+        student: Sampled; its model must be local.
+        n_samples: Samples at each step.
+        temperature: Temperature of the samples.
+        seed: Seed of the samples.
 
     Attributes:
-        pairs: The right action and each different wrong one.
-        n_steps: Steps that were looked at.
-        n_wrong: Samples that were wrong.
+        pairs: The correct action with each different wrong one.
+        n_steps: Number of steps sampled.
+        n_wrong: Number of wrong samples.
     """
 
     teacher: Planner
@@ -63,15 +63,15 @@ class Corrector:
 
     @property
     def name(self) -> str:
-        """The teacher's."""
+        """Name of the teacher."""
         return self.teacher.name
 
     def begin(self) -> Turns:
-        """A new run."""
+        """Start a run."""
         return _Correcting(self, self.teacher.begin())
 
     def correct(self, state: State, right: str) -> None:
-        """Sample the student at a state, and keep what it does wrong."""
+        """Sample the student at a state and record its wrong actions."""
         llm = self.student.llm
         if not isinstance(llm, LocalLLM):
             raise TypeError(f"the student is {llm.name!r}; expected a local model")
@@ -104,7 +104,7 @@ class Corrector:
 
 
 def _does_the_same(state: State, action: Action, expected: Action) -> bool:
-    """Whether an action is as good: the same call, or one that brings all that is wanted."""
+    """Return True if an action is the expected one, or returns all of its evidence."""
     if same_call(action, expected):
         return True
     if action.tool == expected.tool and action.tool in (ANSWER, REFUSE):
@@ -118,7 +118,7 @@ def _does_the_same(state: State, action: Action, expected: Action) -> bool:
 
 
 def _evidence(tool: Tool, action: Action, state: State) -> set[tuple[Any, ...]]:
-    """The values that a call brings, without what was searched for them."""
+    """Return the values that a call returns, without the query they came from."""
     try:
         tool.check(action.arguments)
     except ToolError:
@@ -126,8 +126,8 @@ def _evidence(tool: Tool, action: Action, state: State) -> set[tuple[Any, ...]]:
     result = run_tool(tool, action.arguments, Ledger(state.ledger)).result
     rows = [] if result is None else result.evidence
     return {
-        (each.property, each.value, each.unit, each.material_id)
-        for each in rows if isinstance(each, Quantity) and each.material_id
+        (each.property, each.value, each.unit, each.subject_id)
+        for each in rows if isinstance(each, Quantity) and each.subject_id
     }  # fmt: skip
 
 

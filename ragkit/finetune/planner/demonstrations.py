@@ -1,4 +1,4 @@
-"""What an agent's planner learns from: right runs, made from the agent's own data and tools."""
+"""Demonstrations for a planner: correct runs, made from the agent's own data and tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragkit.agents import materials
 from ragkit.agents.definition import RULES, AgentDefinition, AgentOptions, load_agent
 from ragkit.agents.materials.snapshot.backend import default_path
 from ragkit.agents.planner import system_prompt, tools_digest
@@ -20,13 +19,13 @@ from ragkit.agents.trained import SECTION
 from ragkit.digests import file_digest, text_digest
 from ragkit.durable import replace_text
 from ragkit.errors import RagkitError
-from ragkit.evaluation.materials.oracle import PerfectPlanner
-from ragkit.evaluation.materials.question import Question
+from ragkit.evaluation.materials.oracle import OraclePlanner
+from ragkit.evaluation.materials.question import MaterialsQuestion
 from ragkit.evaluation.materials.scoring import judge
 from ragkit.evaluation.materials.words import PHRASINGS
 from ragkit.evaluation.splits import Split
 from ragkit.finetune.dialogues import Dialogue
-from ragkit.finetune.jsonl_cache import KeptLines
+from ragkit.finetune.jsonl_cache import JsonlCache
 from ragkit.finetune.paraphrase import ParaphraseOptions, paraphrases
 from ragkit.finetune.planner.questions import follow_ups, training_questions
 from ragkit.finetune.planner.recorder import Recorder
@@ -38,24 +37,28 @@ from ragkit.types import Loss, Message
 if TYPE_CHECKING:
     from ragkit.types import LLM
 
+VERSION = 1
+"""Version of questions, plans, tools and scoring. Raise it when a change would alter a cached
+demonstration, a correction or a score of the gate."""
+
 OnQuestion = Callable[[int, int], None]
-"""(questions done, questions in all)."""
+"""Called with (questions done, questions in all)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
-    """What demonstrations are made.
+class DemonstrationConfig:
+    """Which demonstrations to make.
 
     Attributes:
-        n_questions: Of which each kind has its share.
-        first_share: Of so many runs of one call only that call is learned: it is where questions
-            are read, and costs a third of a whole run. Runs of more calls are learned to their end,
-            or the second call is forgotten.
-        team_share: So many are answered by a supervisor and assistants.
-        n_follow_ups: So many questions more are asked in a chat, about the material of the question
-            before.
-        n_paraphrased: So many questions are also asked in the model's own words, if it finds some.
-        seed: Draws other questions.
+        n_questions: Number of questions, over all kinds.
+        first_share: Share of the runs of one call of which only the call is learned: there the
+            question is read, and it costs a third of a run. Runs of more calls are learned to their
+            end, or the second call is forgotten.
+        team_share: Share of the questions that a supervisor and assistants answer.
+        n_follow_ups: Number of further questions in a chat, about the material of the turn before.
+        n_paraphrased: Number of questions that are also asked in the model's own words, if it
+            finds any.
+        seed: Seed of the questions.
     """
 
     n_questions: int = 6000
@@ -80,36 +83,37 @@ class Lessons:
 
 @dataclass(frozen=True, slots=True)
 class Demonstrations:
-    """Right runs.
+    """Correct runs.
 
     Attributes:
         dialogues: In random order.
-        tools: Digests of the tools they were made with, see `ragkit.agents.planner.tools_digest`.
+        prompts: System message of each set of tools they were made with, by
+            `ragkit.agents.planner.tools_digest`.
     """
 
     dialogues: list[Dialogue]
-    tools: frozenset[str]
+    prompts: dict[str, str]
 
 
 def demonstrations(
     definition: AgentDefinition,
-    lessons: Lessons,
+    config: DemonstrationConfig,
     folder: Path,
     split: Split,
     llm: LLM | None = None,
     on_question: OnQuestion = lambda done, total: None,
 ) -> Demonstrations:
-    """Right runs as dialogues, from `folder/<split>.jsonl` if it holds those of the same lessons.
+    """Make correct runs as dialogues, or load them from the cache `folder/<split>.jsonl`.
 
-    A run that does not end right is left out, with a `Loss`.
+    A run with a wrong end is left out, with a `Loss`.
 
     Args:
-        definition: The agent's.
-        lessons: What is made.
-        folder: Where they are kept.
-        split: Whose materials are asked about.
-        llm: Paraphrases questions; None leaves that out.
-        on_question: (questions done, questions in all), after each.
+        definition: Definition of the agent.
+        config: Which runs to make.
+        folder: Folder of the cache.
+        split: Split of the materials that are asked about.
+        llm: Paraphrases questions; None makes no paraphrases.
+        on_question: Called with (questions done, questions in all) after each.
 
     Raises:
         RagkitError: No questions are known for the agent, or it has no short prompt.
@@ -122,60 +126,58 @@ def demonstrations(
     tools = load_agent(definition.name, AgentOptions(llm=RULES)).offered
     prompt = system_prompt(definition.prompts[SECTION], tools, "short")
     parts = (
-        lessons, split, "" if llm is None else _identity(llm), definition.model_dump(),
-        tools_digest(prompt, tools), file_digest(default_path()), sources(),
+        config, split, "" if llm is None else _identity(llm), prompt, tools_digest(tools),
+        file_digest(default_path()), VERSION,
     )  # fmt: skip
     file, key = folder / f"{split}.jsonl", text_digest(repr(parts))
     found = _read(file, key)
     if found is None:
-        found = _demonstrated(definition, lessons, folder, split, llm, on_question)
+        found = _demonstrated(definition, config, folder, split, llm, on_question)
         _write(file, key, found)
     return found
 
 
-def sources() -> str:
-    """A digest of the code that questions and their runs depend on."""
-    files = sorted(Path(materials.__file__).parent.glob("*.py"))
-    return text_digest("".join(map(file_digest, [*files, Path(__file__)])))
-
-
 def _demonstrated(
-    definition: AgentDefinition, lessons: Lessons, folder: Path, split: Split, llm: LLM | None,
+    definition: AgentDefinition,
+    config: DemonstrationConfig,
+    folder: Path,
+    split: Split,
+    llm: LLM | None,
     on_question: OnQuestion,
-) -> Demonstrations:  # fmt: skip
+) -> Demonstrations:
     questions = training_questions(
-        default_path(), lessons.n_questions, seed=lessons.seed, split=split
+        default_path(), config.n_questions, seed=config.seed, split=split
     )
-    n_team = round(lessons.team_share * len(questions))
+    n_team = round(config.team_share * len(questions))
     if llm is not None:
         # the first ones, since questions come in random order
-        questions += in_other_words(llm, questions[: lessons.n_paraphrased], folder, lessons.seed)
-    recorder = Recorder(PerfectPlanner(questions), definition.prompts[SECTION])
+        questions += in_other_words(llm, questions[: config.n_paraphrased], folder, config.seed)
+    recorder = Recorder(OraclePlanner(questions), definition.prompts[SECTION])
     found: list[Dialogue] = []
     n_wrong = 0
     for n, dialogues, right in _runs(definition, questions, n_team, recorder):
         n_wrong += not right
         found += dialogues if right else []
         on_question(n, len(questions))
-    for first, second in follow_ups(default_path(), lessons.n_follow_ups, lessons.seed, split):
+    for first, second in follow_ups(default_path(), config.n_follow_ups, config.seed, split):
         dialogues, right = _follow_up(definition, first, second, recorder)
         n_wrong += not right
         found += dialogues if right else []
     if n_wrong:
         what = f"{n_wrong} demonstrations that do not end right"
         report(Loss("training", what, str(n_wrong), str(len(questions) - n_wrong), "left out"))
-    draws = random.Random(lessons.seed)
-    cut = [_first_action(each) if _has_one_call(each) and draws.random() < lessons.first_share
+    draws = random.Random(config.seed)
+    cut = [_first_action(each) if _has_one_call(each) and draws.random() < config.first_share
            else each for each in found]  # fmt: skip
-    return Demonstrations(cut, frozenset(recorder.tools))
+    return Demonstrations(cut, dict(recorder.prompts))
 
 
 def in_other_words(
-    llm: LLM, questions: Sequence[Question], folder: Path, seed: int = 0
-) -> list[Question]:
-    """Questions as the model says them, where the planner without a model still gets them right.
+    llm: LLM, questions: Sequence[MaterialsQuestion], folder: Path, seed: int = 0
+) -> list[MaterialsQuestion]:
+    """Paraphrase questions by the model; keep those that the rules still answer correctly.
 
-    What becomes of the others is reported as a `Loss`. Each is kept in `folder/paraphrases.jsonl`.
+    The others are reported as a `Loss`. Paraphrases are cached in `folder/paraphrases.jsonl`.
     """
     rules = load_agent("materials", AgentOptions(llm=RULES))
 
@@ -186,10 +188,10 @@ def in_other_words(
         return same and ours and judge(question, rules.run(text)).correct
 
     texts = [question.text for question in questions]
-    job = text_digest(repr((_identity(llm), sources(), seed, texts)))
-    written = KeptLines(folder / "paraphrases.jsonl", job)
+    job = text_digest(repr((_identity(llm), VERSION, seed, texts)))
+    written = JsonlCache(folder / "paraphrases.jsonl", job)
     found, tally = paraphrases(
-        llm, texts, is_consistent, ParaphraseOptions(seed=seed), kept=written
+        llm, texts, is_consistent, ParaphraseOptions(seed=seed), cache=written
     )
     if tally.kept < tally.asked:
         lost = tally.asked - tally.kept
@@ -202,7 +204,7 @@ def in_other_words(
 
 
 def _names(text: str) -> Counter[str]:
-    """Formulas, ids and numbers: what a paraphrase must keep."""
+    """Count formulas, ids and numbers, which a paraphrase must keep."""
     words = [word.strip(".,;:?!\"'") for word in text.split()]
     return Counter(
         word for word in words if any(map(str.isdigit, word)) or sum(map(str.isupper, word)) > 1
@@ -215,16 +217,19 @@ def _identity(llm: LLM) -> str:
 
 @cache
 def _benchmark_wordings() -> list[re.Pattern[str]]:
-    """The benchmark's phrasings, with anything in their slots."""
+    """Compile the benchmark's phrasings to patterns that match anything in their slots."""
     every = [phrasing for each in PHRASINGS.values() for phrasing in each]
     parts = [re.split(r"\{\w+\}", phrasing) for phrasing in every]
     return [re.compile(".+".join(map(re.escape, each)), re.IGNORECASE) for each in parts]
 
 
 def _runs(
-    definition: AgentDefinition, questions: Sequence[Question], n_team: int, recorder: Recorder
+    definition: AgentDefinition,
+    questions: Sequence[MaterialsQuestion],
+    n_team: int,
+    recorder: Recorder,
 ) -> Iterator[tuple[int, list[Dialogue], bool]]:
-    """(number, dialogues, whether it ended right) of each question; the first ones as a team."""
+    """Yield (number, dialogues, correct) of each question; the first ones run as a team."""
     agents = {
         team: load_agent(definition.name, AgentOptions(llm=recorder, team=team))
         for team in (True, False)
@@ -237,12 +242,15 @@ def _runs(
 
 
 def _follow_up(
-    definition: AgentDefinition, first: Question, second: Question, recorder: Recorder
+    definition: AgentDefinition,
+    first: MaterialsQuestion,
+    second: MaterialsQuestion,
+    recorder: Recorder,
 ) -> tuple[list[Dialogue], bool]:
-    """The second question in a chat after the first: its dialogues, and whether it ended right."""
-    planner = Recorder(PerfectPlanner([second]), recorder.role)
+    """Ask the second question in a chat after the first; return its dialogues, and if correct."""
+    planner = Recorder(OraclePlanner([second]), recorder.role)
     agent = load_agent(definition.name, AgentOptions(llm=planner))
-    known = load_agent(definition.name, AgentOptions(llm=PerfectPlanner([first])))
+    known = load_agent(definition.name, AgentOptions(llm=OraclePlanner([first])))
     history = [(first.text, known.run(first.text).text)]
     run = agent.run(second.text, history=history)
     tasks = [Dialogue(each.messages, "follow-up") for each in planner.dialogues]
@@ -250,7 +258,7 @@ def _follow_up(
 
 
 def _has_one_call(dialogue: Dialogue) -> bool:
-    """Whether what follows the first call is the answer."""
+    """Return True if the run has one call and the answer."""
     return sum(message.role == "assistant" for message in dialogue.messages) <= 2
 
 
@@ -260,30 +268,30 @@ def _first_action(dialogue: Dialogue) -> Dialogue:
 
 
 def _write(file: Path, key: str, made: Demonstrations) -> None:
-    lines = [json.dumps({"key": key, "tools": sorted(made.tools)})]
+    lines = [json.dumps({"key": key, "prompts": made.prompts})]
     lines += map(dialogue_text, made.dialogues)
     replace_text(file, "\n".join(lines) + "\n")
 
 
 def _read(file: Path, key: str) -> Demonstrations | None:
-    """What a file holds; None if it is of other lessons, or none."""
+    """Load a cache file; None if it is missing or made with another key."""
     if not file.is_file():
         return None
     first, *rest = file.read_text("utf-8").splitlines()
     head = json.loads(first)
     if head["key"] != key:
         return None
-    return Demonstrations(list(map(dialogue_of, rest)), frozenset(head["tools"]))
+    return Demonstrations(list(map(dialogue_of, rest)), dict(head["prompts"]))
 
 
 def dialogue_text(dialogue: Dialogue) -> str:
-    """A dialogue as a line of JSON."""
+    """Serialise a dialogue as a line of JSON."""
     said = [[message.role, message.content] for message in dialogue.messages]
     return json.dumps({"task": dialogue.task, "messages": said}, ensure_ascii=False)
 
 
 def dialogue_of(text: str) -> Dialogue:
-    """A dialogue from such a line."""
+    """Parse such a line."""
     plain = json.loads(text)
     messages = tuple(Message(role, content) for role, content in plain["messages"])
     return Dialogue(messages, plain["task"])

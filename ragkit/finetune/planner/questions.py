@@ -1,4 +1,4 @@
-"""Questions that only training has: what the benchmark's twelve kinds leave out, and users ask."""
+"""Questions for training only: kinds that users ask and the benchmark's twelve leave out."""
 
 from __future__ import annotations
 
@@ -14,26 +14,34 @@ from ragkit.evaluation.materials.data import QuestionData
 from ragkit.evaluation.materials.kinds import (
     Draft,
     Maker,
+    asks_for_count,
     choose_property,
-    counts,
-    drawn,
-    finished,
-    pick,
-    search,
+    fill_phrasing,
+    pick_phrasing,
+    question_text,
+    search_call,
 )
-from ragkit.evaluation.materials.question import KINDS, Fact, Kind, Plan, Question, Truth, row
-from ragkit.evaluation.materials.questions import of_kind
+from ragkit.evaluation.materials.question import (
+    KINDS,
+    Fact,
+    Kind,
+    MaterialsQuestion,
+    Plan,
+    Truth,
+    row_template,
+)
+from ragkit.evaluation.materials.questions import draw_questions
 from ragkit.evaluation.materials.searches import (
     MAKERS,
-    article,
-    as_number,
-    as_set,
-    extreme_worded,
-    group_of,
-    hop_worded,
-    searched,
-    some_elements,
-    valued,
+    choose_elements,
+    choose_searched_property,
+    count_draft,
+    extremum_draft,
+    fix_articles,
+    format_value,
+    group_phrase,
+    multi_hop_draft,
+    set_draft,
 )
 from ragkit.evaluation.splits import Split
 from ragkit.finetune.planner.wordings import (
@@ -70,8 +78,8 @@ _WEIGHTS: dict[str, float] = {
 
 def training_questions(
     snapshot_path: str | Path, n: int, *, seed: int = 0, split: Split = "train"
-) -> list[Question]:
-    """About so many questions of all kinds, in random order.
+) -> list[MaterialsQuestion]:
+    """Draw about `n_questions` questions of all kinds, in random order.
 
     Args:
         snapshot_path: See `generate`.
@@ -86,16 +94,16 @@ def training_questions(
     makers: dict[str, tuple[Kind, Maker]] = {kind: (kind, MAKERS[kind]) for kind in KINDS}
     makers |= _EXTRA
     each = n / sum(_WEIGHTS.get(name, 1) for name in makers)
-    found: list[Question] = []
+    found: list[MaterialsQuestion] = []
     for name, (kind, make) in makers.items():
         many = max(1, round(each * _WEIGHTS.get(name, 1)))
-        found += of_kind(data, kind, make, many, rng=f"{seed} {name}")
+        found += draw_questions(data, kind, make, many, rng=f"{seed} {name}")
     random.Random(seed).shuffle(found)
     return found
 
 
 def in_tables(data: QuestionData, rng: random.Random) -> Draft | None:
-    """A property that materials of other formulas have, and this one in a table only."""
+    """Ask for a property that this formula has in a table only, and others as materials."""
     name = rng.choice(list(MORE_TABLES))
     wording = MORE_TABLES[name]
     keys = data.table_pool.get(name)
@@ -109,17 +117,20 @@ def in_tables(data: QuestionData, rng: random.Random) -> Draft | None:
     if len(formula) > 30:  # an alloy's composition
         return None
     phrase = rng.choice(wording.phrases)
-    text = pick(data, rng, "lookup", name=phrase, subject=formula)
+    text = question_text(data, rng, "lookup", name=phrase, subject=formula)
     requests = {wording.tool: text, "formula_tables": f"{text} Look in the tables."}
     calls = [
-        search(place, request, formula=formula, fields=name) for place, request in requests.items()
+        search_call(place, request, formula=formula, fields=name)
+        for place, request in requests.items()
     ]
     facts = tuple(dict.fromkeys(value.fact for value in values))
-    return Draft(text, Truth((facts,)), Plan(tuple(calls), (row(1, name),)), frozenset({key}))
+    return Draft(
+        text, Truth((facts,)), Plan(tuple(calls), (row_template(1, name),)), frozenset({key})
+    )
 
 
 def two_properties(data: QuestionData, rng: random.Random) -> Draft | None:
-    """Two properties of one material that one tool has."""
+    """Ask for two properties of one material that one tool returns."""
     first, wording, phrase = choose_property(data, rng, list(data.words.properties))
     others = [
         name for name, each in data.words.properties.items()
@@ -136,21 +147,21 @@ def two_properties(data: QuestionData, rng: random.Random) -> Draft | None:
     formula = data.formula_of(key)
     other = rng.choice(data.words.properties[second].phrases)
     if rng.random() < 0.5:
-        text = pick(data, rng, "lookup", name=f"{phrase} and the {other}", subject=formula)
+        text = question_text(data, rng, "lookup", name=f"{phrase} and the {other}", subject=formula)
     else:
         more = rng.choice(_MORE).format(second=other)
-        text = f"{pick(data, rng, 'lookup', name=phrase, subject=formula)} {more}"
-    call = search(wording.tool, text, formula=formula, fields=f"{first},{second}")
+        text = f"{question_text(data, rng, 'lookup', name=phrase, subject=formula)} {more}"
+    call = search_call(wording.tool, text, formula=formula, fields=f"{first},{second}")
     if not all(held) or len(data.ids[key]) > 1:
         return None
-    plan = Plan((call,), (row(0, first), row(0, second)))
+    plan = Plan((call,), (row_template(0, first), row_template(0, second)))
     return Draft(text, Truth(tuple(held)), plan, frozenset({key}))
 
 
 def follow_ups(
     snapshot_path: str | Path, n: int, seed: int = 0, split: Split = "train"
-) -> list[tuple[Question, Question]]:
-    """Pairs: a question about one material, and one that means the same material without naming it.
+) -> list[tuple[MaterialsQuestion, MaterialsQuestion]]:
+    """Draw pairs: a question about a material, and one about the same material without its name.
 
     Args:
         snapshot_path: See `generate`.
@@ -161,9 +172,11 @@ def follow_ups(
     data = QuestionData(snapshot_path, split, TRAINING)
     rng = random.Random(f"{seed} follow-ups")
     firsts = (
-        of_kind(data, "lookup", two_properties, n, rng=f"{seed} before follow-ups") if n else []
+        draw_questions(data, "lookup", two_properties, n, rng=f"{seed} before follow-ups")
+        if n
+        else []
     )
-    found: list[tuple[Question, Question]] = []
+    found: list[tuple[MaterialsQuestion, MaterialsQuestion]] = []
     for first in firsts:
         key = next(iter(first.materials))
         name, wording, phrase = choose_property(data, rng, list(data.words.properties))
@@ -172,10 +185,10 @@ def follow_ups(
             continue
         text = rng.choice(_FOLLOWING).format(name=phrase)
         formula = data.formula_of(key)
-        call = search(wording.tool, text, formula=formula, fields=name)
+        call = search_call(wording.tool, text, formula=formula, fields=name)
         facts = tuple(dict.fromkeys(value.fact for value in values))
-        plan = Plan((call,), (row(0, name),))
-        second = Question(
+        plan = Plan((call,), (row_template(0, name),))
+        second = MaterialsQuestion(
             f"follow-{len(found)}", "lookup", text, Truth((facts,)), plan, first.materials
         )
         found.append((first, second))
@@ -183,76 +196,80 @@ def follow_ups(
 
 
 def unknown_property(data: QuestionData, rng: random.Random) -> Draft | None:
-    """A property that no tool has."""
+    """Ask for a property that no tool returns."""
     key = rng.choice(data.pool)
     formula = data.formula_of(key)
-    text = pick(data, rng, "missing", name=rng.choice(UNKNOWN), subject=formula)
+    text = question_text(data, rng, "missing", name=rng.choice(UNKNOWN), subject=formula)
     return Draft(text, Truth(refusal="not_held"), Plan(refusal="not_held"), frozenset({key}))
 
 
 def vague_property(data: QuestionData, rng: random.Random) -> Draft | None:
-    """A word that may mean any of several properties."""
+    """Ask for a word that may mean any of several properties."""
     key = rng.choice(data.pool)
-    text = pick(data, rng, "lookup", name=rng.choice(VAGUE), subject=data.formula_of(key))
+    text = question_text(data, rng, "lookup", name=rng.choice(VAGUE), subject=data.formula_of(key))
     return Draft(text, Truth(refusal="unclear"), Plan(refusal="unclear"), frozenset({key}))
 
 
 def of_an_element(data: QuestionData, rng: random.Random) -> Draft | None:
-    """A property, or the number, of the solids of one element; of most elements none is held.
+    """Ask for a property, or the number, of the solids of one element; most elements have none.
 
-    A symbol alone is a formula here, where in "materials with Te" it is none.
+    A lone symbol is a formula here; in "materials with Te" it is an element.
     """
     symbol = rng.choice(list(ELEMENTS))
     key = reduced(symbol)
     if rng.random() < 0.4:
-        phrasing, text = drawn(data, rng, "polymorph", subject=symbol)
-        if not counts(data, phrasing):
+        phrasing, text = pick_phrasing(data, rng, "polymorph", subject=symbol)
+        if not asks_for_count(data, phrasing):
             return None
-        call = search("summary", text, formula=symbol, limit=1, thought="Searches count all rows.")
+        call = search_call(
+            "summary", text, formula=symbol, limit=1, thought="Searches count all rows."
+        )
         if key not in data.ids:
             plan = Plan((call,), refusal="not_held")
             return Draft(text, Truth(refusal="not_held"), plan, frozenset({key}))
         truth = Truth(((Fact("count", len(data.ids[key])),),))
-        return Draft(text, truth, Plan((call,), (row(0, "n_materials"),)), frozenset({key}))
+        return Draft(
+            text, truth, Plan((call,), (row_template(0, "n_materials"),)), frozenset({key})
+        )
     name, wording, phrase = choose_property(data, rng, list(data.words.properties))
     values = data.of_formula.get((key, name), ())
     if values and any(value.material_id is None for value in values):
         return None  # a table has it, too
-    text = pick(data, rng, "lookup", name=phrase, subject=symbol)
-    call = search(wording.tool, text, formula=symbol, fields=name)
+    text = question_text(data, rng, "lookup", name=phrase, subject=symbol)
+    call = search_call(wording.tool, text, formula=symbol, fields=name)
     if not values:
         plan = Plan((call,), refusal="not_held")
         return Draft(text, Truth(refusal="not_held"), plan, frozenset({key}))
     facts = tuple(dict.fromkeys(value.fact for value in values))
-    return Draft(text, Truth((facts,)), Plan((call,), (row(0, name),)), frozenset({key}))
+    return Draft(text, Truth((facts,)), Plan((call,), (row_template(0, name),)), frozenset({key}))
 
 
 def singular(data: QuestionData, rng: random.Random) -> Draft | None:
-    """An extreme of a group that is named in the singular."""
-    return extreme_worded(data, rng, partial(_in_singular, data, rng, SINGULAR))
+    """Ask for the extreme of a group that is named in the singular."""
+    return extremum_draft(data, rng, partial(_in_singular, data, rng, SINGULAR))
 
 
 def singular_hop(data: QuestionData, rng: random.Random) -> Draft | None:
-    """Another property of such an extreme."""
-    return hop_worded(data, rng, partial(_in_singular, data, rng, SINGULAR_HOPS))
+    """Ask for another property of such an extreme."""
+    return multi_hop_draft(data, rng, partial(_in_singular, data, rng, SINGULAR_HOPS))
 
 
 def _in_singular(
     data: QuestionData, rng: random.Random, phrasings: Sequence[str], *, group: str, **words: str
 ) -> str:
-    return finished(data, rng, rng.choice(phrasings), {**words, "group": _one_of(group)})
+    return fill_phrasing(data, rng, rng.choice(phrasings), {**words, "group": _one_of(group)})
 
 
 def _one_of(group: str) -> str:
-    """ "tin compounds" as "tin compound"."""
+    """Turn "tin compounds" into "tin compound"."""
     one = re.sub(r"\b([a-z]*(?:material|compound|solid|crystal|ide))s\b", r"\1", group, count=1)
     return one.replace("that contain ", "that contains ").replace("in them", "in it")
 
 
 def between(data: QuestionData, rng: random.Random) -> Draft | None:
-    """How many, or which, have a value in a range."""
-    name, place, phrase = searched(data, rng)
-    elements = some_elements(data, rng, name)
+    """Ask how many, or which, materials have a value in a range."""
+    name, place, phrase = choose_searched_property(data, rng)
+    elements = choose_elements(data, rng, name)
     values = data.matching(name, elements or ())
     if elements is None or len(values) < 5 or name == "nsites":
         return None
@@ -262,19 +279,21 @@ def between(data: QuestionData, rng: random.Random) -> Draft | None:
     if low == high or near or not inside:
         return None
     unit = values[0].unit
-    condition = rng.choice(BETWEEN).format(name=phrase, low=f"{low:g}", high=valued(high, unit))
-    group = group_of(data, rng, elements, values)
+    condition = rng.choice(BETWEEN).format(
+        name=phrase, low=f"{low:g}", high=format_value(high, unit)
+    )
+    group = group_phrase(data, rng, elements, values)
     where, every = [f"{name} > {low:g}", f"{name} < {high:g}"], ",".join(elements)
     if rng.random() < 0.5:
-        text = pick(data, rng, "count", group=group, condition=article(condition))
+        text = question_text(data, rng, "count", group=group, condition=fix_articles(condition))
         ids = {value.material_id for value in inside}
-        call = search(place, text, elements=every, where=where, fields=name, limit=1)
-        return as_number(text, call, "n_materials", len(ids))
+        call = search_call(place, text, elements=every, where=where, fields=name, limit=1)
+        return count_draft(text, call, "n_materials", len(ids))
     if len(inside) > 8 or not all(data.in_split(value.reduced) for value in inside):
         return None
-    text = pick(data, rng, "filter", group=group, condition=article(condition))
-    call = search(place, text, elements=every, where=where, fields=name, limit=20)
-    return as_set(text, call, name, inside)
+    text = question_text(data, rng, "filter", group=group, condition=fix_articles(condition))
+    call = search_call(place, text, elements=every, where=where, fields=name, limit=20)
+    return set_draft(text, call, name, inside)
 
 
 _EXTRA: dict[str, tuple[Kind, Maker]] = {

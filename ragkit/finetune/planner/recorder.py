@@ -1,4 +1,4 @@
-"""Runs of a planner that knows the way, as dialogues that a model can learn from."""
+"""Records the runs of an expert planner as dialogues for training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ragkit.types import Message
 
 @dataclass(slots=True)
 class Recorder:
-    """A planner that keeps what a model would have been shown, and would have had to write.
+    """A planner that records what a model would be shown, and what it should write.
 
     Args:
         planner: Chooses the actions.
@@ -34,22 +34,22 @@ class Recorder:
 
     Attributes:
         dialogues: One for each run that began, a team's supervisor and assistants each.
-        tools: Digests of the tools that were seen, see `tools_digest`.
+        prompts: System message of each set of tools that was seen, by `tools_digest`.
     """
 
     planner: Planner
     role: str
     style: PromptStyle = "short"
     dialogues: list[Dialogue] = field(default_factory=list)
-    tools: set[str] = field(default_factory=set)
+    prompts: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """The planner's."""
+        """Name of the wrapped planner."""
         return self.planner.name
 
     def begin(self) -> Turns:
-        """A new run."""
+        """Start a run."""
         return _Recording(self, self.planner.begin())
 
 
@@ -66,7 +66,7 @@ class _Recording:
         action = in_order(proposal.action, state)
         recorder = self.recorder
         system = system_prompt(recorder.role, state.tools, recorder.style)
-        recorder.tools.add(tools_digest(system, state.tools))
+        recorder.prompts[tools_digest(state.tools)] = system
         asked = conversation_of(state, system, recorder.style)
         said = Message("assistant", action_text(action, recorder.style, proposal.thought))
         dialogue = Dialogue((*asked, said))
@@ -78,7 +78,7 @@ class _Recording:
 
 
 def in_order(action: Action, state: State) -> Action:
-    """The action with its arguments in the order of the tool's schema, as the grammar has them."""
+    """Order the arguments as in the tool's schema, since the grammar has that order."""
     schemas = {tool.name: tool.parameters() for tool in state.tools} | final_tools(state.ledger)
     named: Mapping[str, Any] = schemas.get(action.tool, {}).get("properties", {})
     order = [*(name for name in named if name in action.arguments)]

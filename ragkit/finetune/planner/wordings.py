@@ -1,567 +1,87 @@
-"""How the questions are worded that a model is trained on: in other phrasings than the benchmark.
+"""Wordings of the questions that a planner is trained on, read from `wordings.toml`.
 
-More phrasings of each kind, more names of each property, and some carelessness. The names that the
-benchmark has for properties are learned, too; its phrasings are not. The materials of the LLaMP
-paper's figure 3 are held out, as it is a benchmark of its own.
+They are other phrasings than the benchmark's, with more names of each property, and some
+carelessness. The names that the benchmark has for properties are learned, too; its phrasings are
+not. The materials of figure 3 of the LLaMP paper (Chiang et al. 2024) are held out, as it is a
+benchmark of its own.
 """
 
 from __future__ import annotations
 
+import tomllib
+from importlib import resources
+from typing import Any
+
 from ragkit.agents.materials.chemistry.formulas import reduced
-from ragkit.evaluation.materials.question import Kind
 from ragkit.evaluation.materials.words import MEASURED, WORDINGS, Wording, Words
 
-_MORE_NAMES: dict[str, tuple[str, ...]] = {
-    "band_gap": ("calculated band gap", "electronic band gap", "gap", "Eg", "DFT band gap",
-                 "size of the band gap", "bandgap energy"),
-    "formation_energy_per_atom": ("energy of formation", "calculated formation energy",
-                                  "formation energy of one atom"),
-    "k_vrh": ("bulk modulus K", "K_VRH", "bulk moduli", "VRH bulk modulus", "elastic bulk modulus",
-              "incompressibility", "resistance to compression"),
-    "homogeneous_poisson": ("Poisson number", "poisson ratio", "homogeneous Poisson ratio",
-                            "Poisson coefficient"),
-    "universal_anisotropy": ("universal anisotropy", "universal elastic anisotropy",
-                             "anisotropy index", "anisotropy of the elastic constants"),
-    "ordering": ("type of magnetism", "magnetic state", "kind of magnetic ordering",
-                 "magnetic ground state", "spin ordering"),
-    "total_magnetization_normalized_formula_units": (
-        "magnetization per f.u.", "total magnetization per formula unit",
-        "magnetic moment per formula unit", "moment per formula unit"),
-    "e_total": ("dielectric constant", "total permittivity", "static permittivity",
-                "relative permittivity", "full dielectric constant"),
-    "e_electronic": ("high-frequency dielectric constant", "electronic permittivity",
-                     "optical dielectric constant", "electronic contribution to the permittivity"),
-    "e_ionic": ("ionic contribution to the dielectric constant", "ionic permittivity",
-                "lattice dielectric constant", "ionic part of the dielectric constant"),
-    "n": ("refraction index", "optical refractive index", "index of refraction n"),
-    "e_ij_max": ("piezoelectric e modulus", "piezoelectric constant", "e_ij modulus"),
-    "volume": ("volume of the unit cell", "volume of the cell", "unit-cell volume"),
-    "nsites": ("number of atoms per unit cell", "number of sites", "atom count of the cell",
-               "number of atoms in the unit cell"),
-    "space_group": ("spacegroup", "space-group symbol", "SG symbol"),
-    "crystal_system": ("crystal's system", "kind of crystal system"),
-    "point_group": ("crystal class", "point symmetry group", "point-group symbol"),
-}  # fmt: skip
-_MORE_MEASURED: dict[str, tuple[str, ...]] = {
-    "band_gap": ("band gap from experiment", "experimentally measured band gap",
-                 "optical gap that was measured", "experimental gap"),
-    "yield_strength": ("yield stress", "experimental yield strength", "tensile yield strength"),
-    "last_phdos_peak": ("last peak of the phonon density of states", "topmost phonon peak",
-                        "highest phonon frequency peak"),
-}  # fmt: skip
+
+def _read() -> dict[str, Any]:
+    text = resources.files(__package__).joinpath("wordings.toml").read_text("utf-8")
+    return tomllib.loads(text)
 
 
-def _named(wordings: dict[str, Wording], more: dict[str, tuple[str, ...]]) -> dict[str, Wording]:
+def _tuples(table: dict[str, list[str]]) -> dict[Any, tuple[str, ...]]:
+    return {key: tuple(values) for key, values in table.items()}
+
+
+def _named(wordings: dict[str, Wording], more: dict[str, list[str]]) -> dict[str, Wording]:
+    """Add names to the benchmark's, which lose superlatives.
+
+    "The lowest largest modulus" asks for nothing.
+    """
     return {
-        name: Wording(each.tool, (*_plain(each.phrases), *more[name]), each.units,
-                      each.material_only)
-        for name, each in wordings.items()
-    }  # fmt: skip
+        name: Wording(
+            wording.tool,
+            (
+                *(phrase for phrase in wording.phrases if not phrase.startswith("largest")),
+                *more[name],
+            ),
+            wording.units,
+            wording.material_only,
+        )
+        for name, wording in wordings.items()
+    }
 
 
-def _plain(phrases: tuple[str, ...]) -> list[str]:
-    """Without superlatives: "the lowest largest modulus" asks for nothing."""
-    return [phrase for phrase in phrases if not phrase.startswith("largest")]
-
-
-_PHRASINGS: dict[Kind, tuple[str, ...]] = {
-    "lookup": (
-        "What {name} does {subject} have?",
-        "{name} for {subject}",
-        "How big is the {name} of {subject}?",
-        "Could you give me the {name} of {subject}?",
-        "I'd like to know the {name} of {subject}.",
-        "Find the {name} for {subject}.",
-        "What's the {name} of {subject}?",
-        "Do you know the {name} of {subject}?",
-        "Show me {subject}'s {name}.",
-        "What value is listed for the {name} of {subject}?",
-        "For {subject}, what is the {name}?",
-        "Report the {name} of {subject}.",
-        "Please check which {name} {subject} has.",
-        "Given {subject}, what is its {name}?",
-        "My sample is {subject}. What is its {name}?",
-        "{subject} {name}",
-        "Can you tell me what {name} {subject} has?",
-        "Which {name} do you have on file for {subject}?",
-        "I'm looking for the {name} of {subject}.",
-        "How is the {name} of {subject} given in the data?",
-        "Got a number for the {name} of {subject}?",
-        "{name}, {subject}?",
-        "Let me know the {name} of {subject}.",
-        "We work with {subject} and need its {name}.",
-        "Is there an entry for the {name} of {subject}? What does it say?",
-        "Take {subject}. Which {name} does it show?",
-    ),
-    "filter": (
-        "Show every one of the {group} that {condition}.",
-        "What {group} {condition}?",
-        "I'm looking for {group} that {condition}.",
-        "Are there {group} that {condition}? Name them.",
-        "Name the {group} which {condition}.",
-        "Search for {group} that {condition}.",
-        "Can you list {group} that {condition}?",
-        "I need all {group} that {condition}.",
-        "Enumerate the {group} that {condition}.",
-        "Tell me which {group} {condition}.",
-        "Do you know any {group} that {condition}?",
-        "Show me the {group} that {condition}.",
-        "Pick out the {group} that {condition}.",
-        "We want those {group} that {condition}.",
-        "From all {group}, select the ones that {condition}.",
-        "{group} that {condition}, please",
-        "Tell me every one of the {group} that {condition}.",
-    ),
-    "extremum": (
-        "What {group} have the {extreme} {name}? Give me the top one.",
-        "Of all {group}, which shows the {extreme} {name}?",
-        "I want the one of the {group} with the {extreme} {name}.",
-        "Tell me the {extreme} {name} found in {group}.",
-        "Name the material with the {extreme} {name} of all {group}.",
-        "Show me the record holder: the {extreme} {name} of the {group}.",
-        "Who has the {extreme} {name} among {group}?",
-        "Search the {group} for the {extreme} {name}.",
-        "Which material is it that has the {extreme} {name} of the {group}?",
-        "Which one of all the {group} tops the list with the {extreme} {name}?",
-        "Looking at {group}, where is the {name} the {extreme}?",
-        "Give me the one of the {group} with the {extreme} {name}.",
-        "Rank the {group}: whose {name} is the {extreme}?",
-        "{extreme} {name} of the {group}?",
-        "Can you find which of these {group} has the {extreme} {name}?",
-        "We need the {extreme} {name} that {group} can have.",
-    ),
-    "count": (
-        "How many of all {group} {condition}?",
-        "Tell me how many {group} {condition}.",
-        "I want the count of {group} that {condition}.",
-        "Give the number of {group} that {condition}.",
-        "In total, how many {group} {condition}?",
-        "Please count {group} that {condition}.",
-        "How large is the number of {group} that {condition}?",
-        "What number of {group} {condition}?",
-        "Do you know how many {group} {condition}?",
-        "number of {group} that {condition}",
-        "Count how many of the {group} {condition}.",
-        "Can you count the {group} that {condition}?",
-        "I wonder how many {group} {condition}.",
-    ),
-    "comparison": (
-        "Does {first} or {second} have the larger {name}? By what amount?",
-        "Between {first} and {second}, which has the higher {name} and how far apart are they?",
-        "How much larger or smaller is the {name} of {first} than that of {second}?",
-        "{first} versus {second}: {name}?",
-        "How does the {name} of {first} compare to that of {second}?",
-        "Put the {name} of {first} and {second} side by side.",
-        "By how much do {first} and {second} differ in {name}?",
-        "Which is bigger, the {name} of {first} or of {second}?",
-        "Subtract the {name} of {second} from that of {first}.",
-        "Is the {name} of {first} bigger than the one of {second}? What separates them?",
-        "{first} or {second}: which one has more {name}, and how much more?",
-        "Which of {first} and {second} has the higher {name}?",
-        "Tell me how the {name} of {first} differs from that of {second}.",
-        "Please compare {first} with {second}: {name}.",
-        "What separates {first} from {second} in {name}?",
-        "Who wins in {name}, {first} or {second}?",
-        "How far is the {name} of {first} from the {name} of {second}?",
-    ),
-    "conversion": (
-        "How many {unit} is the {name} of {subject}?",
-        "What's the {name} of {subject}, in {unit}?",
-        "In {unit}, what is the {name} of {subject}?",
-        "Report the {name} of {subject} in units of {unit}.",
-        "Convert the {name} of {subject} to {unit}.",
-        "I need the {name} of {subject} as {unit}.",
-        "Could you state the {name} of {subject} in {unit}?",
-        "{name} of {subject} in {unit}",
-        "Tell me the {name} of {subject} in {unit}, please.",
-        "What would the {name} of {subject} be in {unit}?",
-        "Please convert to {unit}: the {name} of {subject}.",
-        "I need {unit}: what is the {name} of {subject}?",
-        "How large is the {name} of {subject}, expressed in {unit}?",
-        "What {name} does {subject} have in {unit}?",
-        "The {name} of {subject}, but in {unit}.",
-        "Give me {subject}'s {name} in {unit}.",
-        "How much is the {name} of {subject} in {unit}?",
-        "What is {subject}'s {name} in {unit}?",
-        "State {subject}'s {name}, using {unit}.",
-        "Using {unit}: {name} of {subject}?",
-        "Find the {name} of {subject} and convert it to {unit}.",
-        "Look up the {name} of {subject}; it should be in {unit}.",
-        "What does the {name} of {subject} come to in {unit}?",
-        "I'd like the {name} of {subject} in {unit}, not in the usual unit.",
-        "{subject}: {name} in {unit}?",
-        "Which value in {unit} has the {name} of {subject}?",
-        "How high is the {name} of {subject} in {unit}?",
-        "Show the {name} of {subject} in {unit}.",
-        "Do you have the {name} of {subject} in {unit}?",
-        "Work out the {name} of {subject} in {unit}.",
-        "I want to see the {name} of {subject} in {unit}.",
-        "The unit is {unit}: {name} of {subject}?",
-    ),
-    "polymorph": (
-        "How many phases of {subject} do you know?",
-        "Count the polymorphs of {subject}.",
-        "What is the number of different structures of {subject}?",
-        "How many crystal structures of {subject} are there in the data?",
-        "Which ids belong to {subject}?",
-        "Give me every material id of {subject}.",
-        "Name all entries for {subject} by id.",
-        "I need the mp-ids of all forms of {subject}.",
-        "Which phase of {subject} shows the {extreme} {name}?",
-        "Among the phases of {subject}, which has the {extreme} {name}?",
-        "Find the structure of {subject} with the {extreme} {name}.",
-        "{subject} has several forms: which of them has the {extreme} {name}?",
-        "Give the {name} of {subject} with space group {group}.",
-        "{name} of {group} {subject}?",
-        "How large is the {name} of the {group} phase of {subject}?",
-        "For {subject} in space group {group}, what is the {name}?",
-        "How many entries do you hold for {subject}?",
-        "{subject}: how many phases?",
-        "How many forms does {subject} have?",
-        "Do you know how many structures of {subject} there are?",
-        "All ids of {subject}, please.",
-        "Show the material ids that belong to {subject}.",
-        "Under which ids is {subject} held?",
-        "Whose {name} is the {extreme} among all forms of {subject}?",
-        "Which form of {subject} comes with the {extreme} {name}?",
-        "Of all structures of {subject}, name the one with the {extreme} {name}.",
-        "What {name} does {subject} have in its {group} form?",
-        "Tell me the {name} of {group} {subject}.",
-        "The {group} modification of {subject}: which {name} does it have?",
-        "Which {subject} structure has the {extreme} {name}?",
-        "Which of the forms of {subject} has the {extreme} {name}?",
-        "Which {subject} phase is the one with the {extreme} {name}?",
-        "Compare the phases of {subject}: whose {name} is the {extreme}?",
-        "Name the phase of {subject} whose {name} is the {extreme}.",
-        "There are several {subject}. Which one has the {extreme} {name}?",
-        "What's the {name} of the {subject} phase with space group {group}?",
-        "What is the {name} of {subject} if it is {group}?",
-        "In {group}, what {name} does {subject} have?",
-        "I mean the {group} form of {subject}: its {name}?",
-        "For the {group} form of {subject}, give the {name}.",
-        "What is the {name} of {group} {subject}?",
-        "How many {subject} structures are held?",
-        "How many kinds of {subject} do you have?",
-        "What ids do the phases of {subject} have?",
-        "Which material ids are held for {subject}?",
-        "Please list the mp-ids of {subject}.",
-    ),
-    "missing": (
-        "What {name} does {subject} have?",
-        "{name} for {subject}",
-        "Could you give me the {name} of {subject}?",
-        "I'd like to know the {name} of {subject}.",
-        "Find the {name} for {subject}.",
-        "What's the {name} of {subject}?",
-        "Do you know the {name} of {subject}?",
-        "For {subject}, what is the {name}?",
-        "Report the {name} of {subject}.",
-        "Please check which {name} {subject} has.",
-        "How big is the {name} of {subject}?",
-        "Can you tell me what {name} {subject} has?",
-        "Which {name} do you have on file for {subject}?",
-        "I'm looking for the {name} of {subject}.",
-        "Got a number for the {name} of {subject}?",
-        "Let me know the {name} of {subject}.",
-        "We work with {subject} and need its {name}.",
-        "{subject} {name}",
-    ),
-    "ambiguous": (
-        "What's its {name}?",
-        "Tell me the {name}, please.",
-        "What {name} does that compound have?",
-        "How large is the {name}?",
-        "Give me the {name} of the material.",
-        "Which of the two has the higher {name}?",
-        "Is the {name} large?",
-        "Compare the {name} of them.",
-        "Please report the {name} of the sample.",
-        "Tell me about {subject}.",
-        "Is {subject} any good?",
-        "What do you think of {subject}?",
-        "{subject}?",
-        "Find the value of {subject}.",
-        "What is the number for {subject}?",
-        "I need data on {subject}.",
-        "How much has {subject}?",
-        "What is the constant of {subject}?",
-        "What energy does {subject} have?",
-        "Which property of {subject} is the best?",
-        "Convert the value of {subject}.",
-        "Is it higher than that of {subject}?",
-        "How is its {name}?",
-        "Which {name} does the first one have?",
-        "I need the {name} of my material.",
-        "And the {name} of that phase?",
-        "Is this one's {name} higher?",
-        "Which of these has the smaller {name}?",
-        "Who has the greater {name}?",
-        "Which is the one with more {name}?",
-        "Put its {name} into another unit.",
-        "Change the unit of that {name}.",
-        "Turn this {name} into the usual unit.",
-        "Between the two, which one has the lower {name}?",
-        "Convert the {name} to other units.",
-        "Could you look up its {name}?",
-        "Anything on {subject}?",
-        "What can you say about {subject}?",
-        "Please look at {subject}.",
-        "How large is {subject}?",
-        "Check {subject} for me.",
-        "Describe {subject}.",
-        "Look {subject} up.",
-        "Which value does {subject} have?",
-        "Is {subject} better than other materials?",
-        "How much better is {subject}?",
-    ),
-    "misspelt": (
-        "What {name} does {subject} have?",
-        "{name} for {subject}",
-        "could you give me the {name} of {subject}?",
-        "Find the {name} for {subject}.",
-        "what's the {name} of {subject}",
-        "For {subject}, what is the {name}?",
-        "{subject} {name}?",
-        "i need the {name} of {subject}",
-        "How big is the {name} of {subject}?",
-        "can you tell me what {name} {subject} has",
-        "I'm looking for the {name} of {subject}.",
-        "Let me know the {name} of {subject}.",
-        "Report the {name} of {subject}.",
-    ),
-    "multi_hop": (
-        "What {second} does the one of the {group} with the {extreme} {name} have?",
-        "Take the {group}: which has the {extreme} {name}, and what is its {second}?",
-        "Look for the {extreme} {name} among {group} and give me the {second} of that material.",
-        "First find the one of the {group} with the {extreme} {name}, then its {second}.",
-        "I want the {second} of whichever of the {group} has the {extreme} {name}.",
-        "The material with the {extreme} {name} of all {group}: what {second} does it have?",
-        "Give me the {second} of the {group} member with the {extreme} {name}.",
-        "Which of the {group} has the {extreme} {name}? Of that one I need the {second}.",
-        "For the {group}, find the {extreme} {name} and tell me that material's {second}.",
-        "What is the {second} of the material that, of all {group}, has the {extreme} {name}?",
-        "I need a {second}: that of the one with the {extreme} {name} of the {group}.",
-        "Whichever of the {group} shows the {extreme} {name}, what {second} has it?",
-        "What is the {second} of the member of the {group} with the {extreme} {name}?",
-        "One of the {group} has the {extreme} {name}: tell me its {second}.",
-        "Search all {group} for the {extreme} {name}. Which {second} does that material have?",
-        "Tell me the {second} of the one with the {extreme} {name} among {group}.",
-        "Which {second} belongs to the one of the {group} whose {name} is the {extreme}?",
-        "Of the {group}, pick the one with the {extreme} {name} and report its {second}.",
-        "Pick the {extreme} {name} of the {group}: I want that material's {second}.",
-        "How about the {second} of the one of all {group} with the {extreme} {name}?",
-        "If you take the one of the {group} having the {extreme} {name}, what is its {second}?",
-        "Go through the {group}, take the {extreme} {name}, and give the {second}.",
-        "What {second} has the one with the {extreme} {name}, of all {group}?",
-        "The {second}, please, of the one with the {extreme} {name} of the {group}.",
-        "Which {second} does the one with the {extreme} {name} among the {group} show?",
-    ),
-    "irrelevant": (
-        "What is the population of {country}?",
-        "Which language is spoken in {country}?",
-        "Who wrote {topic}?",
-        "Recommend a book about {topic}.",
-        "How long does it take to bake {dish}?",
-        "Where can I eat good {dish}?",
-        "What do I need for {dish}?",
-        "Is it raining in {city}?",
-        "Book a hotel in {city}.",
-        "How do I get to {city} by bus?",
-        "What time is it in {city}?",
-        "Tell me a story about {topic}.",
-        "Write an email about {topic}.",
-        "Summarise the history of {country}.",
-        "What does thank you mean in {language}?",
-        "Teach me some {language}.",
-        "How is {sport} played?",
-        "Who is the best {sport} player of all time?",
-        "When is the next {sport} match?",
-        "Hello, how are you?",
-        "What is your name?",
-        "Who made you?",
-        "Thanks, that was helpful!",
-        "Name {digit} songs about {topic}.",
-        "I have {digit} cats. What shall I call them?",
-        "Plan a trip of {digit} days to {city}.",
-        "Give me {digit} reasons to visit {country}.",
-        "Write a program that sorts numbers.",
-        "How do I learn {topic}?",
-        "What should I wear in {city}?",
-        "Who painted {topic}?",
-        "Give me advice about {topic}.",
-        "Play some {language} music.",
-        "How expensive is a flight to {country}?",
-        "Is {dish} healthy?",
-        "Draw a picture of {topic}.",
-        "How old is the city of {city}?",
-        "Which river flows through {city}?",
-        "What currency is used in {country}?",
-        "When did {country} become independent?",
-        "How many calories does {dish} have?",
-        "Which wine goes with {dish}?",
-        "Is {language} hard to learn?",
-        "Which films are about {topic}?",
-        "What do you feel about {topic}?",
-        "Can you sing a song about {topic}?",
-        "Where is the next {sport} club?",
-        "How many players does a {sport} team have?",
-        "Remind me to buy {dish} at {digit} o'clock.",
-        "What is {digit} times {digit}?",
-        "Set a timer for {digit} minutes.",
-        "Which museum in {city} should I see?",
-        "How far is it from {city} to the sea?",
-        "Is my passport valid in {country}?",
-        "Explain the meaning of {topic}.",
-        "Why do people like {topic}?",
-        "Goodbye!",
-        "Can you help me with my homework on {topic}?",
-        "Send a message to my mother.",
-        "What happened in {country} last week?",
-        "Find me a flat in {city}.",
-        "Spell {topic} backwards.",
-    ),
-}
-_FILLERS = {
-    "country": "France Brazil Egypt Canada Thailand Poland Mexico Iran Cuba Spain Sweden Morocco "
-               "Laos Ireland Belgium",
-    "dish": "pizza soup bread rice noodles salad omelette stew pasta cake pudding tacos sushi "
-            "waffles porridge",
-    "city": "Paris Madrid Tokyo Boston Delhi Berlin Rome Sydney Moscow Athens Prague Lagos Vienna "
-            "Glasgow Manila",
-    "topic": "love winter dogs money school flowers dancing pirates dinner parties travel horses "
-             "baseball mountains the_stars my_boss history programming painting",
-    "language": "French German Spanish Russian Latin Hebrew Urdu Serbian Tamil Irish Norwegian "
-                "Bengali Zulu Malay Chinese",
-    "sport": "football lacrosse golf boxing surfing skiing karate polo darts swimming diving "
-             "squash sailing",
-    "digit": "2 3 4 5 6 7 8 9 12 17",
-}  # fmt: skip
-# Figure 3 of Chiang et al. 2024 (LLaMP), in its four panels.
-_FIGURE_3 = (
-    "Sc Ti V Cr Mn Fe Co Ni Cu Zn Ag2O3 MgZn2 GaAs GaN SiC BN InSe MoS2 BaTiO3 CsPbI3 Si Ge "
-    "Ba(PdS2)2 FePO4 DyBi2IO4 NaFe(SO4)2 Eu2B5BrO9 Sr5As3H TlGaS2 AgSbS2 Pr3S3N LiLaO2"
-)
+_TABLE = _read()
 _EXTREMES = {
-    True: ("highest", "largest", "greatest", "biggest", "maximum"),
-    False: ("lowest", "smallest", "least", "minimum"),
+    True: tuple(_TABLE["extremes"]["highest"]),
+    False: tuple(_TABLE["extremes"]["lowest"]),
 }
 
 TRAINING = Words(
-    phrasings=_PHRASINGS,
-    properties=_named(WORDINGS, _MORE_NAMES),
-    measured=_named(MEASURED, _MORE_MEASURED),
-    classes=(
-        "materials with {elements}",
-        "compounds containing {elements}",
-        "compounds of {elements}",
-        "solids that contain {elements}",
-        "materials made with {elements}",
-        "crystals with {elements} in them",
-    ),
-    conditions={
-        ">": ("have a {name} over {value}", "have a {name} larger than {value}",
-              "have a {name} higher than {value}", "exceed {value} in {name}",
-              "show a {name} above {value}"),
-        "<": ("have a {name} under {value}", "have a {name} smaller than {value}",
-              "have a {name} lower than {value}", "stay below {value} in {name}",
-              "show a {name} of under {value}"),
-    },
-    fillers=_FILLERS,
-    counting=("How many", "how many", "ount the", "number of different"),
-    openers=(
-        "Hi!",
-        "Hello,",
-        "Good morning.",
-        "A quick question:",
-        "One more thing:",
-        "For a talk tomorrow:",
-        "My colleague asks:",
-        "I am preparing a lecture.",
-        "Could you help me, please?",
-        "Sorry to bother you.",
-        "Next question:",
-        "We are writing a paper.",
-    ),
-    asides=(
-        "Please be brief.",
-        "I need it for a report.",
-        "Thanks!",
-        "It is for my thesis.",
-        "Take your time.",
-        "Cheers.",
-        "Thank you in advance.",
-        "Just the value, please.",
-        "What does the database say?",
-        "I could not find it elsewhere.",
-        "Best regards",
-    ),
+    phrasings=_tuples(_TABLE["phrasings"]),
+    properties=_named(WORDINGS, _TABLE["names"]),
+    measured=_named(MEASURED, _TABLE["measured_names"]),
+    classes=tuple(_TABLE["classes"]),
+    conditions=_tuples(_TABLE["conditions"]),
+    fillers=_TABLE["fillers"],
+    counting=tuple(_TABLE["counting"]),
+    openers=tuple(_TABLE["openers"]),
+    asides=tuple(_TABLE["asides"]),
     highest=0.45,
     extremes={"extremum": _EXTREMES, "polymorph": _EXTREMES},
-    held_out=frozenset(reduced(formula) for formula in _FIGURE_3.split()),
-    # always the same: a wording that is drawn cannot be learned
-    requests=dict.fromkeys(("given", "one of two", "second hop"), "Report the {name} of {subject}.")
-    | {"first hop": "Name the material with the {extreme} {name} of all {group}."},
+    held_out=frozenset(reduced(formula) for formula in _TABLE["held_out"]),
+    requests=_TABLE["requests"],
     holds_out=True,
     spoken=0.25,
     noise=0.25,
-)  # fmt: skip
+)
 """For training and its development split."""
 
 MORE_TABLES = {
     "k_vrh": Wording("elasticity", TRAINING.properties["k_vrh"].phrases, material_only=False),
-    "g_vrh": Wording("elasticity", ("shear modulus", "VRH shear modulus", "G_VRH", "rigidity",
-                                    "modulus of rigidity"), material_only=False),
+    "g_vrh": Wording("elasticity", tuple(_TABLE["table_names"]["g_vrh"]), material_only=False),
     "n": Wording("dielectric", TRAINING.properties["n"].phrases, material_only=False),
-    "band_gap": Wording("electronic_structure", TRAINING.properties["band_gap"].phrases[:6],
-                        material_only=False),
-}  # fmt: skip
+    "band_gap": Wording(
+        "electronic_structure", TRAINING.properties["band_gap"].phrases[:6], material_only=False
+    ),
+}
 """Properties that many formulas have in a table and not as materials."""
 
-SINGULAR = (
-    "Which {group} has the {extreme} {name}?",
-    "What {group} has the {extreme} {name}?",
-    "What is the {group} with the {extreme} {name}?",
-    "Name the {group} with the {extreme} {name}.",
-    "Find the {group} that has the {extreme} {name}.",
-    "Which {group} shows the {extreme} {name}?",
-    "I'm looking for the {group} with the {extreme} {name}.",
-    "Give me the {group} that has the {extreme} {name} of all.",
-    "Tell me which {group} has the {extreme} {name}.",
-    "{group} with the {extreme} {name}",
-    "Can you name the {group} of {extreme} {name}?",
-    "Which {group} is the one with the {extreme} {name}?",
-)
-"""Of an extreme, where the group is named in the singular: "which oxide"."""
-
-SINGULAR_HOPS = (
-    "What is the {second} of the {group} with the {extreme} {name}?",
-    "Which {second} does the {group} with the {extreme} {name} have?",
-    "Take the {group} with the {extreme} {name}. What is its {second}?",
-    "Find the {group} with the {extreme} {name} and tell me its {second}.",
-)
-
-BETWEEN = (
-    "have a {name} between {low} and {high}",
-    "have a {name} from {low} to {high}",
-    "have a {name} that lies between {low} and {high}",
-    "lie between {low} and {high} in {name}",
-    "have a {name} above {low} and below {high}",
-    "show a {name} of {low} to {high}",
-)
-
-VAGUE = (
-    "modulus", "constant", "energy", "index", "ratio", "coefficient", "value", "number", "tensor",
-    "parameter", "property", "quantity", "data point", "elastic constant", "energy value", "group",
-)  # fmt: skip
-"""What may be any of several properties."""
-
-UNKNOWN = (
-    "melting point", "boiling point", "price", "hardness", "colour",
-    "electrical resistivity", "Debye temperature", "toxicity", "solubility in water", "viscosity",
-    "critical temperature", "Curie temperature", "superconducting transition temperature",
-    "heat capacity", "thermal expansion", "electron mobility", "hole mobility", "work function",
-    "fracture toughness", "ionic conductivity", "Seebeck coefficient", "vapour pressure",
-    "diffusion coefficient", "surface energy", "abundance", "half-life", "CAS number",
-    "exciton binding energy", "effective mass", "speed of sound",
-)  # fmt: skip
-"""Properties that no tool has."""
+SINGULAR = tuple(_TABLE["singular"])
+SINGULAR_HOPS = tuple(_TABLE["singular_hops"])
+BETWEEN = tuple(_TABLE["between"])
+VAGUE = tuple(_TABLE["vague"])
+UNKNOWN = tuple(_TABLE["unknown"])

@@ -143,6 +143,7 @@ def _facts(symbol: str, isotope: tuple[str, float] | None) -> dict[Fact, Quantit
             entry.unit,
             fact,
             isotope[0] if isotope else symbol,
+            kind="material",
             method=method,
             source=source,
             licence=licence,

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 from ragkit.agents.materials.backend import Endpoint
 from ragkit.agents.tools import ToolError
 
-Place = Endpoint | Literal["formula_tables"]
+SearchTarget = Endpoint | Literal["formula_tables"]
 """An endpoint, or the tables of values known by formula only."""
 
 Kind = Literal["number", "text", "flag"]
@@ -40,12 +40,12 @@ class Property:
     unit: str
     kind: Kind
     about: str
-    places: tuple[Place, ...]
-    main: tuple[Place, ...] = ()
+    places: tuple[SearchTarget, ...]
+    main: tuple[SearchTarget, ...] = ()
     aliases: tuple[str, ...] = ()
 
 
-_PLACES: dict[str, Place] = {
+_PLACES: dict[str, SearchTarget] = {
     "s": "summary",
     "t": "thermo",
     "e": "elasticity",
@@ -189,7 +189,7 @@ PATHS = {
 }
 
 
-def properties_of(place: Place) -> tuple[Property, ...]:
+def properties_of(place: SearchTarget) -> tuple[Property, ...]:
     """The properties that an endpoint serves.
 
     Raises:
@@ -204,7 +204,7 @@ def properties_of(place: Place) -> tuple[Property, ...]:
     return tuple(each for each in PROPERTIES if place in each.places)
 
 
-def find_property(name: str, place: Place | None = None) -> Property:
+def find_property(name: str, place: SearchTarget | None = None) -> Property:
     """The property of that name, path or phrase.
 
     Args:

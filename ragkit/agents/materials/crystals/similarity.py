@@ -169,6 +169,7 @@ def similarity_tools(backend: Backend) -> list[Tool]:
                 "dissimilarity",
                 formula,
                 found,
+                kind="material",
                 method=f"distance from {wanted}; {method}",
                 source=f"structures of the {backend.name}",
                 version=backend.version,

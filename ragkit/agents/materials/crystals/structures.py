@@ -79,7 +79,7 @@ def _structure_facts(backend: Backend) -> Callable[..., object]:
 def _measured(backend: Backend, material_id: str, structure: Structure) -> list[Quantity]:
     return _facts(
         structure,
-        material_id=material_id,
+        subject_id=material_id,
         method="computed from the structure",
         source=f"structure of {material_id} in the {backend.name}",
         version=backend.version,
@@ -181,6 +181,7 @@ def formula_facts(formula: str) -> ToolResult:
             unit,
             name,
             written,
+            kind="material",
             method="computed from the formula and atomic masses",
             source="pymatgen table of the elements",
             licence="MIT",
@@ -215,7 +216,9 @@ def _facts(structure: Structure, **origin: Any) -> list[Quantity]:
     formula, symbol = facts.pop("formula"), facts["space_group"]
     rows = []
     for name, value in facts.items():
-        row = Quantity(value, _UNITS.get(name, ""), name, formula, space_group=symbol, **origin)
+        row = Quantity(
+            value, _UNITS.get(name, ""), name, formula, variant=symbol, kind="material", **origin
+        )
         if name.startswith("space_group"):
             by = f"spglib, tolerance {cells.SYMMETRY_TOLERANCE} angstrom"
             row = dataclasses.replace(row, method=f"{row.method} ({by})")

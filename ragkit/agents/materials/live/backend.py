@@ -14,7 +14,7 @@ from ragkit.agents.materials.chemistry.formulas import reduced
 from ragkit.agents.materials.chemistry.properties import find_property, properties_of
 from ragkit.agents.materials.live import parse as live_parse
 from ragkit.agents.materials.live.filters import Clause, home
-from ragkit.agents.materials.live.http import ENDPOINT, Limits, Pace, Service
+from ragkit.agents.materials.live.http import ENDPOINT, Pace, RequestLimits, Service
 from ragkit.agents.materials.live.pages import Pages
 from ragkit.agents.materials.live.search import Search, checked_id, normal
 from ragkit.agents.tools import ToolError
@@ -67,7 +67,7 @@ class LiveMaterialsProject:
         endpoint: str = ENDPOINT,
         cache: str | Path | None = None,
         thermo_type: Literal["GGA_GGA+U_R2SCAN", "GGA_GGA+U", "r2SCAN"] = "GGA_GGA+U_R2SCAN",
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        limits: RequestLimits = RequestLimits(),  # noqa: B008 - frozen
         pace: Pace | None = None,
     ) -> None:
         self.name: Literal["snapshot", "live"] = "live"

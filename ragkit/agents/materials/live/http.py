@@ -34,7 +34,7 @@ _MAX_HOPS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RequestLimits:
     """What one request, and one search, may take.
 
     Attributes:
@@ -123,7 +123,9 @@ class Service:
         ToolError: There is no key.
     """
 
-    def __init__(self, api_key: str | None, endpoint: str, limits: Limits, pace: Pace) -> None:
+    def __init__(
+        self, api_key: str | None, endpoint: str, limits: RequestLimits, pace: Pace
+    ) -> None:
         url = _checked(endpoint)
         self._on_this_machine = _is_loopback(url.host)
         self.host = url.host

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ragkit import durable
-from ragkit.agents.materials.live.http import Limits, Service
+from ragkit.agents.materials.live.http import RequestLimits, Service
 from ragkit.agents.tools import ToolError
 
 _FORMAT = 1
@@ -41,7 +41,7 @@ class Pages:
         folder: For pages as JSON files; those of another database version are not used.
     """
 
-    def __init__(self, service: Service, limits: Limits, folder: Path | None = None) -> None:
+    def __init__(self, service: Service, limits: RequestLimits, folder: Path | None = None) -> None:
         self._service = service
         self._limits = limits
         self._folder = folder

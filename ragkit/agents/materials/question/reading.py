@@ -8,109 +8,33 @@ English and say nothing where they understand nothing.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from ragkit.agents.materials.backend import Condition, Operator
 from ragkit.agents.materials.chemistry.formulas import from_name, parse_formula
 from ragkit.agents.materials.chemistry.names import BY_NAME, ELEMENTS
 from ragkit.agents.materials.chemistry.properties import PROPERTIES
 from ragkit.agents.materials.crystals.symmetry import SYMBOLS
-from ragkit.agents.materials.question.unread import unread_words
+from ragkit.agents.materials.question.parsed import (
+    ABOVE,
+    ALIASES,
+    FAMILIES,
+    INCLUSIVE,
+    LIMIT,
+    NUMBER,
+    UNIT,
+    Limit,
+    Order,
+    ParsedQuestion,
+    property_spans,
+)
+from ragkit.agents.materials.question.unrecognized import unrecognized_words
 from ragkit.agents.tools import ToolError
-
-Order = Literal["highest", "lowest"]
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """A condition on a property, its unit as written; "" is the property's own."""
-
-    property: str
-    operator: Operator
-    value: float
-    unit: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What was understood.
-
-    Attributes:
-        formulas: Materials named, as written or by the formula of their name, in order.
-        misspelt: Words that look like formulas and are none.
-        material_ids: "mp-2534".
-        properties: The properties' names, in the order of the question.
-        order: Whether an extreme is asked for, and of which property.
-        order_by: See `order`.
-        count: Whether a number of materials is asked for.
-        compare: Whether the materials named are to be compared.
-        polymorphs: Whether it asks about polymorphs.
-        measured: Whether it wants experimental values.
-        unit: The unit the answer should have; "" is the property's own.
-        elements: Elements that must be in it.
-        without: Elements that must not.
-        chemsys: "Fe-O": exactly these elements.
-        limits: Conditions on numbers.
-        conditions: Other conditions: ordering, stability, space group.
-        unread: Words that no rule accounts for: what they ask for is not in the rest.
-    """
-
-    formulas: tuple[str, ...] = ()
-    misspelt: tuple[str, ...] = ()
-    material_ids: tuple[str, ...] = ()
-    properties: tuple[str, ...] = ()
-    order: Order | None = None
-    order_by: str = ""
-    count: bool = False
-    compare: bool = False
-    polymorphs: bool = False
-    measured: bool = False
-    unit: str = ""
-    elements: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()
-    chemsys: str = ""
-    limits: tuple[Limit, ...] = ()
-    conditions: tuple[Condition, ...] = ()
-    unread: tuple[str, ...] = ()
-
-    @property
-    def asked(self) -> tuple[str, ...]:
-        """Every property that plays a part."""
-        limited = (limit.property for limit in self.limits)
-        return tuple(dict.fromkeys([*self.properties, *limited, *filter(None, [self.order_by])]))
-
-    @property
-    def filters(self) -> bool:
-        """Whether anything restricts a search, besides materials named."""
-        return bool(self.elements or self.chemsys or self.limits or self.conditions)
-
 
 _COUNT = r"\bhow many\b|\bnumber of (?!sites|atoms|elements)|\bcount\b"
 _HIGHEST = r"highest|largest|greatest|maximum|maximal|biggest|hardest|stiffest|widest|most"
 _LOWEST = r"lowest|smallest|minimum|minimal|least|softest|narrowest"
-_ABOVE = (
-    r"above|over|greater than|larger than|higher than|more than|exceeding|exceeds?|wider than|>=?|"
-    r"at least|no less than|stiffer than"
-)
-_BELOW = (
-    r"below|under|less than|smaller than|lower than|fewer than|narrower than|<=?|at most|"
-    r"no more than|up to|softer than"
-)
-_INCLUSIVE = ("at least", "no less than", ">=", "at most", "no more than", "<=", "up to")
-_NUMBER = r"[-\u2212]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
-_UNIT = r"(?:%|[A-Za-zÅµμ][\w/^*Åµμ-]*(?:\^?\d)?)"
-LIMIT = (
-    rf"(?:\b(?:between|from) ({_NUMBER})\s*{_UNIT}? ?(?:and|to) ({_NUMBER})|"
-    rf"(?<!\w)({_ABOVE}|{_BELOW}) ({_NUMBER}))(?:\s*({_UNIT}))?"
-)
-_UNIT_AFTER_NUMBER = re.compile(rf"(?<![\w.)\]]){_NUMBER}\s*{_UNIT}")
-FAMILIES = {
-    "oxide": "O", "nitride": "N", "sulfide": "S", "sulphide": "S", "selenide": "Se",
-    "telluride": "Te", "fluoride": "F", "chloride": "Cl", "bromide": "Br", "iodide": "I",
-    "carbide": "C", "phosphide": "P", "arsenide": "As", "antimonide": "Sb", "hydride": "H",
-    "boride": "B", "silicide": "Si", "germanide": "Ge",
-}  # fmt: skip
+_UNIT_AFTER_NUMBER = re.compile(rf"(?<![\w.)\]]){NUMBER}\s*{UNIT}")
 _ORDERINGS = {
     "antiferromagnetic": "AFM", "ferrimagnetic": "FiM", "ferromagnetic": "FM",
     "nonmagnetic": "NM", "non-magnetic": "NM", "antiferromagnets": "AFM", "ferrimagnets": "FiM",
@@ -124,15 +48,6 @@ _WORDS = frozenset(
     "FM AFM NM FiM PBE DFT DFPT GGA DOS VRH GPa MPa Mbar CIF POSCAR VASP MP OK ID IDs SI UV "
     "USA".split()
 )
-_ALIASES = sorted(
-    (
-        (alias, each.name)
-        for each in PROPERTIES
-        for alias in {*each.aliases, each.name, each.name.replace("_", " ")}
-        if len(alias) > 2
-    ),
-    key=lambda pair: (-len(pair[0]), pair[0]),
-)
 # Names that mean one polymorph of their formula.
 POLYMORPHS = {
     "rutile": "P4_2/mnm", "anatase": "I4_1/amd", "brookite": "Pbca", "diamond": "Fd-3m",
@@ -140,7 +55,7 @@ POLYMORPHS = {
     "sapphire": "R-3c", "hematite": "R-3c", "pyrite": "Pa-3", "sphalerite": "F-43m",
     "halite": "Fm-3m", "periclase": "Fm-3m", "galena": "Fm-3m",
 }  # fmt: skip
-_VOCABULARY = sorted({word for alias, _ in _ALIASES for word in re.findall(r"[a-z]{3,}", alias)})
+_VOCABULARY = sorted({word for alias, _ in ALIASES for word in re.findall(r"[a-z]{3,}", alias)})
 _NO_NAMES = frozenset(
     "a an the it its this that these those my our your their his her some any one each every all "
     "both material materials compound compounds crystal crystals sample samples which what two "
@@ -150,7 +65,7 @@ _FLAGS = {each.name for each in PROPERTIES if each.kind == "flag"}
 _ADJECTIVES = {"stiffest": "k_vrh", "softest": "k_vrh", "most stable": "energy_above_hull"}
 
 
-def read_question(question: str) -> Reading:
+def read_question(question: str) -> ParsedQuestion:
     """What a question asks for.
 
     >>> reading = read_question("What is the band gap of GaAs in meV?")
@@ -175,7 +90,7 @@ def read_question(question: str) -> Reading:
         misspelt = _unknown_names(text)
     order, order_by = _order(lower, found)
     rest = tuple(name for name in names if name not in {limit.property for limit in limits})
-    reading = Reading(
+    reading = ParsedQuestion(
         formulas=formulas,
         misspelt=misspelt,
         material_ids=ids,
@@ -194,10 +109,10 @@ def read_question(question: str) -> Reading:
         conditions=_conditions(group, lower),
     )
     reading = _with_flags(reading)
-    return replace(reading, unread=unread_words(text, lower, reading))
+    return replace(reading, unrecognized=unrecognized_words(text, lower, reading))
 
 
-def _with_flags(reading: Reading) -> Reading:
+def _with_flags(reading: ParsedQuestion) -> ParsedQuestion:
     """Flags are conditions where materials are looked for, and properties where one is named."""
     flags = [name for name in reading.properties if name in _FLAGS]
     if flags and (reading.count or not (reading.formulas or reading.material_ids)):
@@ -251,20 +166,6 @@ def _properties(lower: str) -> list[tuple[int, str]]:
     return [(start, name) for start, _, name in property_spans(lower)]
 
 
-def property_spans(lower: str) -> list[tuple[int, int, str]]:
-    """(start, end, property), longest names first so that parts of names do not count."""
-    found: list[tuple[int, int, str]] = []
-    taken = [False] * len(lower)
-    for alias, name in _ALIASES:
-        for match in re.finditer(rf"(?<![\w-]){re.escape(alias)}s?(?![\w])", lower):
-            span = range(match.start(), match.end())
-            if not any(taken[at] for at in span):
-                found.append((match.start(), match.end(), name))
-                for at in span:
-                    taken[at] = True
-    return sorted(found)
-
-
 def _materials(text: str, elements: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     formulas: dict[str, None] = {}
     misspelt: dict[str, None] = {}
@@ -313,7 +214,7 @@ def _order(lower: str, found: list[tuple[int, str]]) -> tuple[Order | None, str]
         if re.search(rf"\b{phrase}\b", lower):
             lowest = phrase in ("softest", "most stable")
             return ("lowest" if lowest else "highest"), name
-    for alias, _ in _ALIASES:
+    for alias, _ in ALIASES:
         if re.match(_HIGHEST, alias):  # "largest piezoelectric modulus" may be a property's name
             lower = re.sub(rf"(?<!has the )(?<!have the )(?<!with the ){alias}", "~", lower)
     match = re.search(rf"\b(?:({_HIGHEST})|({_LOWEST}))\b", lower)
@@ -339,8 +240,8 @@ def _limits(text: str, found: list[tuple[int, str]]) -> tuple[tuple[Limit, ...],
             limits += [Limit(near, ">=", low, unit), Limit(near, "<=", high, unit)]
             continue
         phrase = match[3].lower()
-        sign = ">" if re.fullmatch(_ABOVE, phrase) else "<"
-        operator: Operator = f"{sign}=" if phrase in _INCLUSIVE else sign  # type: ignore[assignment]
+        sign = ">" if re.fullmatch(ABOVE, phrase) else "<"
+        operator: Operator = f"{sign}=" if phrase in INCLUSIVE else sign  # type: ignore[assignment]
         limits.append(Limit(near, operator, _number(match[4]), unit))
     return tuple(limits), spent
 
@@ -354,7 +255,7 @@ def _number(text: str) -> float:
 
 def _unit(text: str, spent: list[int]) -> str:
     """The unit of "in meV", "(in GPa)", "expressed in Mbar"; not one of a condition."""
-    asked = rf"\b(?:in|(?:converted|convert it) (?:in)?to) (?:units of )?({_UNIT})(?=[\s?.,)]|$)"
+    asked = rf"\b(?:in|(?:converted|convert it) (?:in)?to) (?:units of )?({UNIT})(?=[\s?.,)]|$)"
     for match in re.finditer(asked, text):
         if match.end() not in spent and match[1] not in ELEMENTS and _is_unit(match[1]):
             return match[1]

@@ -12,9 +12,11 @@ from typing import Any
 
 from ragkit.agents.ledger import Quantity
 from ragkit.agents.materials.chemistry.formulas import parse_formula, reduced
+from ragkit.agents.materials.chemistry.names import ELEMENTS
 from ragkit.agents.materials.chemistry.properties import Property, find_property
-from ragkit.agents.materials.question.reading import Limit, Reading, read_question
-from ragkit.agents.materials.question.unread import VAGUE
+from ragkit.agents.materials.question.parsed import Limit, ParsedQuestion
+from ragkit.agents.materials.question.reading import read_question
+from ragkit.agents.materials.question.unrecognized import VAGUE
 from ragkit.agents.planner import ANSWER, REFUSE, Proposal, State
 from ragkit.agents.steps import Action, Observation
 from ragkit.agents.tools import ToolError
@@ -28,6 +30,11 @@ _ASIDE = (
     r"(?:which|what) (?:material|compound|one|polymorph)s? (?:is|are) (?:it|they|that)"
 )
 _NOT_READ = "These words were not understood: {}."
+_BACK = re.compile(
+    r"\b(?:its|(?:of|than) (?:it|this|that|them|these)|the two|"
+    r"(?:which|this|that|the other|the first|the second) (?:one|material|compound|sample))\b",
+    re.IGNORECASE,
+)
 _ID = "material_id"  # no property, and a field of every search
 _ELEMENT_FACTS = {
     "melting point": "melting_point", "boiling point": "boiling_point",
@@ -38,7 +45,7 @@ _ELEMENT_FACTS = {
 }  # fmt: skip
 
 
-class RulePlanner:
+class MaterialsRulePlanner:
     """Plans by rules; the same question gives the same plan."""
 
     name = "rules"
@@ -47,9 +54,25 @@ class RulePlanner:
         """A new run."""
         return _Turns()
 
-    def unread(self, question: str) -> tuple[str, ...]:
-        """The words of a question that no rule accounts for."""
-        return read_question(question).unread
+    def may_misread(self, state: State, reason: str) -> bool:
+        """Return True if a model might answer what these rules just refused.
+
+        That is so if words were not recognized, or if nothing was found in a group of materials: a
+        group that somebody asks about is rarely empty and often misread. A question about "it" with
+        no turn before is unclear to everybody.
+        """
+        reading = read_question(state.question)
+        if state.steps:
+            return reason == "not_held" and _named(reading) <= ELEMENTS.keys()
+        if state.history:
+            return True
+        refers_back = not (_named(reading) or reading.filters) and _BACK.search(state.question)
+        return bool(reading.unrecognized) and not refers_back
+
+
+def _named(reading: ParsedQuestion) -> set[str]:
+    """Return the materials that a question names; a lone element may stand for its group."""
+    return {*reading.formulas, *reading.material_ids, *reading.misspelt}
 
 
 class _Turns:
@@ -82,8 +105,8 @@ def _plan(state: State) -> Plan:
     lists = reading.filters or reading.polymorphs
     if not named and not reading.filters and not reading.order:
         return _refuse(state, "unclear" if reading.properties else "off_topic")
-    if reading.unread:
-        return _refuse(state, "unclear", note=_NOT_READ.format(", ".join(reading.unread[:6])))
+    if reading.unrecognized:
+        return _refuse(state, "unclear", note=_NOT_READ.format(", ".join(reading.unrecognized[:6])))
     if not reading.properties and not lists and not (reading.count and named):
         return _refuse(state, "unclear", note=_several(state.question))
     doubt = _doubt(state.question, reading)
@@ -107,7 +130,7 @@ def _several(question: str) -> str:
     return f"Say which {vague[0]}: {', '.join(others)} or {last}."
 
 
-def _doubt(question: str, reading: Reading) -> str:
+def _doubt(question: str, reading: ParsedQuestion) -> str:
     """Why a question that was read may still ask for something else."""
     lower = re.sub(_ASIDE, "", question.lower())
     asks = re.findall(r"\b(?:which|what|what's|how many|how much)\b", lower)
@@ -123,7 +146,7 @@ def _doubt(question: str, reading: Reading) -> str:
     return ""
 
 
-def _special(state: State, reading: Reading) -> Plan | None:
+def _special(state: State, reading: ParsedQuestion) -> Plan | None:
     """Questions for other tools: facts of an element, structures, similar materials."""
     tools = {tool.name for tool in state.tools}
     facts = [fact for words, fact in _ELEMENT_FACTS.items() if words in state.question.lower()]
@@ -146,7 +169,7 @@ def _one_call(state: State, tool: str, arguments: dict[str, Any]) -> Plan:
     return _answer(rows[:_SHOWN]) if rows else _refuse(state, "not_held")
 
 
-def _look_up(state: State, reading: Reading) -> Plan:
+def _look_up(state: State, reading: ParsedQuestion) -> Plan:
     """Values of named materials; then a comparison or a conversion, if one is asked for."""
     rows: list[str] = []
     missing: list[str] = []
@@ -170,7 +193,9 @@ def _look_up(state: State, reading: Reading) -> Plan:
     return _answer(rows[:_SHOWN], _told(state, reading, rows, missing))
 
 
-def _told(state: State, reading: Reading, rows: Sequence[str], missing: Sequence[str]) -> str:
+def _told(
+    state: State, reading: ParsedQuestion, rows: Sequence[str], missing: Sequence[str]
+) -> str:
     """What the answer is not, in words."""
     named = [state.ledger[row] for row in rows]
     held = [row for row in named if isinstance(row, Quantity)]
@@ -186,7 +211,7 @@ def _told(state: State, reading: Reading, rows: Sequence[str], missing: Sequence
 
 
 def _values(
-    state: State, reading: Reading, name: str, property_name: str
+    state: State, reading: ParsedQuestion, name: str, property_name: str
 ) -> Generator[tuple[str, Action], State, tuple[list[str], State]]:
     """The rows of one property of one material, from the first place that holds it."""
     key = "material_ids" if name in reading.material_ids else "formula"
@@ -211,7 +236,7 @@ def _values(
     return [], state
 
 
-def _places(reading: Reading, property_name: str) -> list[str]:
+def _places(reading: ParsedQuestion, property_name: str) -> list[str]:
     """Where a property may be held, the widest place first."""
     if property_name == _ID:
         return ["summary"]
@@ -241,7 +266,7 @@ def _is_formula(text: str) -> bool:
     return True
 
 
-def _extreme(state: State, reading: Reading) -> Plan:
+def _extreme(state: State, reading: ParsedQuestion) -> Plan:
     """The material with the highest or lowest value; then what else is asked of it."""
     by = reading.order_by or reading.properties[0]
     if reading.formulas or reading.material_ids:
@@ -261,23 +286,23 @@ def _extreme(state: State, reading: Reading) -> Plan:
     rest = [name for name in reading.properties if name != by]
     rows = top[:1]
     first = state.ledger[rows[0]]
-    if rest and isinstance(first, Quantity) and first.material_id:
+    if rest and isinstance(first, Quantity) and first.subject_id:
         for name in rest:
             found, state = yield from _values(
                 state,
-                Reading(material_ids=(first.material_id,), properties=(name,)),
-                first.material_id,
+                ParsedQuestion(material_ids=(first.subject_id,), properties=(name,)),
+                first.subject_id,
                 name,
             )
             if not found:
-                return _refuse(state, "not_held", [first.material_id])
+                return _refuse(state, "not_held", [first.subject_id])
             rows = [*found, *rows]
     if reading.unit:
         rows, state = yield from _converted(state, rows, reading.unit)
     return _answer(rows)
 
 
-def _count(state: State, reading: Reading) -> Plan:
+def _count(state: State, reading: ParsedQuestion) -> Plan:
     place, given = _search(reading)
     state = yield "The search counts all matching rows.", Action(f"search_{place}", given)
     rows = [row for row in _last(state).rows if _property_of(state, row).startswith("n_")]
@@ -298,7 +323,7 @@ def _number(state: State, row: str) -> object:
     return held.value if isinstance(held, Quantity) else None
 
 
-def _select(state: State, reading: Reading) -> Plan:
+def _select(state: State, reading: ParsedQuestion) -> Plan:
     """All materials that meet the conditions."""
     place, given = _search(reading)
     state = yield "Search with the conditions.", Action(f"search_{place}", given)
@@ -307,7 +332,7 @@ def _select(state: State, reading: Reading) -> Plan:
     return _answer([*shown[: _SHOWN - 1], *counts]) if shown else _refuse(state, "not_held")
 
 
-def _search(reading: Reading) -> tuple[str, dict[str, Any]]:
+def _search(reading: ParsedQuestion) -> tuple[str, dict[str, Any]]:
     used = [*(limit.property for limit in reading.limits), *reading.properties]
     properties = tuple(find_property(name) for name in dict.fromkeys(used) if name != _ID)
     place = "formula_tables" if reading.measured else _place_of(properties)
@@ -319,7 +344,7 @@ def _search(reading: Reading) -> tuple[str, dict[str, Any]]:
     return place, {**given, "limit": _SHOWN}
 
 
-def _filters(reading: Reading, *, only_conditions: bool = False) -> dict[str, Any]:
+def _filters(reading: ParsedQuestion, *, only_conditions: bool = False) -> dict[str, Any]:
     where = [
         f"{each.property} {each.operator} {'true' if each.value is True else each.value}"
         for each in reading.conditions
@@ -375,7 +400,7 @@ def _one_each(state: State, rows: Sequence[str]) -> list[str]:
     for row in rows:
         held = state.ledger[row]
         if isinstance(held, Quantity) and held.property == first:
-            chosen.setdefault(reduced(held.formula), row)
+            chosen.setdefault(reduced(held.subject), row)
     return list(chosen.values())
 
 

@@ -7,7 +7,6 @@ import sqlite3
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -20,8 +19,8 @@ from ragkit.agents.materials.backend import Endpoint, Material, Page, Query
 from ragkit.agents.materials.chemistry.formulas import reduced
 from ragkit.agents.materials.chemistry.properties import (
     WHOLE,
-    Place,
     Property,
+    SearchTarget,
     find_property,
     properties_of,
 )
@@ -37,6 +36,7 @@ from ragkit.agents.materials.snapshot.statements import (
 )
 from ragkit.agents.tools import ToolError
 from ragkit.errors import RagkitError
+from ragkit.recipes import roots
 
 _FORMULAS, _MATERIALS, _QUANTITIES = schema.FORMULAS, schema.MATERIALS, schema.QUANTITIES
 _PROPERTIES, _ORIGINS, _TENSORS = schema.PROPERTIES, schema.ORIGINS, schema.TENSORS
@@ -66,9 +66,7 @@ def default_path() -> Path:
     Raises:
         RagkitError: There is none.
     """
-    package = Path(str(resources.files("ragkit")))
-    roots = (Path.cwd() / "agents", package / "_shipped" / "agents", package.parent / "agents")
-    looked = [root / "materials" / "snapshot.db" for root in roots]
+    looked = [root / "materials" / "snapshot.db" for root in roots("agents")]
     for path in looked:
         if path.is_file():
             return path
@@ -78,7 +76,7 @@ def default_path() -> Path:
     )
 
 
-class Snapshot:
+class SnapshotBackend:
     """Materials data without a network; implements `backend.Backend`.
 
     It may be read from several threads and from a place that cannot be written.
@@ -89,7 +87,7 @@ class Snapshot:
     Raises:
         RagkitError: The file is missing, damaged or something else.
 
-    >>> snapshot = Snapshot()
+    >>> snapshot = SnapshotBackend()
     >>> page = snapshot.search("summary", Query(material_ids=("mp-2534",), fields=("band_gap",)))
     >>> page.rows[0].formula, round(float(page.rows[0].quantities[0].value), 4)
     ('GaAs', 0.1861)
@@ -230,9 +228,10 @@ class Snapshot:
             value=value,
             unit=row.unit,
             property=row.name,
-            formula=row.formula,
-            material_id=row.material_id,
-            space_group=row.space_group or "",
+            subject=row.formula,
+            subject_id=row.material_id,
+            variant=row.space_group or "",
+            kind="material",
             method=row.method,
             source=row.source,
             licence=row.licence,
@@ -335,6 +334,6 @@ class Snapshot:
         return [(found_id, formulas[found_id], distance) for found_id, distance in found]
 
 
-def _fields(place: Place, names: Sequence[str]) -> list[Property]:
+def _fields(place: SearchTarget, names: Sequence[str]) -> list[Property]:
     found = [find_property(name, place) for name in names] or list(properties_of(place))
     return list(dict.fromkeys(found))

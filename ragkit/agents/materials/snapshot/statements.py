@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from ragkit.agents.materials.backend import Condition, Query
 from ragkit.agents.materials.chemistry.formulas import element_symbol, reduced
-from ragkit.agents.materials.chemistry.properties import Place, Property, find_property
+from ragkit.agents.materials.chemistry.properties import Property, SearchTarget, find_property
 from ragkit.agents.materials.snapshot import schema
 from ragkit.agents.tools import ToolError
 
@@ -73,7 +73,7 @@ def has(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     return sa.exists().where(_QUANTITIES.c.material == _MATERIALS.c.id, *conditions)
 
 
-def holds(condition: Condition, place: Place | None = None) -> sa.ColumnElement[bool]:
+def holds(condition: Condition, place: SearchTarget | None = None) -> sa.ColumnElement[bool]:
     """Whether a value is of the condition's property and satisfies it."""
     spec = find_property(condition.property, place)
     mine = _QUANTITIES.c.property.in_(property_ids([spec.name]))

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ragkit.agents.materials.chemistry.formulas import from_name
 from ragkit.agents.materials.chemistry.names import BY_NAME
-
-if TYPE_CHECKING:
-    from ragkit.agents.materials.question.reading import Reading
+from ragkit.agents.materials.question.parsed import (
+    FAMILIES,
+    LIMIT,
+    ParsedQuestion,
+    property_spans,
+)
 
 _CARRY_NOTHING = frozenset(
     "a an the is are was were be been being what what's which whose how many much do does did done "
@@ -51,7 +53,7 @@ _SUPERLATIVES = (
 )
 
 
-def unread_words(text: str, lower: str, reading: Reading) -> tuple[str, ...]:
+def unrecognized_words(text: str, lower: str, reading: ParsedQuestion) -> tuple[str, ...]:
     """What is left of a question, in order, each word once.
 
     Args:
@@ -59,10 +61,8 @@ def unread_words(text: str, lower: str, reading: Reading) -> tuple[str, ...]:
         lower: The same in lower case, slips put right; as long as it may be.
         reading: What was understood.
     """
-    from ragkit.agents.materials.question import reading as rules
-
     rest = list(lower)
-    for start, end, _ in rules.property_spans(lower):
+    for start, end, _ in property_spans(lower):
         rest[start:end] = " " * (end - start)
     left = "".join(rest)
     for pattern in _patterns(reading):
@@ -83,18 +83,16 @@ def _without_names(words: list[str], formulas: Sequence[str]) -> list[str]:
     return kept
 
 
-def _patterns(reading: Reading) -> list[str]:
+def _patterns(reading: ParsedQuestion) -> list[str]:
     """What the reading stands for, as it may be written in lower case."""
-    from ragkit.agents.materials.question import reading as rules
-
     said = [*reading.formulas, *reading.material_ids]
     said += () if reading.formulas else reading.misspelt
     symbols = [*reading.elements, *reading.without, *said]
     names = [name for name, symbol in BY_NAME.items() if symbol in symbols]
-    names += [word for word, symbol in rules.FAMILIES.items() if symbol in reading.elements]
+    names += [word for word, symbol in FAMILIES.items() if symbol in reading.elements]
     patterns = [r"\bsteels?\b"] if "yield_strength" in reading.asked else []
     if reading.limits:
-        patterns.append(rules.LIMIT)
+        patterns.append(LIMIT)
     if reading.unit:
         asked = rf"(?:in|to|into) (?:units of )?{re.escape(reading.unit.lower())}(?!\w)"
         patterns.append(asked)

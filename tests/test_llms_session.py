@@ -1,4 +1,4 @@
-"""Sessions: what a model remembers saves work and changes nothing."""
+"""Sessions and their key-value caches: fewer tokens are read, and replies do not change."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from ragkit.errors import MissingExtra
+from ragkit.llms.generating import Session
+from ragkit.llms.kv_cache import KVCache
 from ragkit.llms.llama import LlamaLLM
 from ragkit.llms.local import LocalLLM
-from ragkit.llms.memory import Memory, Session, open_session
+from ragkit.llms.session import open_session
 from ragkit.testing import ScriptedLLM
 from ragkit.types import ChatOptions, Message, Reply, Usage
 
@@ -160,7 +162,7 @@ def test_session_when_used_then_usage_counts_the_whole_prompt(llm):
 def test_session_when_the_window_is_full_then_says_so_and_goes_on(llm):
     session = llm.session()
     before = session.chat(FIRST, drawn(3))
-    with pytest.raises(ValueError, match=r"the window of .* is 192"):
+    with pytest.raises(ValueError, match=r"the context window of .* is 192"):
         session.chat([SYSTEM, Message("user", "word " * 200)], drawn(3))
     assert session.chat(FIRST, drawn(3)) == before
     reply = session.chat(FIRST, ChatOptions(1000))
@@ -198,45 +200,45 @@ def test_prefixes_when_many_agents_run_then_four_are_kept(llm):
     assert len(llm._prefixes) == 4
 
 
-def test_memory_when_copied_then_neither_changes_the_other(llm):
-    memory = Memory(llm._engine.new_cache())
-    llm._read([5, 6, 7], memory)
-    twin = memory.copy()
-    expected = llm._read([8], memory.copy())
+def test_kv_cache_when_copied_then_neither_changes_the_other(llm):
+    cache = KVCache(llm._engine.new_cache())
+    llm._read([5, 6, 7], cache)
+    twin = cache.copy()
+    expected = llm._read([8], cache.copy())
     llm._read([9, 9, 9, 9], twin)
-    assert (memory.tokens, twin.tokens) == ([5, 6, 7], [5, 6, 7, 9, 9, 9, 9])
-    np.testing.assert_array_equal(llm._read([8], memory), expected)
+    assert (cache.tokens, twin.tokens) == ([5, 6, 7], [5, 6, 7, 9, 9, 9, 9])
+    np.testing.assert_array_equal(llm._read([8], cache), expected)
 
 
-def test_memory_when_it_keeps_a_prompt_then_forgets_the_rest_and_leaves_one_to_read(llm):
-    memory = Memory(llm._engine.new_cache())
-    assert memory.keep([1, 2, 3]) == [1, 2, 3]
-    llm._read([1, 2, 3, 4, 5], memory)
-    assert (memory.keep([1, 2, 9, 9]), memory.tokens) == ([9, 9], [1, 2])
-    same_as_fresh(llm, memory, [9, 9])
-    assert (memory.keep([1, 2, 9, 9]), memory.tokens) == ([9], [1, 2, 9])
-    same_as_fresh(llm, memory, [9])
-    assert (memory.keep([7]), memory.tokens) == ([7], [])
-    same_as_fresh(llm, memory, [7])
+def test_kv_cache_when_truncated_then_leaves_at_least_one_token_to_read(llm):
+    cache = KVCache(llm._engine.new_cache())
+    assert cache.truncate([1, 2, 3]) == [1, 2, 3]
+    llm._read([1, 2, 3, 4, 5], cache)
+    assert (cache.truncate([1, 2, 9, 9]), cache.tokens) == ([9, 9], [1, 2])
+    same_as_fresh(llm, cache, [9, 9])
+    assert (cache.truncate([1, 2, 9, 9]), cache.tokens) == ([9], [1, 2, 9])
+    same_as_fresh(llm, cache, [9])
+    assert (cache.truncate([7]), cache.tokens) == ([7], [])
+    same_as_fresh(llm, cache, [7])
 
 
-def same_as_fresh(llm: LocalLLM | LlamaLLM, memory: Memory, more: list[int]) -> None:
-    """What follows is what follows in a memory that never held anything else."""
-    before = list(memory.tokens)
-    fresh = llm._read([*before, *more], Memory(llm._engine.new_cache()))
-    np.testing.assert_allclose(llm._read(more, memory), fresh, atol=1e-5)
+def same_as_fresh(llm: LocalLLM | LlamaLLM, cache: KVCache, more: list[int]) -> None:
+    """Assert that the logits equal those of a fresh cache."""
+    before = list(cache.tokens)
+    fresh = llm._read([*before, *more], KVCache(llm._engine.new_cache()))
+    np.testing.assert_allclose(llm._read(more, cache), fresh, atol=1e-5)
 
 
-def test_memory_when_it_outgrows_its_room_then_goes_on(llm):
-    memory, tokens = Memory(llm._engine.new_cache()), [n % 97 for n in range(700)]
-    for start in range(0, 700, 50):  # the room doubles twice
-        llm._read(tokens[start : start + 50], memory)
-    again = Memory(llm._engine.new_cache())
+def test_kv_cache_when_it_outgrows_its_buffer_then_continues(llm):
+    cache, tokens = KVCache(llm._engine.new_cache()), [n % 97 for n in range(700)]
+    for start in range(0, 700, 50):  # the buffer doubles twice
+        llm._read(tokens[start : start + 50], cache)
+    again = KVCache(llm._engine.new_cache())
     llm._read(tokens, again)
-    np.testing.assert_allclose(llm._read([3], memory), llm._read([3], again), atol=1e-4)
+    np.testing.assert_allclose(llm._read([3], cache), llm._read([3], again), atol=1e-4)
 
 
-def test_open_session_when_a_model_keeps_nothing_then_asks_it_each_time():
+def test_open_session_when_a_model_has_no_cache_then_sends_each_conversation():
     scripted = ScriptedLLM(["one", "two"])
     session = open_session(scripted)
     assert [session.chat(FIRST, ChatOptions()).text for _ in range(2)] == ["one", "two"]
