@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -q -n 2 --dist loadgroup
 export RAGKIT_OFFLINE := 1
 
-.PHONY: demo test test-faults test-models test-all check bench clean
+.PHONY: demo test test-faults test-models test-all test-mutations check bench clean
 
 demo: $(VENV)/.local  ## index the demo corpus, ask three questions, check the citations
 	$(BIN)/python notebooks/demo.py .demo/demo.rag
@@ -28,6 +28,10 @@ test-all: export RAGKIT_HYPOTHESIS := full
 test-all: $(VENV)/.full  ## every test, and the wheel in an empty environment
 	$(PYTEST)
 	$(BIN)/python tests/wheel_check.py
+
+test-mutations: $(VENV)/.full  ## 30 deliberate mistakes in the code; the tests must catch 28; hours
+	$(BIN)/python tools/mutations.py --baseline
+	$(BIN)/python tools/mutations.py
 
 check: $(VENV)/.full  ## formatting, lint, types
 	$(BIN)/ruff format --check .
@@ -50,6 +54,7 @@ bench: $(VENV)/.full $(PEERS)/.done  ## the benchmarks, peers beside; each print
 	$(BIN)/python benchmarks/ingest.py --peers $(PEERS)/bin/python
 	$(BIN)/python benchmarks/query.py --peers $(PEERS)/bin/python
 	$(BIN)/python benchmarks/time_shares.py
+	$(BIN)/python benchmarks/frames.py
 	$(BIN)/python benchmarks/table.py --peers $(PEERS)/bin/python
 	$(BIN)/python benchmarks/gpu.py
 

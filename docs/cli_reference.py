@@ -24,11 +24,11 @@ table of `ragkit.toml`, then default; `ragkit doctor` prints each with its origi
 | exit code | meaning |
 |---|---|
 | 0 | fine; an empty search is fine too |
-| 1 | an error; `verify`: a citation or a file is not as it was |
+| 1 | an error; `verify`: a citation or a file has changed |
 | 2 | wrong usage |
-| 3 | some files failed or are of an unsupported type, the rest is done |
-| 4 | no evidence: `ask` refused, `verify` was given a refusal |
-| 130 | Ctrl-C; the collection is whole, the message says how to go on |
+| 3 | some files failed or have an unsupported type; all others are done |
+| 4 | no evidence: `ask` refused, or `verify` got a refusal |
+| 130 | Ctrl-C; the collection is intact, and the message says how to resume |
 """
 
 

@@ -1,4 +1,4 @@
-"""ragkit: retrieval-augmented question answering with citations a machine can re-check.
+"""ragkit: retrieval-augmented question answering with verifiable citations.
 
 import ragkit
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {
     "AgentOptions": "ragkit.agents.definition",
     "Answer": "ragkit.types",
     "Chunk": "ragkit.types",
@@ -58,7 +58,7 @@ _HOMES = {
     "verify_answer": "ragkit.readers.verification",
     "verify_sentences": "ragkit.readers.verification",
 }
-_RENAMED = {"collect_losses": "collect"}
+_ATTRIBUTES = {"collect_losses": "collect"}
 
 __all__ = [
     "QA",
@@ -89,10 +89,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Names are loaded when they are first asked for, so that `import ragkit` costs nothing.
-    if name not in _HOMES:
+    # Names are imported at first use, so that `import ragkit` is fast.
+    if name not in _MODULES:
         raise AttributeError(f"module 'ragkit' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), _RENAMED.get(name, name))
+    value = getattr(importlib.import_module(_MODULES[name]), _ATTRIBUTES.get(name, name))
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""`>>` and what it makes: reranked retrievers, and question answering.
+"""Composition of retrievers, rerankers and readers with `>>`.
 
 qa = collection.retriever("hybrid") >> CrossEncoder("…") >> LongContextReader("smollm2")
 answer = qa.ask("Which dopant raises the Curie temperature of Fe3O4?")
@@ -21,16 +21,18 @@ _T = TypeVar("_T")
 
 
 def check_queries(queries: Sequence[str], k: int) -> None:
-    """Raise for one string instead of several, an empty query, or k < 1."""
+    """Raise TypeError or ValueError for a single string, an empty query, or k < 1."""
     if isinstance(queries, str):
         raise TypeError(f"queries is one string; expected a sequence: [{queries[:40]!r}]")
     for query in queries:
         if not query.strip():
-            raise ValueError("the query is empty; expected some words")
+            raise ValueError("the query is empty; expected text")
         try:
             query.encode()
         except UnicodeEncodeError as error:
-            raise ValueError(f"the query is no UTF-8 text: {error.reason}") from error
+            raise ValueError(
+                f"the query cannot be encoded as UTF-8: {error.reason}; remove lone surrogates"
+            ) from error
     if k < 1:
         raise ValueError(f"k is {k}; expected at least 1")
 
@@ -40,47 +42,47 @@ class Composable(ABC):
 
     @property
     def source(self) -> Source:
-        """Where the hits come from."""
+        """Path, generation and embedder fingerprint of the hits."""
         return Source()
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Settings that decide the results, for manifests: equal ones give equal results."""
+        """Settings that determine the results; equal settings give equal results."""
         return {}
 
     @abstractmethod
     def retrieve(
         self, queries: Sequence[str], k: int = 10, *, where: Where | None = None
     ) -> list[list[Hit]]:
-        """Return at most k hits for each query, best first."""
+        """Return at most k hits per query, best first."""
 
     def __rshift__(self, stage: Any) -> Any:
         return compose(self, stage)
 
 
 def compose(retriever: Retriever, stage: Reranker | Reader) -> Reranked | QA:
-    """What `retriever >> stage` gives.
+    """Compose a retriever with a reranker or a reader, as `retriever >> stage` does.
 
     Raises:
-        TypeError: The stage is neither a reranker nor a reader, or is both, or is a class.
+        TypeError: The stage is neither a reranker nor a reader, is both, or is a class.
     """
     reranks, reads = isinstance(stage, Reranker), isinstance(stage, Reader)
     if isinstance(stage, type) or reranks == reads:
         raise TypeError(
-            f"cannot put {stage!r} after a retriever; expected an object that is a reranker (with "
-            "`rerank`) or a reader (with `read` and `stream`). Say Reranked(…) or QA(…) for one "
-            "that is both."
+            f"cannot compose a retriever with {stage!r}; expected an object that is a reranker "
+            "(with `rerank`) or a reader (with `read` and `stream`). Use Reranked(…) or QA(…) for "
+            "an object that is both."
         )
     return Reranked(retriever, stage) if isinstance(stage, Reranker) else QA(retriever, stage)
 
 
 class Reranked(Composable):
-    """A retriever whose hits a reranker orders anew: again a retriever.
+    """A retriever whose hits are reordered by a reranker.
 
     Args:
-        retriever: Gives the candidates.
-        reranker: Orders them.
-        depth: How many candidates (more, if k is larger).
+        retriever: Retrieves the candidates.
+        reranker: Reorders the candidates.
+        depth: Number of candidates (k, if k is larger).
     """
 
     def __init__(
@@ -94,25 +96,25 @@ class Reranked(Composable):
 
     @property
     def source(self) -> Source:
-        """Where the hits come from."""
+        """Path, generation and embedder fingerprint of the hits."""
         return source_of(self._retriever)
 
     def retrieve(
         self, queries: Sequence[str], k: int = 10, *, where: Where | None = None
     ) -> list[list[Hit]]:
-        """See `ragkit.types.Retriever`."""
+        """Return at most k reranked hits per query; see `ragkit.types.Retriever`."""
         check_queries(queries, k)
         runs = self._retriever.retrieve(queries, max(k, self._depth), where=where)
         return self._reranker.rerank(queries, runs, k)
 
 
 class QA:
-    """Questions to answers with citations that can be checked.
+    """Question answering with verifiable citations.
 
     Args:
-        retriever: Gives the hits.
-        reader: Answers from them.
-        k: How many hits the reader gets.
+        retriever: Retrieves passages.
+        reader: Answers from the passages.
+        k: Number of passages for the reader.
         strict: Raise `LossError` at the first loss instead of recording it.
     """
 
@@ -127,14 +129,14 @@ class QA:
         self.strict = strict
 
     def ask(self, question: str, *, where: Where | None = None) -> Answer:
-        """Answer one question."""
+        """Answer a question."""
         *_, last = self.stream(question, where=where)
         if last.answer is None:
             raise ValueError("the reader's stream ended without an answer")
         return last.answer
 
     def ask_many(self, questions: Sequence[str], *, where: Where | None = None) -> list[Answer]:
-        """Answer several; retrieval is one batch, and its losses are in every answer."""
+        """Answer several questions with one batch retrieval, whose losses are in every answer."""
         with collect(strict=self.strict) as losses:
             runs = self.retriever.retrieve(questions, self.k, where=where)
         return [
@@ -143,47 +145,48 @@ class QA:
         ]
 
     def stream(self, question: str, *, where: Where | None = None) -> Iterator[Event]:
-        """Yield checked sentences as they come, then the answer."""
+        """Yield checked sentences as they are generated, then the answer."""
         with collect(strict=self.strict) as losses:
             runs = self.retriever.retrieve([question], self.k, where=where)
         yield from (Event("loss", loss=loss) for loss in losses)
         yield from self._read(question, runs[0], losses)
 
     async def aask(self, question: str, *, where: Where | None = None) -> Answer:
-        """`ask` on a thread, for callers with an event loop."""
+        """Run `ask` in a thread, for callers with an event loop."""
         return await asyncio.to_thread(self.ask, question, where=where)
 
     def _read(self, question: str, hits: Sequence[Hit], earlier: Sequence[Loss]) -> Iterator[Event]:
         source = source_of(self.retriever)
-        lost: list[Loss] = []  # what was reported, by the reader or by what it uses
-        events = self._collecting(lost, lambda: self.reader.stream(question, hits))
+        reported: list[Loss] = []  # by the reader or its components
+        events = self._collect_losses(reported, lambda: self.reader.stream(question, hits))
         with _closing(events):
-            while (event := self._collecting(lost, lambda: next(events, None))) is not None:
+            while (event := self._collect_losses(reported, lambda: next(events, None))) is not None:
                 if event.answer is not None:
-                    told = [*earlier, *event.answer.losses]
-                    untold = [loss for loss in dict.fromkeys(lost) if loss not in told]
-                    for loss in untold:
+                    known = [*earlier, *event.answer.losses]
+                    new = [loss for loss in dict.fromkeys(reported) if loss not in known]
+                    for loss in new:
                         yield Event("loss", loss=loss)
-                    event = replace(
-                        event, answer=_complete(event.answer, source, [*earlier, *untold])
-                    )
+                    event = replace(event, answer=_complete(event.answer, source, [*earlier, *new]))
                 yield event
 
-    def _collecting(self, lost: list[Loss], step: Callable[[], _T]) -> _T:
-        """One step of the reader: a generator shares its caller's context between its steps."""
+    def _collect_losses(self, reported: list[Loss], step: Callable[[], _T]) -> _T:
+        """Run one step of the reader, and append its losses to `reported`.
+
+        Losses are collected per step because a generator runs in the context of its caller.
+        """
         with collect(strict=self.strict) as losses:
             result = step()
-        lost += losses
+        reported += losses
         return result
 
 
 def _closing(events: Iterator[Event]) -> AbstractContextManager[Any]:
-    """Closes a generator at the end of the block: whoever stops reading stops the model."""
+    """Close a generator at the end of the block, which stops the model of an abandoned stream."""
     return closing(events) if isinstance(events, Generator) else nullcontext()
 
 
 def source_of(retriever: Retriever) -> Source:
-    """A retriever's own word on where its hits come from, if it has one."""
+    """Return the source of a retriever's hits, or an empty `Source` if it has none."""
     source = getattr(retriever, "source", None)
     return source if isinstance(source, Source) else Source()
 
@@ -194,7 +197,7 @@ def _complete(answer: Answer, source: Source, earlier: Sequence[Loss]) -> Answer
 
 
 def last_answer(events: Iterator[Event]) -> Answer:
-    """Exhaust a reader's stream; its last event holds the answer."""
+    """Consume a reader's stream; return the answer of its last event."""
     answer = None
     for event in events:
         answer = event.answer or answer

@@ -1,7 +1,7 @@
-"""TOML recipes: what an index is built from, as data.
+"""TOML recipes: declarative definitions of collections.
 
-A recipe names code and contains none. It is looked for at the given path, then in `indexes/` of the
-working folder, then in the installed package, then in the checkout.
+Recipes refer to code but contain none. A recipe is searched at the given path, then in `indexes/`
+of the working directory, of the installed package, and of the source checkout.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ _FILE = "recipe.toml"
 
 
 class IndexRecipe(BaseModel):
-    """`indexes/<name>/recipe.toml`.
+    """Content of `indexes/<name>/recipe.toml`.
 
     Attributes:
-        name: What it is called.
-        about: One sentence.
-        corpus: Files and folders; relative to the recipe's folder.
-        retriever: What searches use unless told otherwise.
+        name: Name of the recipe.
+        about: Description, one sentence.
+        corpus: Files and folders, relative to the recipe's folder.
+        retriever: Default retriever of searches.
         settings: See `ragkit.collection.description.Settings`.
-        metadata: Fields for every document.
+        metadata: Fields added to every document.
+        folder: Folder of the recipe.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,63 +47,66 @@ class IndexRecipe(BaseModel):
 
     @property
     def paths(self) -> list[Path]:
-        """The corpus, as paths that can be opened from anywhere."""
+        """Absolute paths of the corpus."""
         return [(self.folder / entry).resolve() for entry in self.corpus]
 
     @property
     def adapter(self) -> Path | None:
-        """The adapter in the recipe's folder, for the retrievers title and ngram."""
-        found = self.folder / "adapter"
-        return found if (found / "ragkit.json").is_file() else None
+        """Adapter in the recipe's folder, for the retrievers title and ngram, or None."""
+        adapter = self.folder / "adapter"
+        return adapter if (adapter / "ragkit.json").is_file() else None
 
     @property
     def collection_settings(self) -> Settings:
-        """The settings, checked."""
+        """Validated settings of the collection."""
         try:
             return Settings(**self.settings)  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
             known = ", ".join(Settings.__dataclass_fields__)
             raise RagkitError(
-                f"recipe {self.name!r}: unknown setting ({error}); known are {known}"
+                f"recipe {self.name!r} has an invalid setting ({error}); known settings: {known}"
             ) from error
 
 
 def load_recipe(name: str | Path) -> IndexRecipe:
-    """The recipe of that name or path.
+    """Load a recipe by name or path.
 
     Raises:
-        RagkitError: It is nowhere, or says something that is not understood.
+        RagkitError: The recipe does not exist or is invalid.
     """
-    folder = find(name)
+    folder = find_recipe(name)
     file = folder / _FILE
     try:
         return IndexRecipe(**tomllib.loads(file.read_text("utf-8")), folder=folder)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError, TypeError) as error:
-        raise RagkitError(f"the recipe {str(file)!r} cannot be used: {error}") from error
+        raise RagkitError(f"the recipe {str(file)!r} is invalid: {error}") from error
 
 
-def find(name: str | Path) -> Path:
-    """The folder of a recipe."""
-    given = Path(name)
-    if given.name == _FILE and given.is_file():
-        return given.parent
-    looked = [given, *(root / str(name) for root in roots("indexes"))]
-    for folder in looked:
+def find_recipe(name: str | Path) -> Path:
+    """Return the folder of a recipe, by name or path.
+
+    Raises:
+        RagkitError: The recipe does not exist.
+    """
+    path = Path(name)
+    if path.name == _FILE and path.is_file():
+        return path.parent
+    for folder in [path, *(root / str(name) for root in search_folders("indexes"))]:
         if (folder / _FILE).is_file():
             return folder
-    known = ", ".join(names()) or "none"
+    known = ", ".join(recipe_names()) or "none"
     raise RagkitError(
-        f"there is no recipe {str(name)!r} in indexes/; known here: {known}. "
-        f"Give one of them, or the path of a folder with a {_FILE}."
+        f"there is no recipe {str(name)!r} in indexes/; known recipes: {known}. "
+        f"Use one of them, or the path of a folder with a {_FILE}."
     )
 
 
-def names() -> list[str]:
-    """The recipes that can be found by name."""
+def recipe_names() -> list[str]:
+    """Return the names of all recipes that can be loaded by name."""
     return sorted(
         {
             folder.name
-            for root in roots("indexes")
+            for root in search_folders("indexes")
             if root.is_dir()
             for folder in root.iterdir()
             if (folder / _FILE).is_file()
@@ -110,8 +114,8 @@ def names() -> list[str]:
     )
 
 
-def roots(kind: Kind) -> Iterator[Path]:
-    """Where shipped definitions are looked for: the working folder, the package, the checkout."""
+def search_folders(kind: Kind) -> Iterator[Path]:
+    """Yield the folders to search for definitions: working directory, package, checkout."""
     yield Path.cwd() / kind
     package = Path(str(resources.files("ragkit")))
     yield package / "_shipped" / kind

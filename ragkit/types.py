@@ -1,7 +1,8 @@
-"""The vocabulary: what flows through ragkit, and what each part promises the next.
+"""Data classes and protocols shared by all parts of ragkit.
 
-Data are frozen dataclasses. Parts are Protocols: any object with these methods will do, and
-`ragkit.testing` checks that it keeps the promises. Batch in, batch out; inputs are never changed.
+Data classes are frozen. Components are Protocols: any object with these methods can be used, and
+`ragkit.testing` checks that it fulfils the contract. Methods work on batches and never modify their
+inputs.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Where = Mapping[str, Any]
-"""A filter in JSON form, see `ragkit.store.filters`."""
+"""A metadata filter in JSON form; see `ragkit.store.filters`."""
 
 RetrieverName = Literal["dense", "bm25", "hybrid", "title", "ngram"]
-"""A retriever of a collection."""
+"""Name of a retriever of a collection."""
 
 RETRIEVERS: tuple[RetrieverName, ...] = get_args(RetrieverName)
 
@@ -30,7 +31,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One source text. Offsets everywhere count code points of `text`."""
+    """A source document. All offsets in ragkit are code points of `text`."""
 
     id: str
     text: str
@@ -41,10 +42,10 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A passage: `document.text[start:end] == chunk.text`.
+    """A passage of a document: `document.text[start:end] == chunk.text`.
 
-    `metadata` holds the document's fields, the chunk's own (page, headers), and, as every hit of a
-    collection, `title` and `source`.
+    `metadata` contains the fields of the document and of the chunk (page, headers). Chunks returned
+    by a collection also have `title` and `source`.
     """
 
     id: str
@@ -57,14 +58,14 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Something that was cut, capped, dropped or skipped.
+    """Information that was truncated, dropped or skipped.
 
     Attributes:
-        stage: The part that lost it: "documents", "chunking", "embedding", "reading", …
-        what: Which item: a path, a document id, a chunk id, the question.
-        lost: How much went, with its unit: "412 tokens", "the file".
-        kept: How much stayed, with its unit.
-        why: The cause, and where there is one, the remedy.
+        stage: Stage that lost it: "documents", "chunking", "embedding", "reading", …
+        what: Affected item: a path, a document id, a chunk id, or the question.
+        lost: Amount that was lost, with its unit: "412 tokens", "the file".
+        kept: Amount that remains, with its unit.
+        why: Cause, and how to avoid the loss if possible.
     """
 
     stage: str
@@ -79,12 +80,12 @@ class ScorePart:
     """One contribution to a hit's score.
 
     Attributes:
-        stage: The retriever or reranker it comes from.
-        name: "score" for a plain score, else what the stage calls it ("rrf").
-        score: The contribution before its weight.
-        rank: The hit's rank in that stage, from 1.
-        weight: Its weight in the sum.
-        detail: What explains it: BM25 terms, n-grams, the raw score.
+        stage: Retriever or reranker that contributed it.
+        name: Name of the score within the stage, for example "cosine".
+        score: Contribution before weighting.
+        rank: Rank of the hit in that stage, from 1.
+        weight: Weight of the contribution in the sum.
+        detail: Explanation: BM25 terms, n-grams, the raw score.
     """
 
     stage: str
@@ -97,10 +98,10 @@ class ScorePart:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk and its score; higher is better.
+    """A chunk with its score; higher is better.
 
-    The parts of the last stage explain the score: `sum(p.weight * p.score)` over the parts whose
-    stage is `parts[-1].stage`, to 1e-6. Earlier stages' parts come first.
+    The score equals the sum of `weight * score` over the parts of the last stage, those whose stage
+    is `parts[-1].stage`, to 1e-6. Parts of earlier stages come first.
     """
 
     chunk: Chunk
@@ -117,8 +118,8 @@ class Hit:
 class Citation:
     """A span of a stored document: `document.text[start:end] == quote`.
 
-    `digest` is the digest of the whole document text, so a later check can tell a broken citation
-    from one whose document has changed since.
+    `digest` is the digest of the document's text, which allows later checks to distinguish a broken
+    citation from a changed document.
     """
 
     doc_id: str
@@ -131,7 +132,7 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """`answer.text[start:end]`, its citation numbers (from 1), and whether it is supported."""
+    """A sentence of an answer: `answer.text[start:end]`, with citation numbers from 1."""
 
     start: int
     end: int
@@ -144,7 +145,7 @@ RefusalReason = Literal["no_hits", "no_evidence", "unsupported", "model_refused"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why there is no answer, and the ids of the nearest chunks, best first."""
+    """Reason for not answering, and the ids of the nearest chunks, best first."""
 
     reason: RefusalReason
     nearest: tuple[str, ...] = ()
@@ -152,7 +153,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that went into a model and came out of it."""
+    """Number of tokens in the prompts and completions of a language model."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -160,7 +161,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an answer came from: enough to check it again."""
+    """Provenance of an answer: the collection, models and prompts that produced it."""
 
     collection: str | None = None
     generation: int | None = None
@@ -173,7 +174,7 @@ class Source:
 class Answer:
     """An answer with its evidence, or a refusal with its reason.
 
-    `text` carries the citation marks ("[1]"); `sentences` tie its parts to `citations`.
+    `text` contains citation marks such as "[1]"; `sentences` link spans of it to `citations`.
     """
 
     question: str
@@ -197,11 +198,11 @@ class Event:
     """One step of a streamed answer.
 
     Attributes:
-        kind: "sentence" (checked, ready to show), "removed" (unsupported, not part of the answer),
-            "loss", or "answer", which comes last and once.
-        text: The sentence with its citation marks; empty for "loss" and "answer".
-        answer: The whole answer, for "answer".
-        loss: The loss, for "loss".
+        kind: "sentence" (checked), "removed" (unsupported, not part of the answer), "loss", or
+            "answer", which is always the last event.
+        text: Sentence with its citation marks; empty for "loss" and "answer".
+        answer: Complete answer, for "answer".
+        loss: Loss, for "loss".
     """
 
     kind: Literal["sentence", "removed", "loss", "answer"]
@@ -212,7 +213,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """A message of a conversation."""
 
     role: Literal["system", "user", "assistant"]
     content: str
@@ -220,10 +221,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatOptions:
-    """How to generate. Temperature 0 is greedy, hence the same text every time.
+    """Generation options. Temperature 0 means greedy, and thus deterministic, decoding.
 
-    With `schema` the reply is JSON of that JSON schema: a local model cannot write anything else, a
-    server is asked for it. It is always complete unless the reply ends with "length".
+    With `schema`, the reply is JSON that follows this JSON schema. Local models enforce it by
+    constrained decoding; servers are requested to. The JSON is complete unless `finish_reason` is
+    "length".
     """
 
     max_tokens: int = 256
@@ -236,7 +238,7 @@ class ChatOptions:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model said, why it stopped ("stop" or "length"), and what it used."""
+    """Reply of a language model, with its reason to stop and its token usage."""
 
     text: str
     finish_reason: Literal["stop", "length"]
@@ -244,22 +246,22 @@ class Reply:
 
 
 class Tokenizer(Protocol):
-    """Counts in the units a model sees."""
+    """Splits texts into the tokens of a model."""
 
     def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
-        """Each text's tokens as (start, end) code point offsets, special tokens left out."""
+        """Return (start, end) code point offsets of each text's tokens, without special tokens."""
 
 
 class Segmenter(Protocol):
     """Splits text into sentences."""
 
     def sentences(self, text: str) -> list[tuple[int, int]]:
-        """Ascending (start, end) spans that do not overlap and leave out only white space."""
+        """Return ascending, disjoint (start, end) spans that cover all but white space."""
 
 
 @runtime_checkable
 class Embedder(Protocol):
-    """Texts to unit vectors. A text's vector does not depend on its neighbours."""
+    """Maps texts to unit vectors. A vector does not depend on the other texts of the batch."""
 
     name: str
     dim: int
@@ -268,186 +270,187 @@ class Embedder(Protocol):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Counts as the model does, so that chunks fit its window."""
+        """Tokenizer of the model, used to fit chunks into its window."""
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        """float32 (len(texts), dim), rows of length 1."""
+        """Embed queries; return float32 (len(texts), dim) with rows of length 1."""
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
-        """float32 (len(texts), dim), rows of length 1."""
+        """Embed passages; return float32 (len(texts), dim) with rows of length 1."""
 
 
 class VectorIndex(Protocol):
-    """Nearest rows by inner product. Built once, never changed."""
+    """Immutable index for nearest neighbour search by inner product."""
 
     def search(
         self, vectors: Vectors, k: int, *, allowed: Mask | None = None
     ) -> tuple[Scores, Rows]:
-        """The k best allowed rows for each query.
+        """Return the k nearest allowed rows for each query.
 
         Args:
-            vectors: float32 (q, dim).
-            k: At least 1.
-            allowed: bool (rows,); None allows all.
+            vectors: Queries, float32 (q, dim).
+            k: Number of rows, at least 1.
+            allowed: Mask of allowed rows, bool (rows,); None allows all.
 
         Returns:
             Scores float32 (q, k), descending, rounded to 6 decimals, ties broken by lower row; and
-            rows int64 (q, k). Missing places hold -inf and -1.
+            rows int64 (q, k). If there are fewer than k rows, the rest is filled with -inf and -1.
         """
 
 
 class TermIndex(Protocol):
-    """Best rows by a lexical score over terms."""
+    """Index for lexical search by terms."""
 
     def search(
         self, term_lists: Sequence[Sequence[str]], k: int, *, allowed: Mask | None = None
     ) -> tuple[Scores, Rows]:
-        """As `VectorIndex.search`; rows that share no term with the query are no hits."""
+        """Search like `VectorIndex.search`; rows without a term of the query are not returned."""
 
 
 @runtime_checkable
 class Retriever(Protocol):
-    """Queries to hits."""
+    """Returns hits for queries."""
 
     def retrieve(
         self, queries: Sequence[str], k: int = 10, *, where: Where | None = None
     ) -> list[list[Hit]]:
-        """At most k hits a query, best first; k of them whenever k exist."""
+        """Return at most k hits per query, best first, and exactly k if so many exist."""
 
 
 @runtime_checkable
 class Reranker(Protocol):
-    """Hits to better ordered hits."""
+    """Reorders hits."""
 
     def rerank(
         self, queries: Sequence[str], runs: Sequence[Sequence[Hit]], k: int
     ) -> list[list[Hit]]:
-        """At most k hits a query, best first by the reranker's own score."""
+        """Return at most k hits per query, best first by the reranker's score."""
 
 
 @runtime_checkable
 class Reader(Protocol):
-    """A question and its hits to a cited answer. `read` exhausts `stream` for each question."""
+    """Answers questions from hits, with citations. `read` collects `stream` for each question."""
 
     def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[Event]:
-        """Checked sentences as they come, then one "answer" event."""
+        """Yield checked sentences as they are generated, then one "answer" event."""
 
     def read(self, questions: Sequence[str], runs: Sequence[Sequence[Hit]]) -> list[Answer]:
-        """One answer a question."""
+        """Return one answer per question."""
 
 
 @runtime_checkable
 class LLM(Protocol):
-    """A model that continues conversations."""
+    """A language model for chat conversations."""
 
     name: str
     context_window: int
 
     def count_tokens(self, conversation: Sequence[Message]) -> int:
-        """Tokens of the rendered conversation; exact for local models, an upper bound else."""
+        """Count the tokens of a rendered conversation: exact, or an upper bound for servers."""
 
     def chat(
         self, conversations: Sequence[Sequence[Message]], options: ChatOptions = ChatOptions()
     ) -> list[Reply]:
-        """One reply a conversation."""
+        """Return one reply per conversation."""
 
     def stream(
         self, conversation: Sequence[Message], options: ChatOptions = ChatOptions()
     ) -> Generator[str, None, Reply]:
-        """The reply's text in pieces; the generator returns the whole `Reply`."""
+        """Yield the text of the reply in pieces; the generator returns the complete `Reply`."""
 
 
 @runtime_checkable
 class ScoringLLM(LLM, Protocol):
-    """A local model whose probabilities can be read."""
+    """A local language model that returns token probabilities."""
 
     def logprobs(
         self, prompts: Sequence[str], continuations: Sequence[str]
     ) -> list[NDArray[np.float32]]:
-        """Natural-log probability of each continuation token, float32 (tokens,) each."""
+        """Return natural log-probabilities of the continuations' tokens, float32 (tokens,) each."""
 
 
 TokenState = Any
-"""A prefix in a `TokenIndex`: opaque, hashable, of the index that made it and its views."""
+"""State of a prefix in a `TokenIndex`: opaque, hashable, valid in that index and its views."""
 
 
 @runtime_checkable
 class TokenIndex(Protocol):
-    """Sequences of tokens that occur in some rows, walked token by token.
+    """Index of the token sequences in rows, traversed token by token.
 
-    An n-gram index knows those that occur anywhere in a row, a trie those a row begins with.
-    Restricted to allowed rows it answers as if there were no others; rows keep their numbers.
+    An n-gram index contains sequences at any position of a row; a trie contains prefixes of rows. A
+    view restricted to allowed rows behaves as if there were no other rows; row numbers are the
+    same.
     """
 
     @property
     def vocab_size(self) -> int:
-        """Tokens are 0 to vocab_size - 1; others never occur."""
+        """Size of the vocabulary; tokens are 0 to vocab_size - 1."""
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of the allowed rows."""
+        """Number of tokens in allowed rows."""
 
     @property
     def n_rows(self) -> int:
-        """Rows, whether allowed or not."""
+        """Number of rows, including those that are not allowed."""
 
     def start(self) -> TokenState:
-        """The empty prefix."""
+        """Return the state of the empty prefix."""
 
     def advance(self, state: TokenState, token: int) -> TokenState | None:
-        """The prefix one token longer, or None if no allowed row holds it."""
+        """Append a token to a prefix; return None if no allowed row contains the result."""
 
     def find(self, ngram: Sequence[int]) -> TokenState | None:
-        """`advance` from the start along these tokens."""
+        """Return the state of a token sequence, or None if no allowed row contains it."""
 
     def count(self, state: TokenState) -> int:
-        """Occurrences in allowed rows."""
+        """Count the occurrences of a prefix in allowed rows."""
 
     def token_counts(self) -> NDArray[np.int64]:
-        """int64 (vocab_size,): `count` of every prefix of one token."""
+        """Return the counts of all tokens, int64 (vocab_size,)."""
 
     def successors(self, state: TokenState) -> NDArray[np.int64]:
-        """int64 (n,): the distinct tokens that follow in allowed rows, ascending."""
+        """Return the distinct tokens that follow in allowed rows, ascending, int64 (n,)."""
 
     def successors_of(self, states: Sequence[TokenState]) -> list[NDArray[np.int64]]:
-        """`successors` of each state."""
+        """Return the `successors` of each state."""
 
     def allowed_mask(self, states: Sequence[TokenState], vocab_size: int) -> Mask:
-        """bool (states, vocab_size): the same as a mask; at least the index's own columns."""
+        """Return the successors as a mask, bool (states, vocab_size)."""
 
     def locate(self, state: TokenState, limit: int | None = None) -> tuple[Rows, Rows]:
-        """Where the prefix occurs in allowed rows.
+        """Locate the occurrences of a prefix in allowed rows.
 
         Returns:
-            Rows and the offsets of the first token in them, int64 (n,) each, ascending by row, then
-            offset; the first `limit` of them.
+            Rows, and offsets of the first token in them, int64 (n,) each, ascending by row, then
+            offset; at most `limit` of them.
         """
 
     def row(self, i: int) -> NDArray[np.int64]:
-        """int64 (tokens,): one row, whether allowed or not."""
+        """Return the tokens of a row, allowed or not, int64 (tokens,)."""
 
     def restricted(self, allowed: Mask) -> TokenIndex:
-        """A view of the allowed rows: bool (rows,). A view of a view allows what both allow."""
+        """Return a view restricted to rows allowed here and by the mask, bool (rows,)."""
 
 
 @runtime_checkable
 class DocumentStore(Protocol):
-    """Looks up documents: what the verification of citations needs."""
+    """Looks up documents by id, for the verification of citations."""
 
     def document(self, doc_id: str) -> Document | None:
         """Return the current version of a document, or None."""
 
 
 class PageStore(Protocol):
-    """Keeps the text of web pages, so that citations of them can be verified later."""
+    """Stores the text of web pages, for later verification of citations."""
 
     def keep_page(self, url: str, text: str, *, fetched_at: str) -> str:
         """Store a page's text; return its digest.
 
         Args:
-            url: Where the page was found, after redirects.
-            text: Its main text; citation offsets count its code points.
-            fetched_at: ISO 8601, UTC.
+            url: URL of the page, after redirects.
+            text: Main text of the page; citation offsets are its code points.
+            fetched_at: Time of the request, ISO 8601, UTC.
         """
 
     def page(self, url: str, digest: str) -> str | None:
@@ -488,14 +491,14 @@ class IndexedRows(Protocol):
     """A token index over the chunks of a snapshot that pass a filter.
 
     Attributes:
-        index: Searches the rows.
+        index: Index of the rows.
         chunks: int64 (rows,): number of each row's chunk.
         starts: int64 (rows,): character offset of each row's text in its document.
     """
 
     @property
     def index(self) -> TokenIndex:
-        """Searches the rows."""
+        """Index of the rows."""
 
     @property
     def chunks(self) -> Rows:
@@ -520,7 +523,10 @@ class SearchSnapshot(Protocol):
         """Return the k best chunks of each query by BM25, with the share of each term."""
 
     def token_rows(self, layout: Any, where: Where | None) -> IndexedRows | None:
-        """Open a token index, see `ragkit.indexes.token_layout`; None if nothing is stored."""
+        """Open a token index; return None if the collection is empty.
+
+        `layout` is a `ragkit.indexes.token_layout.TokenLayout`.
+        """
 
     def best_chunks(self, rows: IndexedRows, run: Sequence[RowHit], k: int) -> list[ChunkMatch]:
         """Return the k best chunks, each by its best row."""
@@ -537,10 +543,10 @@ class Analyzer(Protocol):
 
 
 class ChunkIndex(Protocol):
-    """What retrievers need of a collection.
+    """Interface of a collection that retrievers use.
 
-    `attempts` gives the snapshot to search. Writers may remove a generation while it is searched;
-    the search is then repeated in the next one:
+    `attempts` yields the snapshot to search. If writers delete that generation during the search,
+    the search is repeated in the next one:
 
         for attempt in index.attempts():
             with attempt as snapshot:

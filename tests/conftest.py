@@ -1,6 +1,9 @@
 """What all tests share: a home of their own, one thread a process, few examples a property."""
 
+import logging
 import os
+import sys
+from typing import NamedTuple
 
 import properties
 import pytest
@@ -24,6 +27,41 @@ def own_home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAGKIT_HOME", str(home))
         yield home
+
+
+class Done(NamedTuple):
+    """What a command ended with."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def ragkit(monkeypatch, capsys, tmp_path):
+    """Runs the command in this process: ragkit("search", …, stdin=…) -> (code, out, err)."""
+    import io
+
+    from ragkit.cli import main
+
+    for name in ("RAGKIT_COLLECTION", "RAGKIT_RETRIEVER", "RAGKIT_READER", "RAGKIT_LLM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    logger = logging.getLogger("ragkit")
+    handlers, level = logger.handlers, logger.level
+
+    def call(*arguments, stdin=None):
+        monkeypatch.setattr(sys, "argv", ["ragkit", *map(str, arguments)])
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main.run()
+        return Done(end.value.code or 0, *capsys.readouterr())
+
+    yield call
+    logger.handlers = handlers
+    logger.setLevel(level)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups

@@ -16,7 +16,7 @@ from unittest import mock
 
 import sqlalchemy as sa
 
-from ragkit.collection import Collection, ingest, maintenance
+from ragkit.collection import Collection, ingest, repair
 from ragkit.errors import CollectionError
 from ragkit.testing import HashEmbedder
 from ragkit.types import Document
@@ -50,7 +50,7 @@ def small_batches():
     """Several batches and segments from a few documents."""
     with (
         mock.patch.multiple(ingest, BATCH_CHUNKS=BATCH, BATCH_DOCUMENTS=5, SEGMENT_CHUNKS=6),
-        mock.patch.multiple(maintenance, BATCH_CHUNKS=BATCH, SEGMENT_CHUNKS=6),
+        mock.patch.multiple(repair, BATCH_CHUNKS=BATCH, SEGMENT_CHUNKS=6),
     ):
         yield
 

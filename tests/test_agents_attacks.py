@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import Field
+from tiers import smoke
 
 from ragkit.agents.ledger import Ledger, Quantity, Quote
 from ragkit.agents.planner import LLMPlanner, Planner, Proposal, State, Turns
@@ -323,6 +324,10 @@ SIMPLE = [attack for attack in ATTACKS if attack.via != "table"]
 SQL = [attack for attack in ATTACKS if attack.via == "table"]
 
 
+HUGE = [attack for attack in SIMPLE if attack.family == "resources"]
+CASES = [*(attack for attack in SIMPLE if attack not in HUGE), *smoke(HUGE)]
+
+
 def _id(attack: Attack) -> str:
     return f"{attack.family}-{attack.name}"
 
@@ -333,7 +338,7 @@ def test_corpus_when_counted_has_many_cases_of_many_kinds_with_names_of_their_ow
     assert len({_id(attack) for attack in ATTACKS}) == len(ATTACKS)
 
 
-@pytest.mark.parametrize("attack", SIMPLE, ids=_id)
+@pytest.mark.parametrize("attack", CASES, ids=_id)
 def test_attack_when_the_model_obeys_then_nothing_escapes(
     attack: Attack, capsys: pytest.CaptureFixture[str]
 ):
@@ -347,7 +352,7 @@ def test_attack_when_the_model_obeys_then_nothing_escapes(
     _check_invariants(run, llm, outcome)
 
 
-@pytest.mark.parametrize("attack", SIMPLE, ids=_id)
+@pytest.mark.parametrize("attack", CASES, ids=_id)
 def test_attack_when_the_loop_is_naive_then_it_succeeds(attack: Attack):
     assert _reached(attack, naive(attack))
 
@@ -630,6 +635,7 @@ def smollm2() -> Any:
     return LocalLLM("smollm2")
 
 
+@pytest.mark.models
 def test_control_tokens_when_a_local_model_reads_them_then_they_are_plain_text(smollm2: Any):
     ids = {
         token: smollm2.tokenizer.convert_tokens_to_ids(token)

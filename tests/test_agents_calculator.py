@@ -16,7 +16,7 @@ from ragkit.agents.calculator import calculator_tools
 from ragkit.agents.expressions import evaluate
 from ragkit.agents.ledger import Ledger, Quantity, Quote
 from ragkit.agents.tools import ToolError, ToolResult, run_tool
-from ragkit.agents.units import convert, parse_unit, spell
+from ragkit.agents.units import convert, format_unit, parse_unit
 from ragkit.types import Citation
 
 TOOLS = {each.name: each for each in calculator_tools()}
@@ -151,12 +151,12 @@ def test_convert_there_and_back_then_gives_the_value(units, data, value):
 
 
 @given(st.lists(st.tuples(st.sampled_from(["eV", "m", "atom", "K", "s"]), st.integers(-4, 4))))
-def test_spell_then_parses_to_the_same_unit(parts):
+def test_format_unit_then_parses_to_the_same_unit(parts):
     unit = parse_unit("1")
     for name, power in parts:
         unit *= parse_unit(name) ** power
     if all(abs(power) <= 12 for power in dict(unit._units).values()):
-        assert parse_unit(spell(unit)) == unit
+        assert parse_unit(format_unit(unit)) == unit
 
 
 @given(st.text(max_size=30))

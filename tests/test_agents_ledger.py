@@ -72,7 +72,7 @@ def test_take_when_a_row_was_computed_then_its_sources_come_with_it_in_order():
     ratio = Quantity(333.3, property="ratio", derived_from=("r1", "r2"))
     twice = Quantity(666.6, property="twice", derived_from=("r3",))
     child.add([ratio, twice, QUOTE], "calculate", {})
-    parent.take(child, ["r4", "nonsense", "r4"])
+    parent.merge(child, ["r4", "nonsense", "r4"])
     assert list(parent) == ["r4", "r3", "r1", "r2"]
     assert parent["r1"] == child["r1"]
     assert parent.add([twice, GAP, QUOTE], "again", {}) == ["r4", "r1", "r6"]
@@ -81,14 +81,14 @@ def test_take_when_a_row_was_computed_then_its_sources_come_with_it_in_order():
 def test_take_when_rows_are_named_then_they_keep_the_order_they_are_named_in():
     parent, child = Ledger(), Ledger()
     child.add([Quantity(n, property="n") for n in range(5)], "count", {})
-    parent.take(child, ["r1", "r2", "r3"])
+    parent.merge(child, ["r1", "r2", "r3"])
     assert list(parent) == ["r1", "r2", "r3"]
 
 
 def test_take_when_sources_form_a_circle_then_ends():
     parent, child = Ledger(), Ledger()
     child.add([Quantity(1, derived_from=("r2",)), Quantity(2, derived_from=("r1",))], "odd", {})
-    parent.take(child, ["r1"])
+    parent.merge(child, ["r1"])
     assert list(parent) == ["r1", "r2"]
 
 
@@ -144,5 +144,5 @@ def test_ids_when_a_parent_and_children_add_then_one_id_is_one_value(calls):
             assert meant.setdefault(row_id, each) == each
             assert ledgers[which][row_id].value == each.value
     for child in ledgers[1:]:
-        parent.take(child, child)
+        parent.merge(child, child)
     assert all(parent[row_id].value == meant[row_id].value for row_id in parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import pytest
@@ -19,10 +20,13 @@ from ragkit.agents.planner import (
     final_tools,
     parse_action,
     system_prompt,
+    tools_digest,
 )
 from ragkit.agents.react import ReAct
 from ragkit.agents.steps import Action, Observation, Thought
+from ragkit.agents.templates import TEMPLATES, Templates
 from ragkit.agents.tools import RowId, Tool, tool
+from ragkit.errors import ModelError
 from ragkit.testing import ScriptedLLM
 from ragkit.types import ChatOptions, Message, Reply, Usage
 
@@ -279,3 +283,73 @@ def test_turns_when_even_the_question_is_too_long_then_asks_all_the_same():
 def test_description_when_of_a_tool_then_is_a_sentence():
     assert all(isinstance(each, Tool) and len(each.description) > 10 for each in TOOLS)
     assert search.description == "Magnetic ordering of a formula."
+
+
+# --- what a trained planner depends on ----------------------------------------------------------
+
+
+def variants_of_search() -> dict[str, Tool]:
+    """`search` with one change of its structure each."""
+
+    def renamed(name: str, ordering: Literal["FM", "NM"] | None = None, limit: int = 5) -> None:
+        """Say it otherwise."""
+
+    def retyped(formula: str, ordering: Literal["FM", "NM"] | None = None, limit: str = "") -> None:
+        """Say it otherwise."""
+
+    def widened(
+        formula: str, ordering: Literal["FM", "NM", "AFM"] | None = None, limit: int = 5
+    ) -> None:
+        """Say it otherwise."""
+
+    def required(formula: str, limit: int, ordering: Literal["FM", "NM"] | None = None) -> None:
+        """Say it otherwise."""
+
+    changed = (renamed, retyped, widened, required)
+    tools = {function.__name__: tool(function, name="search") for function in changed}
+    return tools | {"another name": replace(search, name="find")}
+
+
+def test_tools_digest_when_wording_or_order_changes_stays():
+    def search(formula: str, ordering: Literal["FM", "NM"] | None = None, limit: int = 9) -> None:
+        """Find something.
+
+        Args:
+            formula: In other words.
+            ordering: Or none.
+            limit: At most.
+        """
+
+    assert tools_digest([tool(search), convert, gaps]) == tools_digest(TOOLS)
+
+
+def test_tools_digest_when_the_structure_changes_differs():
+    digests = {name: tools_digest([tool]) for name, tool in variants_of_search().items()}
+    assert len({tools_digest([search]), *digests.values()}) == len(digests) + 1, digests
+
+
+def test_planner_when_trained_uses_its_own_prompt_and_templates_verbatim():
+    templates = replace(TEMPLATES, question="Q: {question}", quantity="{id} {property}={value}")
+    llm = ScriptedLLM(['{"action": {"name": "n", "arguments": {}}}'] * 9)
+
+    @tool
+    def n() -> Quantity:
+        """Count."""
+        return Quantity(3, property="n")
+
+    planner = LLMPlanner(
+        llm, "Other words.", "short", {tools_digest([n]): "As trained."}, templates
+    )
+    ReAct(planner, [n], templates=templates).run("How many?")
+    first, second = llm.conversations[0], llm.conversations[1]
+    assert [message.content for message in first] == ["As trained.", "Q: How many?"]
+    assert second[-1].content == "Observation:\n| r1 n=3"
+    with pytest.raises(ModelError, match="trained with other tools"):
+        planner.prompt([search])
+
+
+@pytest.mark.parametrize("change", [{"question": 3}, {"extra": ""}, {"question": None}])
+def test_templates_when_an_adapter_stores_others_are_refused(change):
+    assert Templates.from_json(asdict(TEMPLATES)) == TEMPLATES
+    with pytest.raises(ModelError, match="expected a string for each of"):
+        Templates.from_json(asdict(TEMPLATES) | change)

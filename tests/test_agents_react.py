@@ -657,9 +657,9 @@ def test_ledger_when_given_then_rows_go_there():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tools": [search, search]}, "tool names search are taken"),
-        ({"tools": [tool(search.call, name="answer")]}, "tool names answer are taken"),
-        ({"permissions": {"serach": "deny"}}, "permissions name no tool: serach; the tools are"),
+        ({"tools": [search, search]}, "tool names search are reserved"),
+        ({"tools": [tool(search.call, name="answer")]}, "tool names answer are reserved"),
+        ({"permissions": {"serach": "deny"}}, "permissions for unknown tools serach; expected"),
     ],
 )
 def test_agent_when_names_clash_or_are_unknown_then_raises(options, message):

@@ -316,13 +316,13 @@ def test_a_table_that_has_the_name_of_a_table_function_is_not_read_for_it(tmp_pa
 
 
 def test_bad_arguments_and_files_are_refused_at_once(path, tmp_path):
-    with pytest.raises(ValueError, match=r"no table gapz in .*; there are: gaps, k"):
+    with pytest.raises(ValueError, match=r"unknown tables gapz in .*; expected gaps, k"):
         sql_tool(path, tables=["k", "gapz"])
     with pytest.raises(ValueError, match="max_rows is 0"):
         sql_tool(path, max_rows=0)
     with pytest.raises(ValueError, match="timeout_s"):
         sql_tool(path, timeout_s=0)
-    with pytest.raises(RagkitError, match="is no file"):
+    with pytest.raises(RagkitError, match="is not a file"):
         sql_tool(tmp_path / "none.db")
     assert not (tmp_path / "none.db").exists()
     garbage = tmp_path / "garbage.db"
@@ -445,7 +445,7 @@ def test_sqlite_itself_refuses_writes_without_any_check_of_the_words(path, sql):
     address = f"file:{path.as_posix().replace('?', '%3f')}?mode=ro"
     before = file_digest(path)
     with closing(sql_worker._open(address, 1.0)) as connection:
-        allowed, known = sql_worker._names(connection, LISTED)
+        allowed, known = sql_worker._readable_names(connection, LISTED)
         connection.set_authorizer(sql_worker._authorizer(allowed, known, []))
         with pytest.raises(sqlite3.DatabaseError, match=r"not authorized|prohibited|may not be"):
             connection.execute(sql).fetchall()

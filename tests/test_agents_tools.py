@@ -294,10 +294,10 @@ def unresolved(x: Nowhere) -> None:  # noqa: F821
         (positional, "'x' of the tool 'positional' cannot be passed by name"),
         (starred, "'numbers' of the tool 'starred' cannot be passed by name"),
         (keywords, "'numbers' of the tool 'keywords' cannot be passed by name"),
-        (untyped, "'x' of the tool 'untyped' has no type"),
-        (hidden, "'_x' of the tool 'hidden' has a name that pydantic keeps"),
-        (taken, "'model_config' of the tool 'taken' has a name that pydantic keeps"),
-        (shadowing, "'copy' of the tool 'shadowing' has a name that pydantic keeps"),
+        (untyped, "'x' of the tool 'untyped' has no type annotation"),
+        (hidden, "'_x' of the tool 'hidden' has a name that pydantic reserves"),
+        (taken, "'model_config' of the tool 'taken' has a name that pydantic reserves"),
+        (shadowing, "'copy' of the tool 'shadowing' has a name that pydantic reserves"),
         (opaque, "'opaque' has a type without a JSON schema"),
         (endless, "'endless' has a type without a JSON schema"),
         (function_of, "'function_of' has a type without a JSON schema"),
@@ -313,7 +313,7 @@ def test_tool_when_a_function_cannot_be_one_then_raises_when_defined(function, m
 
 @pytest.mark.parametrize("name", ["two words", "a\nb", "naïve!", "x" * 65, "<lambda>"])
 def test_tool_when_the_name_is_none_then_raises_when_defined(name):
-    with pytest.raises(TypeError, match="the tool's name is"):
+    with pytest.raises(TypeError, match="the tool name is"):
         tool(undocumented_but_for_this, name=name)
 
 

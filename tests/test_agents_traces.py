@@ -95,9 +95,9 @@ def test_a_run_is_found_by_id_prefix_or_last(store):
     assert store.show("last").id == late[1]
     assert store.show("202601").id == early
     assert store.show(late[0]).id == late[0]
-    with pytest.raises(RagkitError, match=f"begins 2 runs: {late[0]}, {late[1]}. Give more"):
+    with pytest.raises(RagkitError, match=f"matches 2 runs: {late[0]}, {late[1]}. Give a longer"):
         store.show("20261121")
-    with pytest.raises(RagkitError, match="begins 3 runs"):
+    with pytest.raises(RagkitError, match="matches 3 runs"):
         store.show("2")
     for wrong in ("2027", "", "%", "_", "2026%", "LAST", "\ud800", "x' OR 1=1"):
         with pytest.raises(RagkitError, match="there is no run"):
@@ -119,18 +119,18 @@ def test_a_run_without_an_end_is_interrupted(store):
 
 def test_steps_out_of_turn_are_refused(store):
     run_id = add_run(store, finished=False)
-    with pytest.raises(RagkitError, match="has a step 1 already"):
+    with pytest.raises(RagkitError, match="already has a step 1"):
         store.add_step(run_id, 1, "thought", {})
-    with pytest.raises(RagkitError, match="there is no run 'x'; begin one"):
+    with pytest.raises(RagkitError, match="there is no run 'x'; begin a run"):
         store.add_step("x", 0, "thought", {})
     with pytest.raises(RagkitError, match="there is no run 'x'"):
         store.finish("x", "answered", {}, {}, 0)
     store.finish(run_id, "answered", {}, {}, 0)
-    with pytest.raises(RagkitError, match="has ended"):
+    with pytest.raises(RagkitError, match="is finished"):
         store.finish(run_id, "answered", {}, {}, 0)
-    with pytest.raises(RagkitError, match="has ended"):
+    with pytest.raises(RagkitError, match="is finished"):
         store.add_step(run_id, 2, "thought", {})
-    with pytest.raises(TypeError, match=r"cannot be kept as JSON.*type object"):
+    with pytest.raises(TypeError, match=r"cannot be stored as JSON.*type object"):
         store.add_step(add_run(store, finished=False), 5, "thought", {"x": object()})
     with pytest.raises(ValueError, match="cannot be stored"):
         store.add_step(store.begin(RECORD), 0, "\ud800", {})
@@ -243,7 +243,7 @@ def test_a_surrogate_pair_comes_back_as_its_character():
     ],
 )
 def test_settings_named_like_secrets_are_refused(store, settings):
-    with pytest.raises(ValueError, match="named like a secret"):
+    with pytest.raises(ValueError, match="looks like a secret"):
         store.begin(replace(RECORD, settings=settings))
     assert store.list() == []
     assert store.path.read_bytes().count(b"sk-1") == 0
@@ -355,10 +355,10 @@ def test_a_body_that_is_no_mapping_is_damage(store, body):
     ("statement", "message"),
     [
         ("PRAGMA user_version = 2", "format 2 of a newer ragkit.*Update ragkit"),
-        ("PRAGMA application_id = 5", "did not make"),
-        ("CREATE TABLE more (x)", "did not make"),
-        ("CREATE TRIGGER t AFTER INSERT ON steps BEGIN DELETE FROM runs; END", "did not make"),
-        ("DROP TABLE steps", "did not make"),
+        ("PRAGMA application_id = 5", "did not create"),
+        ("CREATE TABLE more (x)", "did not create"),
+        ("CREATE TRIGGER t AFTER INSERT ON steps BEGIN DELETE FROM runs; END", "did not create"),
+        ("DROP TABLE steps", "did not create"),
     ],
 )
 def test_a_foreign_or_newer_file_is_refused_and_kept(tmp_path, statement, message):
@@ -377,7 +377,7 @@ def test_another_programs_database_is_not_touched(tmp_path):
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE runs (id TEXT)")
     before = path.read_bytes()
-    with pytest.raises(RagkitError, match="another program's"):
+    with pytest.raises(RagkitError, match="another program"):
         TraceStore(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["traces.db"]
@@ -393,7 +393,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(RagkitError, match=r"traces cannot be written to .*Set RAGKIT_HOME"):
         TraceStore(tmp_path / "file" / "traces.db")
-    with pytest.raises(RagkitError, match="no regular file"):
+    with pytest.raises(RagkitError, match="not a regular file"):
         TraceStore(tmp_path)
 
 
@@ -401,7 +401,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
 def test_a_read_only_file_is_told(tmp_path):
     TraceStore(tmp_path / "traces.db").close()
     (tmp_path / "traces.db").chmod(0o400)
-    with pytest.raises(RagkitError, match="may not be written"):
+    with pytest.raises(RagkitError, match="no write permission"):
         TraceStore(tmp_path / "traces.db")
 
 
@@ -429,6 +429,7 @@ def start_writer(path, *values):
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.faults
 def test_four_processes_write_at_once(tmp_path):
     path = tmp_path / "traces.db"
     writers = [start_writer(path, f"agent{n}", 20, 3, 1) for n in range(4)]

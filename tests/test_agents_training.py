@@ -6,10 +6,10 @@ import json
 import random
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
-from tiny_models import torch, transformers
+from tiny_models import smol_llama
 
 from ragkit import losses
 from ragkit.agents.definition import AgentOptions, load_agent, load_definition
@@ -17,6 +17,7 @@ from ragkit.agents.materials.chemistry.properties import PROPERTIES
 from ragkit.agents.materials.snapshot.backend import default_path
 from ragkit.agents.planner import LLMPlanner, action_schema, name_tools, system_prompt, tools_digest
 from ragkit.agents.steps import Action
+from ragkit.agents.templates import TEMPLATES
 from ragkit.agents.trained import adapter_of, trained_planner, why_not_trained
 from ragkit.digests import text_digest
 from ragkit.errors import ModelError, RagkitError
@@ -82,17 +83,11 @@ def recorded(questions):
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """A tiny model with SmolLM2's tokenizer and chat template."""
-    folder = tmp_path_factory.mktemp("tiny")
-    tokenizer = LocalLLM("smollm2").tokenizer
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+    return smol_llama(
+        tmp_path_factory.mktemp("tiny"), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
         num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=2048,
-        eos_token_id=tokenizer.eos_token_id, bos_token_id=None, pad_token_id=0,
+        bos_token_id=None, eos_token_id=2, pad_token_id=0,
     )  # fmt: skip
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 # --- the questions
@@ -186,6 +181,7 @@ def test_actions_are_written_in_the_order_that_the_grammar_has(recorded):
                 assert places == sorted(places)
 
 
+@pytest.mark.models
 @pytest.mark.parametrize("team", [False, True])
 def test_what_is_learned_is_what_decoding_would_write(recorded, tiny, team):
     """The tokens under the grammar, forced ones too, are those of the training example."""
@@ -255,6 +251,7 @@ def test_dialogue_tokens_learn_the_assistants_turns_and_nothing_else(recorded, t
         assert learned[-1]
 
 
+@pytest.mark.models
 def test_targets_hold_every_dialogue_once_an_epoch_and_share_prompts(recorded, tiny):
     llm = LocalLLM(str(tiny))
     with losses.collect():
@@ -293,6 +290,7 @@ def test_name_tools_groups_those_with_the_same_arguments():
     assert len(text.splitlines()) < 20
 
 
+@pytest.mark.models
 def test_demonstrations_are_kept_and_made_anew_for_another_config(tmp_path):
     file = tmp_path / "train.jsonl"
     made = demonstrations(MATERIALS, TINY, tmp_path, "train")
@@ -301,10 +299,11 @@ def test_demonstrations_are_kept_and_made_anew_for_another_config(tmp_path):
     assert file.read_bytes() == before
     other = demonstrations(MATERIALS, replace(TINY, seed=4), tmp_path, "train")
     assert other.dialogues != made.dialogues
-    assert other.tools & made.tools
+    assert other.prompts.keys() & made.prompts.keys()
     assert json.loads(file.read_text().splitlines()[0]) != json.loads(before.splitlines()[0])
 
 
+@pytest.mark.models
 def test_a_follow_up_is_shown_what_was_said_before(tmp_path):
     config = replace(TINY, n_follow_ups=5, first_share=0.0)
     made = demonstrations(MATERIALS, config, tmp_path, "train").dialogues
@@ -319,6 +318,7 @@ def test_a_follow_up_is_shown_what_was_said_before(tmp_path):
         assert call["arguments"]["formula"] in answer
 
 
+@pytest.mark.models
 def test_first_share_cuts_runs_of_one_call_after_it(tmp_path):
     whole = demonstrations(MATERIALS, replace(TINY, first_share=0.0), tmp_path, "train").dialogues
     first = demonstrations(MATERIALS, replace(TINY, first_share=1.0), tmp_path, "train").dialogues
@@ -388,9 +388,10 @@ def test_training_when_stopped_goes_on_and_its_adapter_plans(tmp_path, tiny, mon
     assert (about["task"], about["agent"]) == ("agent", "materials")
     assert about["cost"]["tokens"] == report.tokens
     agent = load_agent("materials", BY_RULES)
-    assert (
-        tools_digest(system_prompt(ROLE, agent.offered, "short"), agent.offered) in about["tools"]
+    assert about["tools"][tools_digest(agent.offered)] == system_prompt(
+        ROLE, agent.offered, "short"
     )
+    assert about["templates"] == asdict(TEMPLATES)
     told = why_not_trained(MATERIALS.model_copy(update={"folder": tmp_path / "x"}), agent.offered)
     assert told == "it has no adapter"
     planner = trained_planner(MATERIALS, adapter)
@@ -488,6 +489,7 @@ def _check_correction(folder):
 # --- corrections
 
 
+@pytest.mark.models
 def test_corrections_are_a_students_wrong_samples_beside_the_right_action(tiny):
     asked = training_questions(default_path(), 20, seed=5)[:3]
     llm = LocalLLM(str(tiny))
@@ -505,6 +507,7 @@ def test_corrections_are_a_students_wrong_samples_beside_the_right_action(tiny):
         assert right != wrong
 
 
+@pytest.mark.models
 def test_corrections_do_not_take_another_order_of_arguments_for_an_error(tiny, monkeypatch):
     [question] = generate(default_path(), 1, kinds=["lookup"], split="train")
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from properties import examples
+from tiers import smoke
 
 from ragkit.chunking import chunker as chunking
 from ragkit.chunking.chunker import Chunker, WordTokenizer
@@ -225,7 +226,7 @@ def test_chunk_when_markdown_then_headers_stand_only_at_the_start_of_chunks(text
             assert not re.match(r" {0,3}#{1,6}(\s|$)", line)
 
 
-@pytest.mark.parametrize("piece", ["a ", ".", "a", "a, ", "\n# a", "```\n", "\x00. "])
+@pytest.mark.parametrize("piece", smoke(["a ", ".", "a", "a, ", "\n# a", "```\n", "\x00. "]))
 def test_chunk_when_200_kilobytes_of_one_piece_then_all_is_kept(piece):
     text = piece * (200_000 // len(piece))
     document = Document("d", text, metadata={"format": "markdown"})

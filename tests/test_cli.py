@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from ragkit.cli import main
-
 ROOT = Path(__file__).parents[1]
 
 
@@ -22,28 +20,6 @@ def heed_interrupts():
 
 GAAS = "Gallium arsenide has a direct band gap. It is used in laser diodes."
 LIF = "Lithium fluoride is a wide-gap insulator. Its measured band gap is 11.7 eV."
-
-
-@pytest.fixture
-def ragkit(monkeypatch, capsys, tmp_path):
-    """Runs the command in this process: ragkit("search", …) -> (exit code, stdout, stderr)."""
-    for name in ("RAGKIT_COLLECTION", "RAGKIT_RETRIEVER", "RAGKIT_READER", "RAGKIT_LLM"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments, stdin=None):
-        monkeypatch.setattr(sys, "argv", ["ragkit", *map(str, arguments)])
-        if stdin is not None:
-            import io
-
-            monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main.run()
-        captured = capsys.readouterr()
-        return end.value.code or 0, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture
@@ -106,7 +82,7 @@ def test_index_add_when_the_folder_is_empty_says_so(ragkit, tmp_path):
 def test_index_add_when_settings_differ_from_the_collection_refuses(ragkit, notes):
     code, _, err = ragkit("index", "add", "docs", "--to", "notes.rag", "--chunk-tokens", "50")
     assert code == 1
-    assert "fixed when a collection is made" in err.replace("\n", " ")
+    assert "cannot be changed after creation" in err.replace("\n", " ")
 
 
 def test_index_delete_when_ids_are_unknown_lists_them(ragkit, notes):
@@ -192,28 +168,27 @@ def test_search_when_explained_shows_parts_and_terms(ragkit, notes):
     assert "term gap:" in out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "says"),
-    [
-        (["search", "", "--in", "notes.rag"], 2, "the query is empty"),
-        (["search", "x", "--in", "notes.rag", "-k", "0"], 2, "greater than or equal to 1"),
-        (["search", "x", "--in", "absent.rag"], 1, "there is no collection at 'absent.rag'"),
-        (["search", "x", "--in", "notes.rag", "--where", "year~1"], 2, "year>=2020"),
-        (["search", "x", "--in", "notes.rag", "--where", '{"a":{"~":1}}'], 2, "unknown operator"),
-        (["search", "x", "--in", "notes.rag", "--retriever", "magic"], 2, "magic"),
-        (["search", "x", "--in", "notes.rag", "--where", "year>="], 2, "year>=2020"),
-        (["search", "x\ud800", "--in", "notes.rag"], 2, "no UTF-8 text"),
-        (["search", "x"], 1, "which collection"),
-        (["ask", "x", "--in", "notes.rag", "--llm", "no-such-model"], 1, "no-such-model"),
-        (["verify", "absent.json"], 1, "absent.json"),
-        (["models", "install", "gpt9"], 1, "known are minilm"),
-        (["frobnicate"], 2, "frobnicate"),
-    ],
-)  # fmt: skip
-def test_commands_when_used_wrongly_say_what_to_do(ragkit, notes, arguments, code, says):
-    found, _, err = ragkit(*arguments)
-    assert found == code, err
-    assert says in " ".join(err.split())
+WRONG = [
+    (["search", "", "--in", "notes.rag"], 2, "the query is empty"),
+    (["search", "x", "--in", "notes.rag", "-k", "0"], 2, "greater than or equal to 1"),
+    (["search", "x", "--in", "absent.rag"], 1, "there is no collection at 'absent.rag'"),
+    (["search", "x", "--in", "notes.rag", "--where", "year~1"], 2, "year>=2020"),
+    (["search", "x", "--in", "notes.rag", "--where", '{"a":{"~":1}}'], 2, "unknown operator"),
+    (["search", "x", "--in", "notes.rag", "--retriever", "magic"], 2, "magic"),
+    (["search", "x", "--in", "notes.rag", "--where", "year>="], 2, "year>=2020"),
+    (["search", "x\ud800", "--in", "notes.rag"], 2, "cannot be encoded as UTF-8"),
+    (["search", "x"], 1, "no collection was specified"),
+    (["ask", "x", "--in", "notes.rag", "--llm", "no-such-model"], 1, "no-such-model"),
+    (["verify", "absent.json"], 1, "absent.json"),
+    (["models", "install", "gpt9"], 1, "known models: minilm"),
+    (["frobnicate"], 2, "frobnicate"),
+]  # fmt: skip
+
+
+def test_commands_when_used_wrongly_say_what_to_do(ragkit, notes):
+    for arguments, code, says in WRONG:
+        found, _, err = ragkit(*arguments)
+        assert (found, says in " ".join(err.split())) == (code, True), (arguments, err)
 
 
 def test_ask_when_answered_cites_and_verify_accepts(ragkit, notes, tmp_path):
@@ -304,6 +279,7 @@ def test_search_when_models_are_converted_never_imports_torch(ragkit, notes, tmp
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.faults
 def test_index_add_when_interrupted_says_how_to_go_on(tmp_path):
     lines = [
         json.dumps({"_id": str(i), "text": f"Entry {i} on oxide {i * 7}."}) for i in range(4000)
@@ -330,7 +306,7 @@ def test_index_add_when_interrupted_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "Go on with: ragkit index add many.jsonl --to m.rag" in " ".join(err.split())
+    assert "Resume with: ragkit index add many.jsonl --to m.rag" in " ".join(err.split())
     found = subprocess.run(
         [sys.executable, "-m", "ragkit", "index", "verify", "--in", "m.rag"],
         cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ},

@@ -81,8 +81,8 @@ def test_run_when_a_limit_is_reached_tells_what_was_found_with_exit_code_3():
         (["agent", "run", "materials", " "], "the question is empty"),
         (["agent", "run", "materials", GAP, *RULES, "--permit", "compare"], "expected TOOL=allow"),
         (["agent", "run", "materials", GAP, *RULES, "--permit", "shell=allow"], "no tool shell"),
-        (["agent", "run", "materials", GAP, *RULES, "--team"], "needs no team"),
-        (["agent", "run", "materials", GAP, *RULES, "--in", "x.rag"], "reads no collection"),
+        (["agent", "run", "materials", GAP, *RULES, "--team"], "cannot run a team"),
+        (["agent", "run", "materials", GAP, *RULES, "--in", "x.rag"], "uses no collection"),
         (["agent", "run", "materials", GAP, *RULES, "--backend", "live"], "MP_API_KEY"),
         (["trace", "show", "nothing"], "nothing"),
     ],
@@ -130,7 +130,7 @@ def test_trace_when_a_run_is_replayed_gives_the_same_bytes():
     assert GAP in shown.stdout
     replayed = call("trace", "replay", first)
     assert replayed.exit_code == 0, replayed.output
-    assert "byte for byte" in replayed.stdout
+    assert "is identical to" in replayed.stdout
 
 
 def test_prune_when_called_keeps_the_latest_and_says_how_many_went():
@@ -139,7 +139,7 @@ def test_prune_when_called_keeps_the_latest_and_says_how_many_went():
         result = call("agent", "run", "materials", GAP, *RULES, "--json", "--quiet")
         ids.append(json.loads(result.stdout)["run"])
     assert call("trace", "prune").exit_code == 2
-    assert call("trace", "prune", "--keep", "1").stdout == "removed 2 runs\n"
+    assert call("trace", "prune", "--keep", "1").stdout == "deleted 2 runs\n"
     assert [each["id"] for each in json.loads(call("trace", "list", "--json").stdout)] == ids[2:]
     told = json.loads(call("trace", "prune", "--keep", "0", "--json").stdout)
     assert told == {"removed": 1}
@@ -326,4 +326,4 @@ def test_run_when_traces_cannot_be_kept_answers_all_the_same(home):
     result = call("agent", "run", "materials", GAP, *RULES, "--quiet")
     assert result.exit_code == 0
     assert "0.186 eV" in result.stdout
-    assert "no trace is kept" in " ".join(result.stderr.split())
+    assert "the trace is not stored" in " ".join(result.stderr.split())

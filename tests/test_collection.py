@@ -23,6 +23,7 @@ from ragkit.errors import (
     FormatMismatch,
     Locked,
     LossError,
+    ModelError,
 )
 from ragkit.indexes import trust
 from ragkit.testing import HashEmbedder
@@ -337,6 +338,18 @@ def test_sync_when_the_folder_moved_still_knows_its_files(notes, folder):
     assert notes.sync(moved).deleted == 1
 
 
+def test_writes_that_embed_nothing_when_the_model_is_gone_work_without_it(notes, path):
+    notes.add(ROCKS)
+    notes.close()
+    bare = Collection(path)  # no name resolves to its embedder
+    assert bare.delete("si") == ["si"]
+    bare.compact()
+    assert (bare.gc(), bare.trust()) == (0, 0)
+    assert _ids(bare, name="bm25", query="gap") == ["gaas"]
+    with pytest.raises(ModelError, match="hash"):
+        bare.add(ROCKS)
+
+
 def test_delete_when_some_ids_are_unknown_deletes_the_others(notes):
     notes.add(ROCKS)
     assert notes.delete(["si", "nothing", "gaas", "si"]) == ["gaas", "si"]
@@ -531,7 +544,7 @@ def test_retriever_when_arguments_are_extreme_answers_or_says_why(notes, name):
     assert len(retriever.retrieve(["gap " * 25_000])[0]) >= 2
     assert retriever.retrieve(["\0"]) is not None
     assert len(retriever.retrieve(["gap\0 x"])[0]) >= 2
-    with pytest.raises(ValueError, match="no UTF-8 text"):
+    with pytest.raises(ValueError, match="cannot be encoded as UTF-8"):
         retriever.retrieve(["gap \ud800"])
     assert retriever.retrieve([]) == []
     with pytest.raises(ValueError, match="k is 0; expected at least 1"):

@@ -132,6 +132,7 @@ def _check(hits, problems):
             problems.put(f"two versions of {name}: {json.dumps(sorted(found))}")
 
 
+@pytest.mark.faults
 def test_search_when_a_writer_adds_deletes_and_compacts_sees_whole_generations(folder):
     path = folder / "c.rag"
     with opened(path) as writer:

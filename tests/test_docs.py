@@ -20,9 +20,34 @@ def test_cli_reference_when_rendered_equals_the_page():
 
 def test_links_when_followed_exist():
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            if not target.startswith("http"):
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
+            if target.startswith("http"):
+                continue
+            linked = page.parent / target if target else page
+            assert linked.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(linked), f"{page.name}: {target}#{anchor}"
+
+
+def anchors(page):
+    headings = re.findall(r"^#+ (.*)", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_index_when_read_links_every_page():
+    linked = set(re.findall(r"\]\(([^)/]+\.md)\)", (ROOT / "docs" / "index.md").read_text()))
+    assert linked == {page.name for page in ROOT.glob("docs/*.md")} - {"index.md"}
+
+
+def test_architecture_when_read_names_what_exists():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    spans = {span for span in re.findall(r"`([^`]+)`", page) if "NAME" not in span}
+    paths = {span for span in spans if re.fullmatch(r"[\w.]+/[\w./]*", span)}
+    assert not {path for path in paths if not (ROOT / path).exists()}
+    code = "\n".join(path.read_text() for path in sorted(ROOT.glob("ragkit/**/*.py")))
+    defined = set(re.findall(r"(?:def|class) (\w+)", code))
+    defined |= set(re.findall(r"^ *(\w+)(?::| =)", code, re.M))  # constants, fields, arguments
+    names = {span for span in spans if re.fullmatch(r"_?[A-Z]\w+(\.\w+)?|\w+_\w+", span)}
+    assert not {name for name in names if not set(name.split(".")) <= defined}
 
 
 def test_readme_when_read_has_its_first_screen_on_thirty_lines():
@@ -48,6 +73,7 @@ def test_readme_python_when_run_prints_what_it_says(checkout):
     assert run.stdout == expected
 
 
+@pytest.mark.models
 def test_readme_console_when_run_prints_what_it_says(checkout):
     for block in re.findall(r"```console\n(.*?)```", README, re.S):
         steps = re.split(r"^\$ ", block, flags=re.M)[1:]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ragkit.digests import file_digest
-from ragkit.documents import Limits, SourceFile, find_files, load_file, sandbox
+from ragkit.documents import SandboxLimits, SourceFile, find_files, load_file, sandbox
 from ragkit.documents.files import MAX_FILE_BYTES
 from ragkit.errors import DocumentError
 
@@ -152,7 +152,7 @@ def test_worker_when_time_is_out_then_only_that_file_is_lost(tmp_path):
     file = _html(tmp_path)
     file.path.write_text("<p>word" * 500_000)
     with pytest.raises(DocumentError, match=r"^a\.html: timed out: not parsed within 0 s"):
-        load_file(file, limits=Limits(seconds=0.2, seconds_per_mb=0))
+        load_file(file, limits=SandboxLimits(seconds=0.2, seconds_per_mb=0))
     assert load_file(_html(tmp_path)).documents[0].title == "Head"
 
 
@@ -162,9 +162,9 @@ def test_worker_when_memory_is_out_then_only_that_file_is_lost(tmp_path):
     path.write_text("<p>" + "word " * 4_000_000)
     file = SourceFile("a.html", path, tmp_path)
     with pytest.raises(DocumentError, match=r"^a\.html: (too big when unpacked|broken)"):
-        load_file(file, limits=Limits(memory_bytes=300_000_000))
+        load_file(file, limits=SandboxLimits(memory_bytes=300_000_000))
     with pytest.raises(DocumentError, match=r"^a\.html: too big when unpacked: .* characters"):
-        load_file(file, limits=Limits(characters=1000))
+        load_file(file, limits=SandboxLimits(characters=1000))
     assert load_file(_html(tmp_path)).documents[0].title == "Head"
 
 
@@ -249,7 +249,7 @@ def test_worker_when_started_then_it_sees_no_secrets(tmp_path, monkeypatch):
             b'"memory_bytes": 2000000000, "unpacked_bytes": 9, "characters": 9, '
             b'"header_bytes": 9999}',
             b"",
-            Limits(),
+            SandboxLimits(),
             20,
         )
         empty = {"text": "", "n_bytes": 0, "title": "", "losses": []}

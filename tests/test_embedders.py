@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiers import smoke
 
 from ragkit import models
 from ragkit.embedders import load_embedder
@@ -52,10 +53,12 @@ def test_onnx_fp32_when_checked_keeps_the_contract(fp32):
     check_embedder(fp32, tolerance=1e-6)
 
 
+@pytest.mark.models
 def test_transformer_when_checked_keeps_the_contract(transformer):
     check_embedder(transformer, tolerance=1e-6)
 
 
+@pytest.mark.models
 @pytest.mark.reference
 def test_onnx_fp32_when_compared_with_sentence_transformers_agrees(fp32):
     library = require("sentence_transformers", extra="local")
@@ -70,16 +73,20 @@ def test_onnx_int8_when_compared_with_fp32_points_the_same_way(int8, fp32):
     assert cosines.mean() >= 0.99
 
 
-def test_fingerprints_when_precisions_differ_differ(int8, fp32, transformer):
-    assert len({e.fingerprint for e in (int8, fp32, transformer)}) == 3
+def test_fingerprints_when_precisions_differ_differ(int8, fp32):
+    assert int8.fingerprint != fp32.fingerprint
     assert load_embedder().fingerprint == int8.fingerprint
-    assert (int8.name, fp32.name, transformer.name) == (
-        "minilm", "minilm:fp32", "transformer:minilm",
-    )  # fmt: skip
+    assert (int8.name, fp32.name) == ("minilm", "minilm:fp32")
     assert load_embedder("minilm:fp32").fingerprint == fp32.fingerprint
 
 
-@pytest.mark.parametrize("name", ["int8", "transformer"])
+@pytest.mark.models
+def test_fingerprint_of_the_transformer_is_its_own(int8, fp32, transformer):
+    assert transformer.fingerprint not in (int8.fingerprint, fp32.fingerprint)
+    assert transformer.name == "transformer:minilm"
+
+
+@pytest.mark.parametrize("name", smoke(["int8", "transformer"], tier="models"))
 def test_embedder_when_a_text_is_over_the_window_reports_what_is_cut(request, name):
     embedder = request.getfixturevalue(name)
     long = "band " * 300
@@ -91,15 +98,24 @@ def test_embedder_when_a_text_is_over_the_window_reports_what_is_cut(request, na
     assert rows.shape == (2, 384)
 
 
-def test_embedder_when_arguments_are_wrong_says_so(int8, transformer):
+@pytest.mark.parametrize("name", smoke(["int8", "transformer"], tier="models"))
+def test_embedder_when_asked_for_one_string_says_so(request, name):
+    with pytest.raises(TypeError, match="not one string"):
+        request.getfixturevalue(name).embed_queries("one text")
+
+
+def test_embedder_when_arguments_are_wrong_says_so():
     with pytest.raises(ValueError, match="precision is 'int4'; expected 'int8' or 'fp32'"):
         OnnxEmbedder("minilm", precision="int4")
-    for embedder in (int8, transformer):
-        with pytest.raises(TypeError, match="not one string"):
-            embedder.embed_queries("one text")
-    for name in ("no-such-model", "transformer:no-such-model", "no-such-model:int8"):
+    for name in ("no-such-model", "no-such-model:int8"):
         with pytest.raises(ModelError, match=r"no model named 'no-such-model'.*minilm, smollm2"):
             load_embedder(name)
+
+
+@pytest.mark.models
+def test_transformer_when_the_device_or_the_model_is_missing_says_so():
+    with pytest.raises(ModelError, match=r"no model named 'no-such-model'.*minilm, smollm2"):
+        load_embedder("transformer:no-such-model")
     with pytest.raises((ModelError, MissingExtra), match="cuda"):
         TransformerEmbedder("minilm", device="cuda:99")
 

@@ -1,7 +1,5 @@
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -93,9 +91,9 @@ def test_experiment_when_values_are_known_compares_as_by_hand():
     ("runs", "qrels", "options", "why"),
     [
         ([], QRELS, {}, "at least one of each"),
-        (["a", "a"], QRELS, {}, "every name once"),
+        (["a", "a"], QRELS, {}, "no name twice"),
         (["a"], QRELS, {"baseline": "b"}, "expected one of a"),
-        (["a"], {"q": {"d": 1}}, {}, "an interval needs at least 2"),
+        (["a"], {"q": {"d": 1}}, {}, "expected at least 2 for an interval"),
     ],
 )
 def test_experiment_when_it_cannot_be_says_why(runs, qrels, options, why):
@@ -225,47 +223,39 @@ def beir(tmp_path):
     return folder
 
 
-def ragkit(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "ragkit", *arguments],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-
-def test_eval_and_compare_when_run_from_the_command_line(beir):
-    folder = beir.parent
+def test_eval_and_compare_when_run_from_the_command_line(ragkit, beir):
     options = ("--retrievers", "bm25,dense", "--measures", "nDCG@10,R@1", "--to", "out")
-    done = ragkit(folder, "eval", "--data", "metals", *options, "--json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    done = ragkit("eval", "--data", "metals", *options, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
     assert found["rows"][0]["mean"] == 1.0
-    again = ragkit(folder, "eval", "--data", "metals", *options)
-    assert again.returncode == 0, again.stderr
-    assert "bm25    R@1      1.0000  [1.0000, 1.0000]" in again.stdout
+    again = ragkit("eval", "--data", "metals", *options)
+    assert again.code == 0, again.err
+    assert "bm25    R@1      1.0000  [1.0000, 1.0000]" in again.out
     runs = ("compare", "out/bm25.run", "out/dense.run", "--data", "metals", "--measures", "R@1")
-    compared = ragkit(folder, *runs)
-    assert compared.returncode == 0, compared.stderr
-    assert compared.stdout.startswith("8 queries\n")
-    assert "vs bm25" in compared.stdout
-    neither = ragkit(folder, *runs[:3])
-    assert neither.returncode == 2
-    assert "--data NAME or --qrels FILE" in neither.stderr
+    compared = ragkit(*runs)
+    assert compared.code == 0, compared.err
+    assert compared.out.startswith("8 queries\n")
+    assert "vs bm25" in compared.out
+    neither = ragkit(*runs[:3])
+    assert neither.code == 2
+    assert "--data NAME or --qrels FILE" in neither.err
 
 
-def test_eval_when_the_collection_holds_other_documents_says_so(beir):
+def test_eval_when_the_collection_holds_other_documents_says_so(ragkit, beir):
     folder = beir.parent
     (folder / "other.txt").write_text("Nothing of the kind.")
-    assert ragkit(folder, "index", "add", "other.txt", "--to", "other.rag").returncode == 0
-    done = ragkit(folder, "eval", "--data", "metals", "--in", "other.rag")
-    assert done.returncode == 1
-    assert "holds none of the 8 judged documents" in " ".join(done.stderr.split())
+    assert ragkit("index", "add", "other.txt", "--to", "other.rag").code == 0
+    done = ragkit("eval", "--data", "metals", "--in", "other.rag")
+    assert done.code == 1
+    assert "has none of the 8 judged documents" in " ".join(done.err.split())
 
 
-def test_eval_when_the_data_are_unknown_names_what_is_known(tmp_path):
-    done = ragkit(tmp_path, "eval", "--data", "no-such-set")
-    assert done.returncode == 1
-    assert "no-such-set" in done.stderr
-    assert "nfcorpus" in done.stderr
+def test_eval_when_the_data_are_unknown_names_what_is_known(ragkit, tmp_path):
+    done = ragkit("eval", "--data", "no-such-set")
+    assert done.code == 1
+    assert "no-such-set" in done.err
+    assert "nfcorpus" in done.err
     assert not list(Path(tmp_path).iterdir())
 
 
@@ -320,39 +310,38 @@ def test_tune_when_the_last_are_too_slow_takes_an_earlier_one():
     assert set(found.too_slow) == {"a", "b"}
 
 
-def test_eval_when_the_folder_holds_another_corpus_refuses(beir):
-    folder = beir.parent
+def test_eval_when_the_folder_holds_another_corpus_refuses(ragkit, beir):
     rows = (beir / "corpus.jsonl").read_text()
-    assert ragkit(folder, "eval", "--data", "metals", "--to", "out").returncode == 0
+    assert ragkit("eval", "--data", "metals", "--to", "out").code == 0
     (beir / "corpus.jsonl").write_text(rows.replace('"lead"', '"led"').replace("lead", "led"))
     qrels = beir / "qrels" / "test.tsv"
     qrels.write_text(qrels.read_text().replace("\tlead\t", "\tled\t"))
-    done = ragkit(folder, "eval", "--data", "metals", "--to", "out")
-    assert done.returncode == 1
-    assert "holds 1 documents that are not in the corpus" in " ".join(done.stderr.split())
+    done = ragkit("eval", "--data", "metals", "--to", "out")
+    assert done.code == 1
+    assert "holds 1 documents that are not in the corpus" in " ".join(done.err.split())
 
 
-def test_eval_when_names_are_wrong_says_so_before_any_work(beir):
+def test_eval_when_names_are_wrong_says_so_before_any_work(ragkit, beir):
     for option in (
         ("--retrievers", "bm25,dens"), ("--retrievers", "bm25,bm25"), ("--baseline", "bm52"),
         ("--measures", "R@5,R@5"), ("--measures", "R"),
     ):  # fmt: skip
-        done = ragkit(beir.parent, "eval", "--data", "metals", "--to", "out", *option)
-        assert done.returncode == 2, option
+        done = ragkit("eval", "--data", "metals", "--to", "out", *option)
+        assert done.code == 2, option
         assert not (beir.parent / "out").exists(), option
 
 
-def test_compare_when_a_run_is_of_other_queries_refuses(beir):
+def test_compare_when_a_run_is_of_other_queries_refuses(ragkit, beir):
     folder = beir.parent
     (folder / "a.run").write_text("q-tin Q0 tin 1 1.0 a\nbroken\n")
     (folder / "b.run").write_text("other Q0 tin 1 1.0 b\n")
     options = ("--data", "metals", "--measures", "R@1")
-    strict = ragkit(folder, "compare", "a.run", *options)
-    assert strict.returncode == 1
-    assert "line 2" in strict.stderr
-    lenient = ragkit(folder, "compare", "a.run", *options, "--lenient")
-    assert lenient.returncode == 0, lenient.stderr
-    assert "7 of 8 judged queries count as 0" in lenient.stderr
-    other = ragkit(folder, "compare", "b.run", *options)
-    assert other.returncode == 1
-    assert "has none of the 8 judged queries" in " ".join(other.stderr.split())
+    strict = ragkit("compare", "a.run", *options)
+    assert strict.code == 1
+    assert "line 2" in strict.err
+    lenient = ragkit("compare", "a.run", *options, "--lenient")
+    assert lenient.code == 0, lenient.err
+    assert "7 of 8 judged queries count as 0" in lenient.err
+    other = ragkit("compare", "b.run", *options)
+    assert other.code == 1
+    assert "has none of the 8 judged queries" in " ".join(other.err.split())

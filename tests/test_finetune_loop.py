@@ -22,6 +22,7 @@ from fault_helpers import DIED, in_child, on_every_step, temporary_folder
 from hypothesis import example, given
 from hypothesis import strategies as st
 from properties import examples
+from tiers import smoke
 
 from ragkit.digests import text_digest
 from ragkit.errors import CollectionError, FormatMismatch, Locked, ModelError, RagkitError
@@ -127,7 +128,7 @@ def run_until(folder, stop, options=WHOLE, error=KeyboardInterrupt):
 )
 @example(stops=[(N_BATCHES, 0.0, KeyboardInterrupt)], evaluate_tokens=1)  # an epoch's end
 @example(stops=[(N_BATCHES + 1, 0.0, KeyboardInterrupt)], evaluate_tokens=1)
-@examples(25)
+@examples(25, few=8)
 def test_run_when_stopped_anywhere_and_called_again_ends_with_the_same_bits(stops, evaluate_tokens):
     options = replace(WHOLE, evaluate_tokens=evaluate_tokens)
     expected, numbers, kept = whole_run(options)
@@ -199,7 +200,7 @@ def kill_at_each(first, apart):
     sys.exit(DIED)
 
 
-@pytest.mark.parametrize("apart", [7, pytest.param(1, marks=pytest.mark.models)])
+@pytest.mark.parametrize("apart", smoke([15, 1], tier="models"))
 def test_run_when_killed_at_a_durable_step_ends_with_the_same_bits_and_leaves_nothing(apart):
     first = 1 + random.SystemRandom().randrange(apart)
     command = f"import test_finetune_loop as tests; tests.kill_at_each({first}, {apart})"

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+from tiers import smoke
 from tiny_models import tiny_bart, tiny_llama, tiny_t5, torch, transformers
 
 from ragkit.errors import CollectionError, FormatMismatch, ModelError
@@ -403,7 +404,7 @@ def trained(name, base, folder, lora, options=OPTIONS, on_progress=None):
 
 
 @pytest.mark.parametrize("lora", [LORA, None], ids=["lora", "all weights"])
-@pytest.mark.parametrize("name", ["llama", "bart"])
+@pytest.mark.parametrize("name", smoke(["llama", "bart"], tier="models"))
 def test_training_lowers_the_loss_and_writes_what_says_so(folders, tmp_path, name, lora):
     base = folders[name][0]
     began = loss_of(opened(name, base))
@@ -421,6 +422,7 @@ def test_training_lowers_the_loss_and_writes_what_says_so(folders, tmp_path, nam
     assert loss_of(found) == pytest.approx(report.best, rel=0.05, abs=0.02)
 
 
+@pytest.mark.models
 @pytest.mark.parametrize("name", ["llama", "bart"])
 def test_training_when_stopped_and_called_again_writes_the_same_adapter(folders, tmp_path, name):
     base, often = folders[name][0], {"evaluate_tokens": 150, "checkpoint_seconds": 0}

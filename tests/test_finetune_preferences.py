@@ -67,6 +67,7 @@ def test_loss_is_the_formula(base, supervised):
     assert found == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.models
 def test_training_on_pairs_makes_what_is_chosen_likelier_and_resumes(base, tmp_path):
     start = adapter_of(base, tmp_path / "start")
     how = PreferenceOptions(

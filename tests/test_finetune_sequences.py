@@ -96,7 +96,7 @@ def assert_same_lessons(model, examples, logits, one):
 @given(short)
 @example(SINGLE)
 @example(SHARED)
-@examples(25)
+@examples(25, few=6)
 def test_pack_teaches_what_each_target_alone_would(llama, examples):
     pack = Pack.of(examples)
     assert pack.labels.tolist() == target_labels(examples).tolist()
@@ -107,7 +107,7 @@ def test_pack_teaches_what_each_target_alone_would(llama, examples):
 @given(short)
 @example(SINGLE)
 @example(SHARED)
-@examples(15)
+@examples(15, few=6)
 def test_seq2seq_batch_teaches_what_each_target_alone_would(seq2seq, examples):
     logits = seq2seq_logits(seq2seq, examples)
     assert_same_lessons(seq2seq, examples, logits, alone_seq2seq)

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from properties import examples
+from tiers import smoke
+from tiny_models import smol_llama, torch
 
 from ragkit.agents.ledger import Ledger, Quantity
 from ragkit.agents.planner import action_schema, parse_action
@@ -21,8 +23,6 @@ from ragkit.llms.constrain import JsonConstraint, bounded
 from ragkit.llms.local import LocalLLM
 from ragkit.types import ChatOptions, Message
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 pytest.importorskip("llguidance")
 jsonschema = pytest.importorskip("jsonschema")
 
@@ -113,35 +113,24 @@ def smol() -> LocalLLM:
 
 
 @pytest.fixture(scope="module")
-def random_llm(smol, tmp_path_factory) -> LocalLLM:
+def random_llm(tmp_path_factory) -> LocalLLM:
     """SmolLM2's tokenizer on two layers of random weights: every allowed token is as likely."""
-    folder = tmp_path_factory.mktemp("random")
-    config = transformers.LlamaConfig(
-        vocab_size=49152,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=4096,
-    )
-    state = torch.get_rng_state()
-    torch.manual_seed(0)
-    model = transformers.LlamaForCausalLM(config)
-    torch.set_rng_state(state)
-    model.save_pretrained(folder)
-    smol.tokenizer.save_pretrained(folder)
+    folder = smol_llama(
+        tmp_path_factory.mktemp("random"), hidden_size=32, intermediate_size=32,
+        num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=4096,
+    )  # fmt: skip
     return LocalLLM(str(folder), dtype="float32")
 
 
 @pytest.fixture(scope="module")
-def words(smol) -> Any:
-    return smol._grammar_vocabulary()
+def words(random_llm) -> Any:
+    return random_llm._grammar_vocabulary()
 
 
-def written(smol: LocalLLM, words: Any, schema: Mapping[str, Any], seed: int) -> tuple[str, int]:
+def written(llm: LocalLLM, words: Any, schema: Mapping[str, Any], seed: int) -> tuple[str, int]:
     """A reply whose tokens are drawn evenly from those that are allowed, and how many they are."""
     random = np.random.default_rng(seed)
-    constraint = JsonConstraint(words, schema, smol.vocab_size)
+    constraint = JsonConstraint(words, schema, llm.vocab_size)
     tokens: list[int] = []
     while len(tokens) < 4000:
         forced = constraint.forced()
@@ -151,7 +140,7 @@ def written(smol: LocalLLM, words: Any, schema: Mapping[str, Any], seed: int) ->
         if not forced:
             tokens.append(int(random.choice(np.flatnonzero(constraint.allowed()))))
             constraint.accept(tokens[-1:])
-    return smol.tokenizer.decode(tokens, skip_special_tokens=True), len(tokens)
+    return llm.tokenizer.decode(tokens, skip_special_tokens=True), len(tokens)
 
 
 def is_sound(text: str) -> bool:
@@ -184,7 +173,7 @@ def one_thread():
 
 
 def test_chat_when_the_weights_are_random_then_every_reply_is_an_action(random_llm):
-    assert all(map(is_sound, actions_of(random_llm, 20)))
+    assert all(map(is_sound, actions_of(random_llm, 6)))
 
 
 @pytest.mark.models
@@ -197,29 +186,33 @@ def test_chat_when_hundreds_of_actions_are_drawn_then_all_are_sound(random_llm):
 
 @pytest.mark.models
 def test_chat_when_smollm2_acts_then_every_reply_is_an_action(smol):
-    torch.set_num_threads(2)
     assert sum(map(is_sound, actions_of(smol, 10))) == 10
 
 
-def test_constraint_when_tokens_are_drawn_evenly_then_every_reply_is_an_action(smol, words):
-    replies = [written(smol, words, SCHEMA, seed) for seed in range(200)]
+@pytest.mark.parametrize("n_replies", smoke([40, 200], tier="models"))
+def test_constraint_when_tokens_are_drawn_evenly_then_every_reply_is_an_action(
+    random_llm, words, n_replies
+):
+    replies = [written(random_llm, words, SCHEMA, seed) for seed in range(n_replies)]
     assert all(is_sound(text) for text, _ in replies)
     assert max(n_tokens for _, n_tokens in replies) < 1000
     names = {json.loads(text)["action"]["name"] for text, _ in replies}
-    assert names == {*TOOLS, "answer", "refuse"}
+    everything = {*TOOLS, "answer", "refuse"}
+    assert names <= everything
+    assert names == everything or n_replies < 200
 
 
-def test_constraint_when_there_are_rows_then_only_those_can_be_named(smol, words):
+def test_constraint_when_there_are_rows_then_only_those_can_be_named(random_llm, words):
     schema = action_schema([TOOLS["convert"], TOOLS["rank"]], ledger_of(3))
     named = set()
     for seed in range(40):
-        arguments = json.loads(written(smol, words, schema, seed)[0])["action"]["arguments"]
+        arguments = json.loads(written(random_llm, words, schema, seed)[0])["action"]["arguments"]
         rows = [*arguments.get("rows", ()), *([arguments["row"]] if "row" in arguments else ())]
         named |= set(rows)
     assert named == {"r1", "r2", "r3"}
 
 
-def test_constraint_when_there_are_no_rows_then_no_optional_row_can_be_named(smol, words):
+def test_constraint_when_there_are_no_rows_then_no_optional_row_can_be_named(random_llm, words):
     @tool
     def compare(unit: str, row: RowId | None = None, rows: list[RowId] = []) -> None:  # noqa: B006
         """Compare."""
@@ -231,16 +224,16 @@ def test_constraint_when_there_are_no_rows_then_no_optional_row_can_be_named(smo
         ["reason", "note"],
     ]
     for seed in range(10):
-        action = parse_action(written(smol, words, schema, seed)[0])[1]
+        action = parse_action(written(random_llm, words, schema, seed)[0])[1]
         assert action is None or action.tool == "refuse" or compare.check(action.arguments)
 
 
 ROWS_OF_ONE = action_schema([TOOLS["convert"]], ledger_of(1))
 
 
-def test_forced_when_tokens_are_replayed_one_by_one_then_each_was_allowed(smol, words):
-    constraint = JsonConstraint(words, ROWS_OF_ONE, smol.vocab_size)
-    again = JsonConstraint(words, ROWS_OF_ONE, smol.vocab_size)
+def test_forced_when_tokens_are_replayed_one_by_one_then_each_was_allowed(random_llm, words):
+    constraint = JsonConstraint(words, ROWS_OF_ONE, random_llm.vocab_size)
+    again = JsonConstraint(words, ROWS_OF_ONE, random_llm.vocab_size)
     random = np.random.default_rng(0)
     n_forced = 0
     while not constraint.finished:
@@ -258,19 +251,19 @@ def test_forced_when_tokens_are_replayed_one_by_one_then_each_was_allowed(smol, 
     assert again.finished
 
 
-def test_forced_when_the_mask_alone_decides_then_the_text_is_the_same(smol, words):
+def test_forced_when_the_mask_alone_decides_then_the_text_is_the_same(random_llm, words):
     schema = {"type": "object", "properties": {"name": {"const": "search_summary"}}}
     schema |= {"required": ["name"], "additionalProperties": False}
-    forced = JsonConstraint(words, schema, smol.vocab_size).forced()
-    text = smol.tokenizer.decode(forced)
+    forced = JsonConstraint(words, schema, random_llm.vocab_size).forced()
+    text = random_llm.tokenizer.decode(forced)
     assert text.startswith('{"name": "')
     for seed in range(5):  # token by token there are other ways to write it, and no other text
         random = np.random.default_rng(seed)
-        constraint, tokens = JsonConstraint(words, schema, smol.vocab_size), []
+        constraint, tokens = JsonConstraint(words, schema, random_llm.vocab_size), []
         while not constraint.finished:
             tokens.append(int(random.choice(np.flatnonzero(constraint.allowed()))))
             constraint.accept(tokens[-1:])
-        whole = smol.tokenizer.decode(tokens, skip_special_tokens=True)
+        whole = random_llm.tokenizer.decode(tokens, skip_special_tokens=True)
         assert whole == '{"name": "search_summary"}'
         assert whole.startswith(text)
 
@@ -332,9 +325,11 @@ BOUNDS: list[tuple[dict[str, Any], Callable[[Any], bool]]] = [
 @pytest.mark.parametrize(
     ("schema", "holds"), BOUNDS, ids=lambda each: json.dumps(each, default=str)
 )
-def test_bounded_when_the_schema_names_no_limit_then_the_reply_ends(smol, words, schema, holds):
+def test_bounded_when_the_schema_names_no_limit_then_the_reply_ends(
+    random_llm, words, schema, holds
+):
     for seed in range(4):
-        text, n_tokens = written(smol, words, {"anyOf": [schema]}, seed)
+        text, n_tokens = written(random_llm, words, {"anyOf": [schema]}, seed)
         value = json.loads(text)
         assert holds(value), value
         assert n_tokens < 3500
@@ -348,9 +343,9 @@ def test_bounded_when_applied_then_leaves_the_given_schema_alone():
     assert json.dumps(schema) == before
 
 
-def test_constraint_when_the_schema_is_not_understood_then_raises(smol, words):
+def test_constraint_when_the_schema_is_not_understood_then_raises(random_llm, words):
     with pytest.raises(ModelError, match="grammar failed"):
-        JsonConstraint(words, {"type": "string", "format": "no such"}, smol.vocab_size)
+        JsonConstraint(words, {"type": "string", "format": "no such"}, random_llm.vocab_size)
 
 
 TYPES = st.sampled_from(
@@ -388,14 +383,15 @@ def signatures(draw: st.DrawFn) -> Tool:
 @examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(made=signatures(), seed=st.integers(0, 10_000))
 def test_constraint_when_a_tool_is_random_then_what_is_written_passes_its_check(
-    smol, words, made, seed
+    random_llm, words, made, seed
 ):
     schema = made.parameters(LEDGER)
-    value = json.loads(written(smol, words, schema, seed)[0])
+    value = json.loads(written(random_llm, words, schema, seed)[0])
     jsonschema.validate(value, schema | {"$comment": "uniqueItems is left to the tool"})
     made.check(value)
 
 
+@pytest.mark.models
 def test_chat_when_the_limit_is_near_then_the_action_comes_to_its_end(smol):
     for seed in range(3):
         options = ChatOptions(90, temperature=1.5, seed=seed, schema=SCHEMA)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from tiny_models import smol_llama, torch
 
-from ragkit.errors import MissingExtra
 from ragkit.llms.generating import Session
 from ragkit.llms.kv_cache import KVCache
 from ragkit.llms.llama import LlamaLLM
@@ -16,9 +16,6 @@ from ragkit.llms.local import LocalLLM
 from ragkit.llms.session import open_session
 from ragkit.testing import ScriptedLLM
 from ragkit.types import ChatOptions, Message, Reply, Usage
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 
 SYSTEM = Message("system", "You answer with tools.")
 FIRST = [SYSTEM, Message("user", "Question: the gap of GaAs?")]
@@ -30,27 +27,11 @@ ELSEWHERE = [Message("system", "You are another agent."), Message("user", "Hello
 @pytest.fixture(scope="module", params=[LocalLLM, LlamaLLM])
 def llm(request, tmp_path_factory) -> LocalLLM | LlamaLLM:
     """Two layers of random weights, SmolLM2's tokenizer, a window of 192; by both engines."""
-    try:
-        tokenizer = LocalLLM("smollm2").tokenizer
-    except MissingExtra as error:
-        pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("random")
-    config = transformers.LlamaConfig(
-        vocab_size=49152,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=192,
-        tie_word_embeddings=True,
-    )
-    state = torch.get_rng_state()
-    torch.manual_seed(0)
-    model = transformers.LlamaForCausalLM(config)
-    torch.set_rng_state(state)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    folder = smol_llama(
+        tmp_path_factory.mktemp("random"), hidden_size=32, intermediate_size=32,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=192, tie_word_embeddings=True,
+    )  # fmt: skip
     kinds = {LocalLLM: lambda: LocalLLM(str(folder), dtype="float32")}
     return kinds.get(request.param, lambda: LlamaLLM(str(folder)))()
 

@@ -19,7 +19,7 @@ from ragkit.agents.ledger import Ledger, Quantity
 from ragkit.agents.materials.backend import ENDPOINTS, Backend, Condition, Endpoint, Query
 from ragkit.agents.materials.chemistry.properties import properties_of
 from ragkit.agents.materials.live.backend import LiveMaterialsProject
-from ragkit.agents.materials.live.http import Pace, RequestLimits
+from ragkit.agents.materials.live.http import RateLimiter, RequestLimits
 from ragkit.agents.materials.live.parse import Record, finite, poscar, read_record, recipe
 from ragkit.agents.tools import ToolError, run_tool, tool
 from ragkit.testing.materials_project import Fault, MaterialsProjectServer
@@ -40,8 +40,8 @@ class Clock:
         self.waits.append(seconds)
         self.now += seconds
 
-    def pace(self, requests_per_s: float = 1000.0) -> Pace:
-        return Pace(requests_per_s, clock=lambda: self.now, sleep=self.sleep)
+    def rate_limiter(self, requests_per_s: float = 1000.0) -> RateLimiter:
+        return RateLimiter(requests_per_s, clock=lambda: self.now, sleep=self.sleep)
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def connect(
     kind: type[LiveMaterialsProject] = LiveMaterialsProject,
     **options: Any,
 ) -> LiveMaterialsProject:
-    limits = options.pop("limits", RequestLimits(page_size=100))
-    return kind(server.key, endpoint=server.url, limits=limits, pace=clock.pace(), **options)
+    options = {"limits": RequestLimits(page_size=100)} | options
+    return kind(server.key, endpoint=server.url, rate_limiter=clock.rate_limiter(), **options)
 
 
 def ids(backend: Backend, endpoint: Endpoint, query: Query) -> list[str]:
@@ -428,7 +428,7 @@ def test_a_folder_that_cannot_be_written_costs_the_cache_only(
     blocked.write_text("not a folder")
     backend = connect(server, clock, cache=blocked)
     assert backend.search("summary", ALL).total == N_MATERIALS
-    assert "kept in memory only" in caplog.text
+    assert "cached in memory only" in caplog.text
 
 
 class Stingy(MaterialsProjectServer):
@@ -472,7 +472,7 @@ def test_threads_that_ask_the_same_fetch_each_page_once(
     assert len(server.seen) == 4
 
 
-# Tries and pace.
+# Retries and rate limit.
 
 
 def test_busy_server_is_asked_again_after_the_time_it_names(
@@ -511,13 +511,13 @@ def test_failing_server_is_tried_three_times_with_growing_waits(
 
 
 def test_pace_keeps_to_its_rate(clock: Clock) -> None:
-    pace = clock.pace(5)
+    limiter = clock.rate_limiter(5)
     for _ in range(25):
-        pace.wait()
+        limiter.wait()
     assert clock.now == pytest.approx(4.0)
     clock.now += 100
     for _ in range(5):
-        pace.wait()
+        limiter.wait()
     assert clock.now == pytest.approx(104.0)
 
 

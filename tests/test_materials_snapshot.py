@@ -280,13 +280,13 @@ def test_what_is_known_by_formula_only_can_be_asked_for(everything):
 
 
 def test_what_is_held_of_a_formula_is_told(snapshot):
-    held = snapshot.held("As2Ga2")
+    held = snapshot.holdings("As2Ga2")
     assert "mp-2534" in held.material_ids
     assert "band_gap" in held.properties
     assert held.table_properties == (
         "energy_above_hull", "formation_energy_per_atom", "g_vrh", "k_vrh", "last_phdos_peak", "n",
     )  # fmt: skip
-    assert not snapshot.held("Og2Ts")
+    assert not snapshot.holdings("Og2Ts")
 
 
 def test_structures_and_tensors_come_by_material(snapshot):
@@ -362,7 +362,7 @@ def test_a_file_that_is_no_snapshot_is_refused(tmp_path):
     connection.commit()
     connection.close()
     for path in (text, cut, foreign):
-        with pytest.raises(RagkitError, match=r"is no readable materials snapshot .*Build it anew"):
+        with pytest.raises(RagkitError, match=r"is not a readable materials snapshot .*Rebuild it"):
             SnapshotBackend(path)
     newer = tmp_path / "newer.db"
     shutil.copy(SHIPPED, newer)
@@ -448,6 +448,7 @@ def test_a_folder_without_the_sources_is_refused(tmp_path):
         build(tmp_path, tmp_path / "out.db")
 
 
+@pytest.mark.models
 @needs_sources
 def test_the_same_sources_give_the_same_bytes_which_are_the_shipped_ones(tmp_path):
     counts = build(DATA, tmp_path / "one.db")

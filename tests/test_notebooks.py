@@ -121,6 +121,7 @@ def test_notebook_when_read_then_uses_only_the_public_api(path):
     assert re.findall(r"\._\w", source) == []
 
 
+@pytest.mark.models
 @each_notebook
 def test_notebook_when_run_in_a_fresh_kernel_without_network_then_shows_the_same(path):
     committed = code_cells(nbformat.read(path, as_version=4))
@@ -131,6 +132,7 @@ def test_notebook_when_run_in_a_fresh_kernel_without_network_then_shows_the_same
         assert kinds(after) == kinds(before)
 
 
+@pytest.mark.models
 def test_notebook_when_it_reaches_for_the_network_then_is_stopped(tmp_path):
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [

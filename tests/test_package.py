@@ -33,7 +33,7 @@ print(json.dumps(sorted(sys.modules)))
 
 
 def test_exports_when_compared_with_reality_are_complete_and_load():
-    assert sorted(ragkit.__all__) == sorted(ragkit._HOMES)
+    assert sorted(ragkit.__all__) == sorted(ragkit._MODULES)
     for name in ragkit.__all__:
         assert inspect.getdoc(getattr(ragkit, name)), name
     with pytest.raises(AttributeError, match="no_such_name"):

@@ -71,7 +71,7 @@ class Tells:
         builder = AnswerBuilder(question, hits)
         own = Loss("reading", question, "1 passage", "2 passages", "budget")
         report(own)
-        yield builder.lose(own)
+        yield builder.add_loss(own)
         report(Loss("embedding", "sentence", "1 token", "2 tokens", "long"))
         report(Loss("embedding", "query", "1 token", "2 tokens", "long"))  # as at retrieval
         yield builder.add("It is so.", [], supported=False)

@@ -17,8 +17,8 @@ from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.embedders import load_embedder
 from ragkit.errors import MissingExtra
 from ragkit.losses import collect
+from ragkit.pipeline import last_answer
 from ragkit.readers import ExtractiveReader, LongContextReader
-from ragkit.readers.assemble import last_answer
 from ragkit.readers.extractive import FEATURES, FURTHER
 from ragkit.readers.long_context import _by_sentence
 from ragkit.testing import HashEmbedder, ScriptedLLM, check_reader
@@ -222,7 +222,7 @@ def test_losses_when_nobody_listens_are_logged(hits: list[Hit], caplog: pytest.L
 
 
 def test_question_too_long_for_one_passage_raises(hits: list[Hit]):
-    with pytest.raises(ValueError, match=r"take \d+ tokens, the prompt may have 80"):
+    with pytest.raises(ValueError, match=r"take \d+ tokens, but the prompt may have 80"):
         answer_of(say("x", max_prompt_tokens=80), hits, "why " * 100)
 
 

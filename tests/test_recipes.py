@@ -8,7 +8,7 @@ import pytest
 
 from ragkit.collection.collection import Settings
 from ragkit.errors import RagkitError
-from ragkit.recipes import find, load_recipe, names
+from ragkit.recipes import find_recipe, load_recipe, recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(file.parent for file in (ROOT / "indexes").glob("*/recipe.toml"))
@@ -68,7 +68,7 @@ def test_recipe_when_it_says_little_then_the_rest_has_defaults(recipe):
 
 
 def test_names_when_listed_then_hold_every_recipe_of_the_checkout():
-    assert {folder.name for folder in RECIPES} <= set(names())
+    assert {folder.name for folder in RECIPES} <= set(recipe_names())
 
 
 def test_recipe_when_the_name_is_unknown_then_the_error_lists_the_known_ones():
@@ -78,7 +78,7 @@ def test_recipe_when_the_name_is_unknown_then_the_error_lists_the_known_ones():
 
 def test_find_when_the_folder_holds_no_recipe_then_the_error_says_what_is_missing(tmp_path):
     with pytest.raises(RagkitError, match=r"a folder with a recipe\.toml"):
-        find(tmp_path)
+        find_recipe(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_recipe_when_it_is_wrong_then_the_error_names_the_file_and_the_fault(rec
 
 def test_settings_when_one_is_unknown_then_the_error_names_it_and_the_known_ones(recipe):
     loaded = load_recipe(recipe(GOOD + "[settings]\nchunk_size = 200\n"))
-    with pytest.raises(RagkitError, match=r"'mine'.*chunk_size.*known are embedder, chunk_tokens"):
+    with pytest.raises(RagkitError, match=r"'mine'.*chunk_size.*known settings: embedder"):
         _ = loaded.collection_settings
 
 

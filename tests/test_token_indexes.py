@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fault_helpers import in_child, on_every_step, temporary_folder
+from tiers import smoke
 from token_models import WordModel, corpus, index_of, live_rows, opened, told
 
 from ragkit.collection.token_indexes import TokenIndexes
@@ -108,6 +109,7 @@ def _search_and_tell(path, queue):
     queue.put((n_encoded, searched(path, model)))
 
 
+@pytest.mark.faults
 def test_token_index_when_another_process_searches_is_shared(path):
     first = searched(path)
     queue = FORK.Queue()
@@ -119,6 +121,7 @@ def test_token_index_when_another_process_searches_is_shared(path):
     assert n_encoded <= 1
 
 
+@pytest.mark.faults
 def test_processes_that_make_the_same_index_at_once_all_answer(path):
     with temporary_folder() as folder:
         shutil.copytree(path, folder / "c.rag")
@@ -335,14 +338,14 @@ def _pipe(file):
     os.mkfifo(file)
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        *((name, _flip) for name in [*FILES, "manifest.json"]),
-        *((name, how) for name in ("places.npy", "manifest.json")
-          for how in (_truncate, Path.unlink, _link, _pipe)),
-    ],
-)  # fmt: skip
+DAMAGES = [
+    *((name, _flip) for name in [*FILES, "manifest.json"]),
+    *((name, how) for name in ("places.npy", "manifest.json")
+      for how in (_truncate, Path.unlink, _link, _pipe)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "damage"), smoke(DAMAGES, ("tokens.npy", _flip)))
 def test_damage_is_verified_and_repaired_and_the_next_search_makes_it_anew(path, name, damage):
     first = searched(path)
     damaged = folders(path)[0]
@@ -364,15 +367,15 @@ def test_damage_is_verified_and_repaired_and_the_next_search_makes_it_anew(path,
     assert faults(path) == ()
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "damage"),
-    [
-        *(("ngram", name, _truncate) for name in [*FILES, "manifest.json"]),
-        *(("title", name, Path.unlink) for name in [*FILES, "manifest.json"]),
-        ("ngram", "places.npy", _pipe),
-        ("title", "manifest.json", _pipe),
-    ],
-)
+MISSING = [
+    *(("ngram", name, _truncate) for name in [*FILES, "manifest.json"]),
+    *(("title", name, Path.unlink) for name in [*FILES, "manifest.json"]),
+    ("ngram", "places.npy", _pipe),
+    ("title", "manifest.json", _pipe),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "damage"), smoke(MISSING))
 def test_files_that_are_missing_or_cut_are_made_anew_at_opening(path, kind, name, damage):
     first = searched(path, name=kind)
     for folder in folders(path):
@@ -411,21 +414,21 @@ def _about(**fields):
     return change
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        _set_places(0, 10_000),
-        _set_places(0, -1),
-        _set_places(1, -1),
-        lambda folder: np.save(folder / "places.npy", np.zeros((1, 2), dtype=np.int64)),
-        lambda folder: np.save(folder / "places.npy", np.zeros((1, 2))),
-        _about(vocab_size=41),
-        _about(vocab_size=10**400),
-        _about(tokenizer="another"),
-        _about(format=2),
-        _about(kind="trie"),
-    ],
-)
+HOSTILE = [
+    _set_places(0, 10_000),
+    _set_places(0, -1),
+    _set_places(1, -1),
+    lambda folder: np.save(folder / "places.npy", np.zeros((1, 2), dtype=np.int64)),
+    lambda folder: np.save(folder / "places.npy", np.zeros((1, 2))),
+    _about(vocab_size=41),
+    _about(vocab_size=10**400),
+    _about(tokenizer="another"),
+    _about(format=2),
+    _about(kind="trie"),
+]
+
+
+@pytest.mark.parametrize("change", smoke(HOSTILE))
 def test_hostile_files_whose_digests_fit_are_refused_and_replaced(path, change, caplog):
     first = searched(path)
     for folder in folders(path):
@@ -437,14 +440,14 @@ def test_hostile_files_whose_digests_fit_are_refused_and_replaced(path, change, 
     assert caplog.text == ""  # once
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "null", "[]", '["index.json"]', "{}", '{"generation": 1, "files": {}}', "[" * 9000,
-        '{"generation": "1", "files": {}}', '{"generation": 1, "files": ["ab"]}', '"\\ud800"',
-        '{"generation": 1, "files": {"../../store.db": "0"}}', "\x00", " " * 20_000,
-    ],
-)  # fmt: skip
+NONSENSE = [
+    "", "null", "[]", '["index.json"]', "{}", '{"generation": 1, "files": {}}', "[" * 9000,
+    '{"generation": "1", "files": {}}', '{"generation": 1, "files": ["ab"]}', '"\\ud800"',
+    '{"generation": 1, "files": {"../../store.db": "0"}}', "\x00", " " * 20_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", smoke(NONSENSE))
 def test_nonsense_manifests_are_faults_and_made_anew(path, text):
     first = searched(path)
     bad = folders(path)[0]
@@ -550,6 +553,7 @@ def test_tokens_that_cannot_be_written_cost_only_time(path, caplog):
     assert searched(path) == first
 
 
+@pytest.mark.faults
 def test_kill_at_any_step_of_writing_leaves_nothing_that_is_taken_for_whole(path):
     with temporary_folder() as folder:
         shutil.copytree(path, folder / "c.rag")

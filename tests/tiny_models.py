@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ragkit import models
+from ragkit.errors import MissingExtra
+from ragkit.llms.gguf import as_folder
 
 torch = pytest.importorskip("torch")
 tokenizers = pytest.importorskip("tokenizers")
@@ -13,6 +18,7 @@ transformers = pytest.importorskip("transformers")
 
 WORDS = [f"w{i}" for i in range(37)]
 VOCABULARY = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}
+SMOL_VOCABULARY = 49152
 WINDOW = 64
 END = VOCABULARY["</s>"]
 _SPREAD = 0.3  # of the weights: next tokens are then far from equally likely
@@ -73,12 +79,29 @@ def tiny_t5(folder: Path) -> Path:
     return _written(transformers.T5ForConditionalGeneration, config, folder)
 
 
-def _written(kind: Any, config: Any, folder: Path) -> Path:
+def smol_llama(folder: Path, *, seed: int = 0, dtype: Any = None, **config: Any) -> Path:
+    """Random weights with SmolLM2's tokenizer and template; skips where that is missing."""
+    try:
+        source = as_folder(models.resolve("smollm2"))
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    given = {"vocab_size": SMOL_VOCABULARY, **config}
+    _saved(transformers.LlamaForCausalLM, transformers.LlamaConfig(**given), folder, seed, dtype)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(source / name, folder / name)
+    return folder
+
+
+def _saved(kind: Any, config: Any, folder: Path, seed: int = 0, dtype: Any = None) -> None:
     random_state = torch.get_rng_state()
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = kind(config)
     torch.set_rng_state(random_state)
-    model.save_pretrained(folder)
+    model.to(dtype or torch.float32).save_pretrained(folder)
+
+
+def _written(kind: Any, config: Any, folder: Path) -> Path:
+    _saved(kind, config, folder)
     words = tokenizers.models.WordLevel(VOCABULARY, unk_token="<unk>")
     tokenizer = tokenizers.Tokenizer(words)
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()

@@ -19,7 +19,7 @@ from ragkit.agents.expressions import evaluate
 from ragkit.agents.ledger import Ledger, Quantity, Scalar
 from ragkit.agents.toolkits import Toolkit, ToolkitSettings
 from ragkit.agents.tools import RowId, Tool, ToolError, ToolResult, tool
-from ragkit.agents.units import convert, parse_unit, spell
+from ragkit.agents.units import convert, format_unit, parse_unit
 
 _MAX_FREE_INTEGER = 12  # to halve, to average, to count a dozen
 
@@ -50,13 +50,15 @@ def convert_unit(
     """
     quantity = _numeric_row(ledger, row)
     value = convert(_float_value(quantity), quantity.unit, unit, context=context or "")
-    target_unit = spell(parse_unit(unit))
+    target_unit = format_unit(parse_unit(unit))
     method = f"calculated: {row} converted to {target_unit or 'a plain number'}"
     if {"mol", "atom"} <= set(re.findall(r"[A-Za-z]+", f"{quantity.unit} {target_unit}")):
         method += " (moles of atoms)"
     if context:
         method += f" ({context})"
-    return _with_origin(ledger, [row], Quantity(value, target_unit, quantity.property, method=method))
+    return _with_origin(
+        ledger, [row], Quantity(value, target_unit, quantity.property, method=method)
+    )
 
 
 def calculate(expression: str, ledger: Ledger) -> Quantity:
@@ -69,7 +71,9 @@ def calculate(expression: str, ledger: Ledger) -> Quantity:
 
     def lookup(row: str) -> tuple[int | float, str]:
         quantity = _numeric_row(ledger, row)
-        return (quantity.value if isinstance(quantity.value, int) else _float_value(quantity)), quantity.unit
+        return (
+            quantity.value if isinstance(quantity.value, int) else _float_value(quantity)
+        ), quantity.unit
 
     result = evaluate(expression, lookup)
     _check_constants(result.constants, ledger.question)
@@ -105,7 +109,9 @@ def compare(rows: RowIds, ledger: Ledger) -> ToolResult:
     order, unit = _sorted_values(rows, ledger, "descending")
     (top, high), (bottom, low) = order[0], order[-1]
     results = [
-        Quantity(high - low, _difference_unit(unit), "difference", method=f"calculated: {top} - {bottom}")
+        Quantity(
+            high - low, _difference_unit(unit), "difference", method=f"calculated: {top} - {bottom}"
+        )
     ]
     note = ""
     if low > 0 and _difference_unit(unit) == unit and math.isfinite(high / low):
@@ -160,7 +166,8 @@ def average(rows: RowIds, ledger: Ledger) -> list[Quantity]:
         ),
     ]
     return [
-        replace(_with_origin(ledger, source_rows, quantity), derived_from=tuple(rows)) for source_rows, quantity in statistics
+        replace(_with_origin(ledger, source_rows, quantity), derived_from=tuple(rows))
+        for source_rows, quantity in statistics
     ]
 
 
@@ -219,8 +226,8 @@ def _sorted_values(
 
 
 def _difference_unit(unit: str) -> str:
-    """Return the unit of a difference of two values: a delta unit for offset scales such as degC."""
-    name = spell(parse_unit(unit)) if unit else ""
+    """Return the unit of a difference: a delta unit for scales with an offset, such as degC."""
+    name = format_unit(parse_unit(unit)) if unit else ""
     return f"delta_{name}" if name in ("degree_Celsius", "degree_Fahrenheit") else unit
 
 
@@ -250,7 +257,10 @@ def _with_origin(ledger: Ledger, rows: Sequence[str], result: Quantity) -> Quant
     """Add the origin to a result: the subject its input rows share, and all their sources."""
     quantities = [_quantity_row(ledger, row) for row in rows]
     one_subject = len({quantity.subject for quantity in quantities}) == 1
-    one_form = one_subject and len({(quantity.subject_id, quantity.variant) for quantity in quantities}) == 1
+    one_form = (
+        one_subject
+        and len({(quantity.subject_id, quantity.variant) for quantity in quantities}) == 1
+    )
     sources, licences, versions = (
         "; ".join(dict.fromkeys(part for value in values for part in value.split("; ") if part))
         for values in (

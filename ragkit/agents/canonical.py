@@ -54,7 +54,9 @@ def difference(first: Any, second: Any, where: str) -> str | None:
         for key in sorted(first.keys() | second.keys()):
             path = f"{where}.{key}" if where else key
             if key not in first or key not in second:
-                owner, value = ("second", second[key]) if key not in first else ("first", first[key])
+                owner, value = (
+                    ("second", second[key]) if key not in first else ("first", first[key])
+                )
                 return f"{path}: only the {owner} run has it: {_excerpt(value, 0)}"
             inner = difference(first[key], second[key], path)
             if inner:

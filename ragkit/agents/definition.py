@@ -29,7 +29,7 @@ from ragkit.agents.trained import (
 )
 from ragkit.digests import text_digest
 from ragkit.errors import ModelError, RagkitError
-from ragkit.recipes import roots
+from ragkit.recipes import search_folders
 
 if TYPE_CHECKING:
     from ragkit.collection import Collection
@@ -112,7 +112,7 @@ class AgentOptions:
 
 def agent_names() -> list[str]:
     """Return the names of the agents that can be loaded by name."""
-    folders = [root for root in roots("agents") if root.is_dir()]
+    folders = [root for root in search_folders("agents") if root.is_dir()]
     return sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
 
 
@@ -123,8 +123,15 @@ def load_definition(name: str | Path) -> AgentDefinition:
         RagkitError: The file is missing, unreadable or invalid.
     """
     path = Path(name)
-    candidates = [path, *(root / f"{name}.toml" for root in roots("agents"))]
-    file = next((candidate for candidate in candidates if candidate.suffix == ".toml" and candidate.is_file()), None)
+    candidates = [path, *(root / f"{name}.toml" for root in search_folders("agents"))]
+    file = next(
+        (
+            candidate
+            for candidate in candidates
+            if candidate.suffix == ".toml" and candidate.is_file()
+        ),
+        None,
+    )
     if file is None:
         raise RagkitError(
             f"there is no agent {str(name)!r}; known agents: {', '.join(agent_names()) or 'none'}. "
@@ -181,7 +188,9 @@ def load_agent(name: str | Path, options: AgentOptions | None = None) -> ReAct:
         related=related.related,
         related_heading=related.related_heading,
         templates=_templates(definition, planner),
-        provenance={key: value for toolkit in toolkits for key, value in toolkit.provenance.items()},
+        provenance={
+            key: value for toolkit in toolkits for key, value in toolkit.provenance.items()
+        },
         temperature=options.temperature,
         seed=options.seed,
     )
@@ -213,7 +222,10 @@ def _limits(definition: AgentDefinition, options: AgentOptions) -> RunLimits:
 
 
 def _planner(
-    definition: AgentDefinition, options: AgentOptions, tools: Sequence[Tool], toolkits: list[Toolkit]
+    definition: AgentDefinition,
+    options: AgentOptions,
+    tools: Sequence[Tool],
+    toolkits: list[Toolkit],
 ) -> LLM | Planner:
     choice = options.llm if options.llm is not None else definition.llm
     if not isinstance(choice, str):
@@ -223,7 +235,9 @@ def _planner(
     if choice == TRAINED:
         planner = _trained(definition, tools)
         if isinstance(planner, str):
-            raise ModelError(f"the trained planner of {definition.name!r} is unavailable: {planner}")
+            raise ModelError(
+                f"the trained planner of {definition.name!r} is unavailable: {planner}"
+            )
         return planner
     if choice not in (RULES, AUTO):
         from ragkit.llms import load_llm
@@ -237,7 +251,9 @@ def _planner(
             "model with --llm"
         )
     if options.team:
-        raise ValueError("the planner 'rules' cannot run a team; choose a language model with --llm")
+        raise ValueError(
+            "the planner 'rules' cannot run a team; choose a language model with --llm"
+        )
     if choice == RULES:
         return rules
     load = partial(_trained, definition, tools)
@@ -268,7 +284,9 @@ def _toolkits(definition: AgentDefinition, options: AgentOptions) -> list[Toolki
     return [load_toolkit(name, settings) for name in definition.toolkits]
 
 
-def _permissions(permissions: Mapping[str, Permission], tools: Sequence[Tool]) -> dict[str, Permission]:
+def _permissions(
+    permissions: Mapping[str, Permission], tools: Sequence[Tool]
+) -> dict[str, Permission]:
     return {tool.name: permissions[tool.name] for tool in tools if tool.name in permissions}
 
 
@@ -280,10 +298,16 @@ def _team(definition: AgentDefinition, flat: ReAct, permissions: Mapping[str, Pe
     assigned: set[str] = set()
     for name, assistant in definition.assistants.items():
         assistant_tools = [by_name[tool] for tool in assistant.tools if tool in by_name]
-        assistant_tools = [tool for tool in assistant_tools if permissions.get(tool.name, tool.permission) != "deny"]
+        assistant_tools = [
+            tool
+            for tool in assistant_tools
+            if permissions.get(tool.name, tool.permission) != "deny"
+        ]
         assigned |= set(assistant.tools)
         if assistant_tools:
-            role = _prompt(definition, "assistant", name=name.replace("_", " "), about=assistant.about)
+            role = _prompt(
+                definition, "assistant", name=name.replace("_", " "), about=assistant.about
+            )
             limits = replace(flat.limits, max_steps=min(5, flat.limits.max_steps))
             agent = replace(
                 flat,

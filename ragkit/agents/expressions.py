@@ -1,9 +1,9 @@
 """Evaluate expressions over rows, numbers and units, such as "(r1 + r2) / 2" or "r1 - 0.5 eV".
 
 A recursive-descent parser computes with pint quantities; nothing is executed as code. Length,
-nesting depth, exponents and the size of numbers are bounded. Python's `ast` is not used: a unit binds
-to the number before it ("r1 / 3 eV/atom"), and error messages, which models were trained on, name
-the unexpected token.
+nesting depth, exponents and the size of numbers are bounded. Python's `ast` is not used, because a
+unit binds to the number before it ("r1 / 3 eV/atom"), and because error messages, which models were
+trained on, name the unexpected token.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ragkit.agents.tools import ToolError
-from ragkit.agents.units import angle_power, quantity, spell
+from ragkit.agents.units import angle_power, format_unit, quantity
 
 _MAX_LENGTH = 200
 _MAX_DEPTH = 20
@@ -69,7 +69,7 @@ def evaluate(text: str, lookup: Callable[[str], tuple[int | float, str]]) -> Res
         raise ToolError(f"{text!r} is too large. Use smaller numbers.") from error
     return Result(
         _plain_number(result.magnitude, text),
-        spell(result.units),
+        format_unit(result.units),
         tuple(dict.fromkeys(evaluation.rows)),
         tuple(evaluation.constants),
     )
@@ -181,7 +181,9 @@ class _Evaluation:
         exponent = self._signed()
         self._depth -= 1
         if not exponent.dimensionless:
-            raise self._error(f"an exponent has no unit, this one has {spell(exponent.units)}")
+            raise self._error(
+                f"an exponent has no unit, this one has {format_unit(exponent.units)}"
+            )
         power = exponent.to("").magnitude
         if abs(power) > _MAX_EXPONENT:
             raise self._error(f"the exponent {power:g} is larger than {_MAX_EXPONENT}")
@@ -253,14 +255,16 @@ class _Evaluation:
     def _apply(self, function: Callable[..., Any], *values: Any) -> Any:
         import pint
 
-        if function in _SAME_UNIT_OPERATIONS and angle_power(values[0].units) != angle_power(values[1].units):
+        if function in _SAME_UNIT_OPERATIONS and angle_power(values[0].units) != angle_power(
+            values[1].units
+        ):
             raise self._error("an angle and a plain number do not go together")
         try:
             result = function(*values)
         except ZeroDivisionError as error:
             raise self._error("it divides by zero; leave that row out") from error
         except pint.DimensionalityError as error:
-            units = " and ".join(spell(v.units) or "a plain number" for v in values)
+            units = " and ".join(format_unit(v.units) or "a plain number" for v in values)
             raise self._error(f"{units} do not go together; convert or use like units") from error
         except pint.PintError as error:
             raise self._error("temperatures in degC do not add; convert to K first") from error

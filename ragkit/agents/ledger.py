@@ -121,7 +121,7 @@ class Ledger:
             pending += row.derived_from if isinstance(row, Quantity) else ()
 
     def copy(self) -> Ledger:
-        """Return a copy that shares the id counter; rows added to one do not appear in the other."""
+        """Return a copy that shares the id counter; rows added later to either are not shared."""
         copied = Ledger(self)
         copied.rows = dict(self.rows)
         return copied

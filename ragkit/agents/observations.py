@@ -39,7 +39,9 @@ def observe(
     was dropped.
     """
     if outcome.result is None:
-        return Observation(tool.name, data_lines(_truncate_lines([outcome.error], limit)), error=True)
+        return Observation(
+            tool.name, data_lines(_truncate_lines([outcome.error], limit)), error=True
+        )
     result = outcome.result
     valid = [_clean(item) for item in result.evidence if _is_valid(item)]
     evidence = valid[:_MAX_EVIDENCE]
@@ -104,12 +106,16 @@ def _page_line(action: Action, evidence: Sequence[Evidence], n_shown: int, total
 
     Of the model's arguments only a verified property name is quoted.
     """
-    quantities = [quantity for quantity in evidence if isinstance(quantity, Quantity) and quantity.subject]
+    quantities = [
+        quantity for quantity in evidence if isinstance(quantity, Quantity) and quantity.subject
+    ]
     kinds = {quantity.kind or "item" for quantity in quantities if quantity.subject_id}
     one_kind = len(kinds) == 1 and all(quantity.subject_id for quantity in quantities)
     noun = f"{kinds.pop()}s" if one_kind else "values"
     sort_field = str(action.arguments.get("sort_fields")).removeprefix("-")
-    if action.arguments.get("limit") == 1 and sort_field in {quantity.property for quantity in quantities}:
+    if action.arguments.get("limit") == 1 and sort_field in {
+        quantity.property for quantity in quantities
+    }:
         return f"Shown: the first of {total} {noun} by {sort_field.replace('_', ' ')}."
     return f"Shown: {n_shown} of {total} {noun}."
 
@@ -144,7 +150,9 @@ def copied_arguments(
     tool_letters = [_alphanumeric(text) for text in tool_texts]
     trusted_letters = [_alphanumeric(text) for text in trusted_texts]
     known_names = sorted(names, key=len, reverse=True)
-    known_names_pattern = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in known_names) or "(?!)")
+    known_names_pattern = re.compile(
+        "|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in known_names) or "(?!)"
+    )
 
     def is_copied(value_text: str) -> bool:
         if _ADDRESS.search(value_text) and not any(value_text in text for text in trusted_texts):
@@ -155,7 +163,8 @@ def copied_arguments(
             for i in range(len(part) - _COPY_CHARS + 1)
         }
         return any(
-            any(window in text for text in tool_letters) and not any(window in text for text in trusted_letters)
+            any(window in text for text in tool_letters)
+            and not any(window in text for text in trusted_letters)
             for window in windows
         )
 
@@ -250,7 +259,9 @@ def _record_line(row: Mapping[str, Any]) -> str:
             shown[name] = value
             used += len(name) + len(value_json)
             continue
-        size = "nested too deep to be shown" if value_json is None else f"{len(value_json)} characters"
+        size = (
+            "nested too deep to be shown" if value_json is None else f"{len(value_json)} characters"
+        )
         title = name if len(name) <= _FIELD_CHARS else f"a field with a name of {len(name)}"
         dropped.append(f"{title} ({size})")
         used += len(dropped[-1])

@@ -305,8 +305,8 @@ class _LLMTurns:
             return conversation, ()
         why = f"the window of {self._llm.name!r} is {self._llm.context_window} tokens"
         lost = f"the text of {n_hidden} observations"
-        kept = f"{n_observations - n_hidden} observations, and the ledger"
-        return conversation, (Loss("agent", state.question[:80], lost, kept, why),)
+        remaining = f"{n_observations - n_hidden} observations, and the ledger"
+        return conversation, (Loss("agent", state.question[:80], lost, remaining, why),)
 
     def _conversation(self, state: State, n_hidden: int) -> list[Message]:
         assert self._system is not None
@@ -345,7 +345,10 @@ def conversation_of(
             n_seen += 1
             text = templates.hidden if n_seen <= n_hidden else step.text
             messages.append(Message("user", templates.observation.format(text=text)))
-    return [messages[0], *_merge_roles([_without_control_tokens(message) for message in messages[1:]])]
+    return [
+        messages[0],
+        *_merge_roles([_without_control_tokens(message) for message in messages[1:]]),
+    ]
 
 
 def action_text(action: Action, style: PromptStyle = "full", thought: str = "") -> str:

@@ -89,7 +89,7 @@ class ReAct:
         )
         if duplicates:
             raise ValueError(
-                f"tool names {', '.join(duplicates)} are reserved or duplicated; expected each name once"
+                f"tool names {', '.join(duplicates)} are reserved or duplicated; rename these tools"
             )
         unknown = sorted(set(self.permissions) - set(names))
         if unknown:
@@ -223,7 +223,7 @@ class _Loop:
 
     def _state(self) -> State:
         limits = self.agent.limits
-        n_left = limits.max_tokens - self.usage.completion_tokens  # at least 1, see `_reached_limit`
+        n_left = limits.max_tokens - self.usage.completion_tokens  # >= 1, see `_reached_limit`
         options = ChatOptions(
             max_tokens=min(limits.step_tokens, n_left),
             temperature=self.agent.temperature,
@@ -262,7 +262,9 @@ class _Loop:
         return self.calls[key] > self.agent.limits.max_repeats
 
     def _call(self, action: Action) -> Observation:
-        tool = next((candidate for candidate in self.offered if candidate.name == action.tool), None)
+        tool = next(
+            (candidate for candidate in self.offered if candidate.name == action.tool), None
+        )
         if tool is None:
             names = ", ".join([*(candidate.name for candidate in self.offered), ANSWER, REFUSE])
             return self._error(action, f"there is no tool {action.tool!r}; the tools are {names}")
@@ -297,7 +299,9 @@ class _Loop:
         tool_texts = [step.text for step in self.done if isinstance(step, Observation)]
         tool_texts += [answer for _, answer in self.history]
         trusted_texts = [self.question, *(question for question, _ in self.history)]
-        trusted_texts += [json.dumps(tool.parameters(), ensure_ascii=False) for tool in self.offered]
+        trusted_texts += [
+            json.dumps(tool.parameters(), ensure_ascii=False) for tool in self.offered
+        ]
         return copied_arguments(action.arguments, tool_texts, trusted_texts, self._citable_names())
 
     def _error(self, action: Action, text: str) -> Observation:
@@ -323,8 +327,8 @@ class _Loop:
             if self.n_rejected <= _MAX_REJECTED_NOTES:
                 return self._error(
                     action,
-                    f"the note holds {', '.join(dict.fromkeys(unsupported))}, which no tool returned; "
-                    "name the row that has the value, and leave numbers out of the note",
+                    f"the note holds {', '.join(dict.fromkeys(unsupported))}, which no tool "
+                    "returned; name the row that has the value, and leave numbers out of the note",
                 )
             note = self._drop_note("the rows")
         return self._final(cited, note, "answered")
@@ -359,9 +363,16 @@ class _Loop:
     def _final(self, cited: Sequence[str], note: str, reason: ExitReason) -> Final:
         rows = {row: self.ledger[row] for row in cited}
         evidence = list(rows.values())
-        sources = [row for quantity in evidence if isinstance(quantity, Quantity) for row in quantity.derived_from]
+        sources = [
+            row
+            for quantity in evidence
+            if isinstance(quantity, Quantity)
+            for row in quantity.derived_from
+        ]
         known = [*evidence, *(self.ledger[row] for row in sources if row in self.ledger)]
-        others = tuple(quantity for quantity in self._related(evidence) if not _is_among(quantity, known))
+        others = tuple(
+            quantity for quantity in self._related(evidence) if not _is_among(quantity, known)
+        )
         pages = pages_shown(self.done, rows, self.ledger.rows)
         heading = self.agent.related_heading
         text = render_answer(rows, others, note, pages=pages, heading=heading)

@@ -142,9 +142,13 @@ def replay(stored: StoredRun, store: TraceStore) -> tuple[str, str | None]:
     """
     how = stored.record.settings.get("how")
     if not isinstance(how, Mapping):
-        raise RagkitError("the trace cannot be replayed: it does not record how the agent was loaded")
+        raise RagkitError(
+            "the trace cannot be replayed: it does not record how the agent was loaded"
+        )
     name, question = stored.record.agent, stored.record.question
-    history = [(str(asked), str(answered)) for asked, answered in stored.record.settings.get("history", [])]
+    history = [
+        (str(asked), str(answered)) for asked, answered in stored.record.settings.get("history", [])
+    ]
     approvals = (stored.answer or {}).get("approvals", [])
     with ExitStack() as stack:
         options = replace(load_options(how), approve=Approvals(_replay_decisions(approvals)))

@@ -197,9 +197,7 @@ def free_numbers(note: str, question: str, known: Collection[str] = ()) -> list[
             re.search(r"\d", word) and not (number and _normalized_number(word) in asked)
         ):
             unsupported.append(word)
-    unsupported += [
-        match[0] for match in _SPLIT_NUMBER.finditer(note) if match[0] not in question
-    ]
+    unsupported += [match[0] for match in _SPLIT_NUMBER.finditer(note) if match[0] not in question]
     spelled = {word.lower() for word in _number_words(question)}
     return unsupported + [word for word in _number_words(note) if word.lower() not in spelled]
 
@@ -213,7 +211,7 @@ def _without_bracketed_names(note: str, names: Iterable[str]) -> str:
 
 
 def _number_words(text: str) -> list[str]:
-    """Find number words, including those with accents, look-alike letters or spelled-out letters."""
+    """Find number words, including disguised ones (accents, look-alikes, spelled-out letters)."""
     marked = unicodedata.normalize("NFKD", text)
     plain = "".join(letter for letter in marked if not unicodedata.combining(letter))
     plain = plain.casefold().translate(_LOOK_ALIKE).replace("_", "-")
@@ -252,7 +250,9 @@ def names_in(evidence: Collection[Evidence]) -> set[str]:
     """
     quantities = [quantity for quantity in evidence if isinstance(quantity, Quantity)]
     names = {
-        name for quantity in quantities for name in (quantity.subject, quantity.subject_id or "", quantity.variant)
+        name
+        for quantity in quantities
+        for name in (quantity.subject, quantity.subject_id or "", quantity.variant)
     }
     return {name for name in names if any(pattern.fullmatch(name) for pattern in _NAME_PATTERNS)}
 

@@ -58,7 +58,9 @@ def build(settings: ToolkitSettings) -> Toolkit:
         RagkitError: The definition does not set `database`.
     """
     if not settings.database:
-        raise RagkitError(f"the agent {settings.agent!r} uses the sql toolkit but sets no `database`")
+        raise RagkitError(
+            f"the agent {settings.agent!r} uses the sql toolkit but sets no `database`"
+        )
     return Toolkit([sql_tool(settings.folder / settings.database, tables=settings.tables or None)])
 
 
@@ -143,7 +145,10 @@ def _run_worker(file: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     if b"MemoryError" in process.stderr:
         return {"error": "memory", "message": ""}
     if process.returncode < 0:
-        return {"error": "time" if process.returncode == -signal.SIGALRM else "memory", "message": ""}
+        return {
+            "error": "time" if process.returncode == -signal.SIGALRM else "memory",
+            "message": "",
+        }
     return {"error": "sqlite", "message": process.stderr.decode(errors="replace").strip()[-200:]}
 
 
@@ -158,13 +163,15 @@ def _database_uri(file: Path) -> str:
 
 def _read_schema(file: Path) -> _Columns:
     if not file.is_file():
-        raise RagkitError(f"{str(file)!r} is not a file; expected a SQLite database. Check the path")
+        raise RagkitError(
+            f"{str(file)!r} is not a file; expected a SQLite database. Check the path"
+        )
     reply = _run_worker(file, {"timeout_s": _STARTUP_S})
     if "error" in reply:
         reason = reply["message"] or reply["error"]
         raise RagkitError(
-            f"{str(file)!r} cannot be read as a SQLite database: {reason}. Check the format and the "
-            "permissions of the file"
+            f"{str(file)!r} cannot be read as a SQLite database: {reason}. Check the file's format "
+            "and permissions"
         )
     return {
         table: [(column, type_name) for column, type_name in columns]
@@ -188,7 +195,9 @@ def _select_tables(schema: _Columns, tables: Sequence[str] | None, file: Path) -
 
 def _description(tables: _Columns, max_rows: int) -> str:
     """Describe the tables to the model, with types or columns left out if the text is too long."""
-    typed = [f"{_quote_name(table)}({_columns_text(tables[table], kinds=True)})" for table in tables]
+    typed = [
+        f"{_quote_name(table)}({_columns_text(tables[table], kinds=True)})" for table in tables
+    ]
     bare = [f"{_quote_name(table)}({_columns_text(tables[table])})" for table in tables]
     names = [_quote_name(table) for table in tables]
     for tables_text in (typed, bare):
@@ -204,7 +213,9 @@ def _description(tables: _Columns, max_rows: int) -> str:
 
 def _columns_text(columns: Iterable[tuple[str, str]], *, kinds: bool = False) -> str:
     return ", ".join(
-        f"{_quote_name(name)} {' '.join(kind.split())[:_NAME_CHARS]}".rstrip() if kinds else _quote_name(name)
+        f"{_quote_name(name)} {' '.join(kind.split())[:_NAME_CHARS]}".rstrip()
+        if kinds
+        else _quote_name(name)
         for name, kind in columns
     )
 
@@ -251,7 +262,9 @@ def _error_message(reply: Mapping[str, Any], sql: str, tables: _Columns, timeout
 def _column_hint(sql: str, tables: _Columns) -> str:
     words = {plain_name(word) for word in _WORD.findall(sql)}
     named = [table for table in tables if plain_name(table) in words] or list(tables)
-    parts = [f"columns of {_quote_name(table)} are {_columns_text(tables[table])}" for table in named]
+    parts = [
+        f"columns of {_quote_name(table)} are {_columns_text(tables[table])}" for table in named
+    ]
     return _join_up_to([part[:_HINT_CHARS] for part in parts], 2 * _HINT_CHARS, "; ")
 
 

@@ -139,7 +139,9 @@ def _open(address: str, timeout_s: float) -> sqlite3.Connection:
     return connection
 
 
-def _readable_names(connection: sqlite3.Connection, tables: Iterable[str]) -> tuple[set[str], set[str]]:
+def _readable_names(
+    connection: sqlite3.Connection, tables: Iterable[str]
+) -> tuple[set[str], set[str]]:
     """Return the names that may be read, and all names that are not common table expressions.
 
     This must run before the limits and the authorizer are set: it reads the schema and makes SQLite
@@ -249,7 +251,9 @@ def _unique_names(names: Iterable[str]) -> list[str]:
     return list(unique)
 
 
-def _without_long_fields(names: list[str], values: tuple[Any, ...], limit: int) -> tuple[dict[str, Any], list[str]]:
+def _without_long_fields(
+    names: list[str], values: tuple[Any, ...], limit: int
+) -> tuple[dict[str, Any], list[str]]:
     """Return a row without its too long fields, and the names of those fields."""
     row: dict[str, Any] = {}
     too_long = []

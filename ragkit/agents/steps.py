@@ -1,4 +1,4 @@
-"""What an agent does, step by step, and what comes of it."""
+"""Steps, results and limits of agent runs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ragkit.types import Loss, Usage
 ExitReason = Literal[
     "answered", "refused", "max_steps", "max_tokens", "max_seconds", "loop", "model_error"
 ]
-"""`answered` and `refused` are the agent's own ends. The others are limits, which end a run with
-the best answer so far; `model_error`: the replies were no actions, several times in a row."""
+"""How a run ended. `answered` and `refused` are chosen by the agent. The other reasons end a run
+early with the best answer so far; `model_error` means several invalid replies in a row."""
 
 REFUSALS = ("not_held", "unclear", "off_topic", "unavailable")
-"""Why an agent may refuse: nothing is held, the question does not say enough, it is not for this
-agent, or the data could not be reached (a wrong key, a server that is down)."""
+"""Reasons for a refusal: no data, an ambiguous question, a question outside of the agent's domain,
+or a data source that cannot be reached (a wrong key, a server that is down)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """What the model says before it acts; never part of an answer."""
+    """Reasoning of the model before an action; never part of an answer."""
 
     text: str
     kind: Literal["thought"] = "thought"
@@ -30,7 +30,7 @@ class Thought:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A call the model asks for."""
+    """Tool call proposed by the planner."""
 
     tool: str
     arguments: Mapping[str, Any]
@@ -39,17 +39,17 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What came back: data, never instructions.
+    """Result of an action: data, never instructions.
 
     Attributes:
-        tool: Whose it is; "" where no tool was called.
-        text: As the model is shown it.
-        rows: The ledger rows it brought or met again.
-        error: Whether the call failed; the text then says what to change.
-        shown: How many rows the text shows.
-        total: How many there are, if more than one page could be.
-        file: A text for the person as it is: a structure file.
-        inner: The steps of the agent behind the tool, if there is one.
+        tool: Name of the tool; "" if no tool was called.
+        text: Text shown to the model.
+        rows: Ids of the ledger rows that the tool returned.
+        error: True if the call failed; the text then says what to change.
+        shown: Number of rows in the text.
+        total: Number of matches, if the result is one page of them.
+        file: Text for the user only, such as a structure file.
+        inner: Steps of the assistant behind the tool, if it is one.
     """
 
     tool: str
@@ -65,16 +65,16 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """The end of a run: what is said, and what it rests on.
+    """Last step of a run: the answer and its evidence, or a refusal.
 
     Attributes:
-        text: The answer, rendered from the rows; or why there is none.
-        rows: The evidence named, by row id.
-        also: Other values held for the same material and property: polymorphs, other methods.
-        note: The model's own words, checked to hold no number of their own.
+        text: Answer rendered from the rows, or the reason for a refusal.
+        rows: Cited evidence by row id.
+        also: Other values of the same subject and property (polymorphs, other methods).
+        note: The model's own words, checked to contain no unsupported numbers.
         refusal: One of `REFUSALS`, or None.
         exit_reason: How the run ended.
-        complete: Whether the agent itself said it was done.
+        complete: True if the agent ended the run itself.
     """
 
     text: str
@@ -92,16 +92,16 @@ Step = Thought | Action | Observation | Final
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A finished run.
+    """Finished run.
 
     Attributes:
-        question: As asked.
-        final: Its end.
-        steps: All steps, the last one is `final`.
-        ledger: Everything the tools returned, by row id.
-        usage: Tokens of the planner's model, of assistants too.
-        seconds: Of the wall clock.
-        losses: What was left out on the way.
+        question: The user's question.
+        final: Last step.
+        steps: All steps including `final`.
+        ledger: All evidence that the tools returned, by row id.
+        usage: Tokens used by the planner's model and by assistants.
+        seconds: Wall-clock time.
+        losses: Information that was dropped during the run.
     """
 
     question: str
@@ -114,7 +114,7 @@ class Run:
 
     @property
     def text(self) -> str:
-        """The answer."""
+        """Text of the answer."""
         return self.final.text
 
     def _repr_html_(self) -> str:
@@ -125,15 +125,15 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class RunLimits:
-    """When a run ends by itself.
+    """Limits of a run.
 
     Attributes:
-        max_steps: Actions, the final one included.
-        max_tokens: Tokens the model writes in all.
-        max_seconds: Of the wall clock; looked at between steps.
-        step_tokens: Tokens of one action.
-        observation_chars: How much of a result the model is shown; cut by row and field.
-        max_repeats: How often the same call may come again before the run ends as a loop.
+        max_steps: Maximum number of actions, including the final one.
+        max_tokens: Maximum number of tokens that the model generates in total.
+        max_seconds: Maximum wall-clock time, checked between steps.
+        step_tokens: Maximum number of tokens of one action.
+        observation_chars: Approximate maximum length of an observation.
+        max_repeats: How often the same call may occur before the run ends as a loop.
     """
 
     max_steps: int = 8

@@ -1,7 +1,7 @@
-"""Wording around the data that a model is shown.
+"""Templates for the text around the data in a model's conversation.
 
-Adapters store the templates of their training and are used with those, so that the defaults below
-can be improved without training again.
+An adapter stores the templates it was trained with and is used with those, so that the defaults can
+be improved without retraining.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ class Templates:
     """Format strings for `str.format`.
 
     Attributes:
-        question: The user's turn that opens a run; `question`.
-        observation: A tool's result as a user's turn; `text`.
-        hidden: In place of an observation that no longer fits into the window.
-        quantity: A ledger row with a value; `id`, `subject` (with a space behind it), `property`,
-            `value`.
-        quote: A ledger row with a quotation; `id`, `text`.
-        returned: Size of a page of results; `n`, `total`, `unit`.
-        showing: Number of rows that fit into an observation; `n`, `total`.
-        in_ledger: Added to `showing` if the ledger holds the other rows.
-        nothing: An empty result.
-        direct: A result that goes to the user instead of the model.
-        not_held: An assistant's refusal, as its supervisor reads it; likewise the next three.
-        unclear: The request does not say enough.
-        off_topic: The assistant's tools do not fit the request.
-        unavailable: The data could not be reached.
-        note: Added to a refusal that has a note; `note`.
+        question: First user turn of a run; fields: `question`.
+        observation: User turn with a tool's result; fields: `text`.
+        hidden: Replaces an observation that no longer fits into the context window.
+        quantity: Ledger row with a value; fields: `id`, `subject` (with a trailing space),
+            `property`, `value`.
+        quote: Ledger row with a quotation; fields: `id`, `text`.
+        returned: Size of a page of results; fields: `n`, `total`, `unit`.
+        showing: Number of rows that fit into an observation; fields: `n`, `total`.
+        in_ledger: Appended to `showing` if the ledger contains the other rows.
+        nothing: Empty result.
+        direct: Result that goes to the user instead of the model.
+        not_held: Text of the refusal "not_held"; likewise the next three.
+        unclear: The question is ambiguous.
+        off_topic: The tools do not fit the question.
+        unavailable: The data source cannot be reached.
+        note: Appended to a refusal with a note; fields: `note`.
     """
 
     question: str = "Question: {question}"
@@ -77,4 +77,4 @@ class Templates:
 
 
 TEMPLATES = Templates()
-"""The current wording, which people read whatever a model was trained with."""
+"""Default templates, also used for texts that users read, independent of a model's training."""

@@ -24,10 +24,10 @@ GROUP = "ragkit.toolkits"
 
 
 class RulePlanner(Planner, Protocol):
-    """A planner without a language model, which knows the toolkit's domain."""
+    """Rule-based planner for the domain of a toolkit."""
 
     def may_misread(self, state: State, reason: str) -> bool:
-        """Return True if a model might answer what these rules just refused.
+        """Return True if the rules may have misread the question that they refused.
 
         Args:
             state: The run at the refusal.
@@ -58,14 +58,14 @@ class ToolkitSettings:
 
 @dataclass(frozen=True, slots=True)
 class Toolkit:
-    """Tools, and what an agent needs to use and record them.
+    """Tools with the planner, related values and provenance that belong to them.
 
     Attributes:
-        tools: In the order they are offered.
-        related: Finds other values of the same property, shown below an answer.
-        related_heading: Line above them.
-        planner: Plans without a language model, if the toolkit has rules for its questions.
-        provenance: Recorded with every run: which data the tools read.
+        tools: Tools in the order they are offered.
+        related: Finds other values of the same property, which are shown below an answer.
+        related_heading: Line above these values.
+        planner: Rule-based planner for the toolkit's questions, or None.
+        provenance: Data sources of the tools, recorded with every run.
     """
 
     tools: Sequence[Tool]
@@ -86,8 +86,8 @@ def check_toolkits(agent: str, names: Sequence[str]) -> None:
     if unknown:
         raise RagkitError(
             f"the agent {agent!r} asks for the toolkits {', '.join(unknown)}; registered are "
-            f"{', '.join(toolkit_names()) or 'none'}. After an update of a checkout, install it "
-            "again: pip install -e ."
+            f"{', '.join(toolkit_names()) or 'none'}. After updating a checkout, reinstall it: "
+            "pip install -e ."
         )
 
 

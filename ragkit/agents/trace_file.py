@@ -1,4 +1,4 @@
-"""Opening `traces.db`: its tables, a check that they are ours, and SQLite's errors."""
+"""Open `traces.db`: create or verify its tables, and translate SQLite's errors."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from sqlalchemy.schema import CreateTable
 from ragkit.durable import make_folder
 from ragkit.errors import RagkitError
 
-_APPLICATION = 0x72616774  # "ragt": marks the file as ours
+_APPLICATION = 0x72616774  # "ragt", SQLite's application_id
 _FORMAT = 1
 _BUSY_S = 30.0
-_ELSEWHERE = "Set RAGKIT_HOME to another folder, or run agents with --no-trace"
+_ADVICE = "Set RAGKIT_HOME to another folder, or run agents with --no-trace"
 
 _metadata = sa.MetaData()
 runs = sa.Table(
@@ -48,19 +48,19 @@ steps = sa.Table(
 
 
 def open_traces(path: Path) -> sa.Engine:
-    """An engine for the file, which is made if it is missing.
+    """Open the file, creating it if it does not exist, and return an engine.
 
     Raises:
-        RagkitError: The file cannot be written, is damaged, is another program's or was made by a
-            newer ragkit.
+        RagkitError: The file cannot be written, is damaged, belongs to another program or was
+            created by a newer ragkit.
     """
-    _make_file(path)
+    _create_file(path)
     engine = sa.create_engine(
         "sqlite://", creator=lambda: _connect(path), poolclass=sa.pool.QueuePool
     )
     try:
         with trace_errors(path):
-            _make_tables(engine, path)
+            _create_tables(engine, path)
     except BaseException:
         engine.dispose()
         raise
@@ -69,7 +69,7 @@ def open_traces(path: Path) -> sa.Engine:
 
 @contextmanager
 def trace_errors(path: Path) -> Iterator[None]:
-    """SQLite's errors inside the block, in our words."""
+    """Translate SQLite's errors inside the block to RagkitError or ValueError."""
     try:
         yield
     except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
@@ -77,36 +77,36 @@ def trace_errors(path: Path) -> Iterator[None]:
         ours = isinstance(cause, sqlite3.OperationalError)
         if ours and not re.search("no such (table|column)|decode to UTF-8", str(cause)):
             raise RagkitError(
-                f"the traces in {str(path)!r} cannot be used: {cause}. Check the disk's space, the "
-                f"file's permissions, and that no program holds it. {_ELSEWHERE}"
+                f"the traces in {str(path)!r} cannot be used: {cause}. Check the free disk space, "
+                f"the file's permissions, and that no other program locks it. {_ADVICE}"
             ) from error
         raise damaged(path, cause) from error
     except (sa.exc.StatementError, UnicodeError, OverflowError) as error:
-        raise ValueError(f"this cannot be stored: {getattr(error, 'orig', error)}") from error
+        raise ValueError(f"the trace cannot be stored: {getattr(error, 'orig', error)}") from error
 
 
 def damaged(path: Path, cause: object) -> RagkitError:
-    """The error for a file that is not as it was written."""
+    """Return the error for a damaged file."""
     return RagkitError(
         f"the traces in {str(path)!r} are damaged: {cause}. Move the file away (with its -wal and "
-        f"-shm) or delete it; the next run makes a new one. {_ELSEWHERE}"
+        f"-shm) or delete it; the next run creates a new one. {_ADVICE}"
     )
 
 
-def _make_file(path: Path) -> None:
-    """The file, readable by its owner only: questions are private."""
+def _create_file(path: Path) -> None:
+    """Create the file with access for its owner only, since questions are private."""
     try:
         make_folder(path.parent)
         if not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
         elif not path.is_file():
-            raise IsADirectoryError(None, "it is no regular file")
-        # Not opened to see: closing it would drop the locks of this process's other connections.
+            raise IsADirectoryError(None, "it is not a regular file")
+        # Opening the file to check would drop the locks of this process's other connections.
         elif not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-            raise PermissionError(None, "it or its folder may not be written")
+            raise PermissionError(None, "no write permission for the file or its folder")
     except OSError as error:
         raise RagkitError(
-            f"traces cannot be written to {str(path)!r}: {error.strerror or error}. {_ELSEWHERE}"
+            f"traces cannot be written to {str(path)!r}: {error.strerror or error}. {_ADVICE}"
         ) from error
 
 
@@ -124,20 +124,21 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _make_tables(engine: sa.Engine, path: Path) -> None:
-    """The tables in an empty file; a check in another one.
+def _create_tables(engine: sa.Engine, path: Path) -> None:
+    """Create the tables in an empty file, or verify those of an existing file.
 
-    A trigger, view or default of somebody else's would run as part of our statements.
+    Verification matters because foreign triggers, views or defaults would run as part of our
+    statements.
     """
     with engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN")  # another process may be making them just now
-        made = _check(connection, path)
+        connection.exec_driver_sql("BEGIN")  # another process may be creating them
+        exists = _has_tables(connection, path)
         connection.rollback()
-        if made:
+        if exists:
             return
         _use_wal(connection)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-        if not _check(connection, path):  # else another process was first
+        if not _has_tables(connection, path):  # otherwise another process was first
             for statement in _definitions().values():
                 connection.exec_driver_sql(statement)
             connection.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION}")
@@ -145,31 +146,34 @@ def _make_tables(engine: sa.Engine, path: Path) -> None:
         connection.commit()
 
 
-def _check(connection: sa.Connection, path: Path) -> bool:
-    """Whether the tables are there and ours; False for an empty file."""
+def _has_tables(connection: sa.Connection, path: Path) -> bool:
+    """Return True if the tables exist, False for an empty file; raise for any other content."""
     application = connection.exec_driver_sql("PRAGMA application_id").scalar()
     version = int(connection.exec_driver_sql("PRAGMA user_version").scalar() or 0)
-    found = connection.exec_driver_sql(
+    definitions = connection.exec_driver_sql(
         "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
     ).all()
-    if not application and not version and not found:
+    if not application and not version and not definitions:
         return False
     if application == _APPLICATION and version > _FORMAT:
         raise RagkitError(
-            f"{str(path)!r} has format {version} of a newer ragkit; this one reads {_FORMAT}. "
-            f"Update ragkit. {_ELSEWHERE}"
+            f"{str(path)!r} has format {version} of a newer ragkit; expected format {_FORMAT}. "
+            f"Update ragkit. {_ADVICE}"
         )
-    expected = {name: _plain(sql) for name, sql in _definitions().items()}
-    if application != _APPLICATION or {name: _plain(str(sql)) for name, sql in found} != expected:
+    expected = {name: _normalized_sql(sql) for name, sql in _definitions().items()}
+    if (
+        application != _APPLICATION
+        or {name: _normalized_sql(str(sql)) for name, sql in definitions} != expected
+    ):
         raise RagkitError(
-            f"{str(path)!r} holds tables that ragkit did not make: it is another program's "
-            f"database, or was changed. Move it away. {_ELSEWHERE}"
+            f"{str(path)!r} has tables that ragkit did not create: it belongs to another program "
+            f"or was modified. Move it away. {_ADVICE}"
         )
     return True
 
 
 def _use_wal(connection: sa.Connection) -> None:
-    """Switch the journal; SQLite does not wait here for others that do the same."""
+    """Switch to WAL mode; retry, since SQLite's busy timeout does not apply to this pragma."""
     deadline = time.monotonic() + _BUSY_S
     while True:
         try:
@@ -190,6 +194,6 @@ def _definitions() -> dict[str, str]:
     }
 
 
-def _plain(statement: str) -> str:
-    """A definition without what SQLAlchemy's versions write differently."""
+def _normalized_sql(statement: str) -> str:
+    """Remove quotes, whitespace and case, which differ between versions of SQLAlchemy."""
     return re.sub(r'[\s"]', "", statement).lower()

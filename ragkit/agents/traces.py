@@ -1,8 +1,8 @@
-"""Traces of agent runs in `RAGKIT_HOME/traces.db`: what was asked, every step, what came of it.
+"""Store agent traces (question, settings, steps, answer) in `RAGKIT_HOME/traces.db`.
 
-Each call is a transaction of its own, so what was added is there after a crash or a kill of the
-process. The journal is a WAL with `synchronous=NORMAL`: after a power failure the last steps may be
-missing, and the file is whole.
+Each call is a separate transaction, so steps survive a crash or kill of the process. The journal is
+a WAL with `synchronous=NORMAL`: after a power failure the last steps may be missing, but the file
+is intact.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from ragkit.digests import text_digest
 from ragkit.errors import RagkitError
 from ragkit.models import home
 
-_HOW_TO_LIST = "`ragkit trace list` shows what there is"
+_LIST_HINT = "`ragkit trace list` lists the runs"
 INTERRUPTED = "interrupted"
-"""The exit reason of a run without an end: killed, or not at its end yet."""
+"""Exit reason of an unfinished run: killed, or still running."""
 
 
-# What differs between two runs that do the same. Arguments of a tool may have such names too.
-_TIMES = frozenset({"started", "finished", "seconds", "elapsed_s", "duration_s"})
-_VERSIONS = frozenset({"ragkit", "versions"})
+# Fields that differ between equal runs. They are kept inside the arguments of tools.
+_TIME_FIELDS = frozenset({"started", "finished", "seconds", "elapsed_s", "duration_s"})
+_VERSION_FIELDS = frozenset({"ragkit", "versions"})
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """How a run began.
+    """Start of a run.
 
     Attributes:
-        agent: Its name, or the path of its file.
-        question: As asked.
-        settings: Everything that the outcome depends on: model, back end, seed, limits,
-            permissions, prompts by digest, versions. No secrets.
-        started: ISO 8601, with the offset from UTC.
+        agent: Name of the agent, or path of its file.
+        question: The user's question.
+        settings: Everything that the outcome depends on: model, data source, seed, limits,
+            permissions, digests of prompts, versions. Must not contain secrets.
+        started: Start time in ISO 8601 with the offset from UTC.
     """
 
     agent: str
@@ -55,12 +55,12 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class StoredStep:
-    """A step as it was stored.
+    """Stored step.
 
     Attributes:
-        index: Counted from 0.
+        index: Position in the run, from 0.
         kind: "thought", "action", "observation" or "final".
-        body: The step's fields.
+        body: Fields of the step.
     """
 
     index: int
@@ -70,7 +70,7 @@ class StoredStep:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A line of the list of runs. `exit_reason` is "interrupted" for a run without an end."""
+    """Summary of a stored run. `exit_reason` is "interrupted" for an unfinished run."""
 
     id: str
     agent: str
@@ -83,7 +83,7 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A run as it was stored; `answer`, `usage` and `seconds` are None for one without an end."""
+    """Stored run. `answer`, `usage` and `seconds` are None for an unfinished run."""
 
     id: str
     record: RunRecord
@@ -94,18 +94,19 @@ class StoredRun:
     seconds: float | None
 
 
-_Summaries = list[RunSummary]  # inside the class `list` is the method
+_Summaries = list[RunSummary]  # the class's `list` method shadows the built-in
 
 
 class TraceStore:
-    """The traces in a file; several processes may write at once.
+    """Store of traces in a SQLite file, which several processes may write concurrently.
 
     Args:
-        path: The file; None: "traces.db" in `ragkit.models.home()`. It is made if it is missing.
+        path: The file, created if it does not exist; None uses "traces.db" in
+            `ragkit.models.home()`.
 
     Raises:
-        RagkitError: The file cannot be written, is damaged, is another program's or was made by a
-            newer ragkit.
+        RagkitError: The file cannot be written, is damaged, belongs to another program or was
+            created by a newer ragkit.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder, TraceStore(Path(folder) / "t.db") as store:
@@ -127,31 +128,33 @@ class TraceStore:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close all connections."""
         self._engine.dispose()
 
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
-        """A transaction that waits for the other writers before it reads anything."""
+        """Open a write transaction, which waits for other writers before its first read."""
         with trace_errors(self.path), self._engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
             connection.commit()
 
     def begin(self, record: RunRecord) -> str:
-        """The id of a new run: its start in UTC and four hex digits, "20261121-101530-3f2a".
+        """Store the start of a run and return its id, such as "20261121-101530-3f2a".
+
+        The id consists of the start time in UTC and four or more hex digits.
 
         Raises:
-            ValueError: The settings hold a secret, or `started` is no time with an offset.
-            TypeError: A setting is nothing that JSON can hold.
+            ValueError: The settings contain a secret, or `started` is not a time with an offset.
+            TypeError: A setting cannot be stored as JSON.
         """
         secret = secret_in(record.settings)
         if secret:
             raise ValueError(
-                f"the settings hold {secret}, which is named like a secret; traces are read by "
-                "others. Leave it out, and give it by the environment"
+                f"the settings contain {secret}, which looks like a secret; expected none, since "
+                "others may read traces. Pass it as an environment variable"
             )
-        start = _utc(record.started)
+        start = _parse_start(record.started)
         values = {
             "agent": canonical_json(record.agent),
             "question": canonical_json(record.question),
@@ -172,8 +175,8 @@ class TraceStore:
         """Add a step.
 
         Raises:
-            RagkitError: There is no such run, it has ended, or it has this step already.
-            TypeError: The body holds something that JSON cannot hold.
+            RagkitError: The run does not exist, is finished, or already has this step.
+            TypeError: The body cannot be stored as JSON.
         """
         text = canonical_json(body)
         with self._writing() as connection:
@@ -181,12 +184,12 @@ class TraceStore:
                 sa.select(runs.c.seq, runs.c.exit_reason).where(runs.c.id == run_id)
             ).one_or_none()
             if row is None or row.exit_reason is not None:
-                raise _not_open(run_id, row is not None)
+                raise _cannot_write(run_id, row is not None)
             step = {"run": row.seq, "number": index, "kind": kind, "body": text}
             added = connection.execute(sqlite.insert(steps).values(step).on_conflict_do_nothing())
             if not added.rowcount:
                 raise RagkitError(
-                    f"the run {run_id} has a step {index} already; expected the next number"
+                    f"the run {run_id} already has a step {index}; expected the next index"
                 )
 
     def finish(
@@ -197,11 +200,11 @@ class TraceStore:
         usage: Mapping[str, Any],
         seconds: float,
     ) -> None:
-        """Store how a run ended.
+        """Store the end of a run.
 
         Raises:
-            RagkitError: There is no such run, or it has ended already.
-            TypeError: The answer or usage holds something that JSON cannot hold.
+            RagkitError: The run does not exist or is already finished.
+            TypeError: The answer or usage cannot be stored as JSON.
         """
         values = {
             "exit_reason": exit_reason,
@@ -210,19 +213,19 @@ class TraceStore:
             "seconds": float(seconds),
         }
         with self._writing() as connection:
-            still = sa.and_(its := runs.c.id == run_id, runs.c.exit_reason.is_(None))
-            if not connection.execute(sa.update(runs).where(still).values(values)).rowcount:
-                found = connection.scalar(sa.select(runs.c.seq).where(its))
-                raise _not_open(run_id, found is not None)
+            unfinished = sa.and_(is_run := runs.c.id == run_id, runs.c.exit_reason.is_(None))
+            if not connection.execute(sa.update(runs).where(unfinished).values(values)).rowcount:
+                seq = connection.scalar(sa.select(runs.c.seq).where(is_run))
+                raise _cannot_write(run_id, seq is not None)
 
     def list(self, limit: int = 20, agent: str | None = None) -> _Summaries:
-        """The latest runs, the last one that began first."""
+        """Return summaries of the latest runs, most recent first."""
         if limit < 1:
             raise ValueError(f"limit is {limit}; expected at least 1")
         count = sa.select(sa.func.count()).where(steps.c.run == runs.c.seq).scalar_subquery()
-        wanted = sa.select(runs, count.label("n_steps")).order_by(runs.c.seq.desc()).limit(limit)
+        statement = sa.select(runs, count.label("n_steps")).order_by(runs.c.seq.desc()).limit(limit)
         if agent is not None:
-            wanted = wanted.where(runs.c.agent == canonical_json(agent))
+            statement = statement.where(runs.c.agent == canonical_json(agent))
         with trace_errors(self.path), self._engine.connect() as connection:
             return [
                 RunSummary(
@@ -234,24 +237,24 @@ class TraceStore:
                     row.n_steps,
                     row.seconds,
                 )
-                for row in connection.execute(wanted)
+                for row in connection.execute(statement)
             ]
 
     def show(self, run_id: str) -> StoredRun:
-        """A run with its steps.
+        """Return a run with its steps.
 
         Args:
-            run_id: Its id, the beginning of one that no other has, or "last".
+            run_id: Id of the run, a unique prefix of it, or "last".
 
         Raises:
-            RagkitError: No run or several are meant.
+            RagkitError: No run or several runs match.
         """
         with trace_errors(self.path), self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN")  # so that run and steps are of one moment
+            connection.exec_driver_sql("BEGIN")  # so that run and steps are from one snapshot
             row = connection.execute(
-                sa.select(runs).where(runs.c.seq == _find(connection, run_id))
+                sa.select(runs).where(runs.c.seq == _find_run(connection, run_id))
             ).one()
-            found = connection.execute(
+            step_rows = connection.execute(
                 sa.select(steps).where(steps.c.run == row.seq).order_by(steps.c.number)
             ).all()
             return StoredRun(
@@ -263,8 +266,8 @@ class TraceStore:
                     row.started,
                 ),
                 tuple(
-                    StoredStep(each.number, each.kind, self._loads(each.body, dict))
-                    for each in found
+                    StoredStep(step.number, step.kind, self._loads(step.body, dict))
+                    for step in step_rows
                 ),
                 row.exit_reason or INTERRUPTED,
                 None if row.answer is None else self._loads(row.answer, dict),
@@ -273,45 +276,44 @@ class TraceStore:
             )
 
     def delete(self, run_id: str) -> None:
-        """Delete a run, named by its whole id.
+        """Delete a run by its complete id.
 
         Raises:
-            RagkitError: There is none.
+            RagkitError: The run does not exist.
         """
         with self._writing() as connection:
             if not connection.execute(sa.delete(runs).where(runs.c.id == run_id)).rowcount:
-                raise RagkitError(f"there is no run {run_id!r} to delete; {_HOW_TO_LIST}")
+                raise RagkitError(f"there is no run {run_id!r} to delete; {_LIST_HINT}")
 
     def prune(self, *, keep: int) -> int:
-        """Delete all runs but the latest `keep`; how many were deleted."""
+        """Delete all but the latest `keep` runs and return the number of deleted runs."""
         if keep < 0:
             raise ValueError(f"keep is {keep}; expected 0 or more")
-        kept = sa.select(runs.c.seq).order_by(runs.c.seq.desc()).limit(keep)
+        latest = sa.select(runs.c.seq).order_by(runs.c.seq.desc()).limit(keep)
         with self._writing() as connection:
-            return connection.execute(sa.delete(runs).where(runs.c.seq.not_in(kept))).rowcount
+            return connection.execute(sa.delete(runs).where(runs.c.seq.not_in(latest))).rowcount
 
     def _loads(self, text: object, kind: type) -> Any:
-        """The value of a column that holds JSON."""
+        """Parse a JSON column and check the type of its value."""
         try:
             value = json.loads(str(text))
         except (ValueError, RecursionError) as error:
             raise damaged(self.path, error) from error
         if not isinstance(value, kind):
-            raise damaged(self.path, f"{str(text)[:60]} stands where a {kind.__name__} was")
+            raise damaged(self.path, f"{str(text)[:60]} is not a {kind.__name__}")
         return value
 
 
 def digest(run: StoredRun) -> str:
-    """Of what a replay must give again: question, settings and steps.
+    """Return a digest of everything that a replay must reproduce: question, settings and steps.
 
-    Without ids, versions of programs, times and durations: those of two runs that do the same
-    differ.
+    Ids, program versions, times and durations are excluded, since they differ between equal runs.
     """
     return text_digest(canonical_json(_content(run)))
 
 
 def compare(a: StoredRun, b: StoredRun) -> str | None:
-    """The first difference in what `digest` covers, or None if it is the same bytes.
+    """Return the first difference in what `digest` covers, or None if the runs are equal.
 
     >>> record = RunRecord("materials", "Gap of GaAs?", {"seed": 0}, "2026-11-21T10:15:30+00:00")
     >>> one, two = (
@@ -321,47 +323,51 @@ def compare(a: StoredRun, b: StoredRun) -> str | None:
     >>> compare(one, two)
     "step 1, text: 'Look it up.' and 'Look at it.'"
     """
-    first, second = _content(a), _content(b)
+    content_a, content_b = _content(a), _content(b)
     for name in ("question", "settings"):
-        found = difference(first[name], second[name], name)
-        if found:
-            return found
-    for number, (one, two) in enumerate(zip(first["steps"], second["steps"], strict=False), 1):
-        found = difference(one, two, "")
-        if found:
-            return f"step {number}, {found}"
-    n_steps = len(first["steps"]), len(second["steps"])
+        first_difference = difference(content_a[name], content_b[name], name)
+        if first_difference:
+            return first_difference
+    for number, (step_a, step_b) in enumerate(
+        zip(content_a["steps"], content_b["steps"], strict=False), 1
+    ):
+        first_difference = difference(step_a, step_b, "")
+        if first_difference:
+            return f"step {number}, {first_difference}"
+    n_steps = len(content_a["steps"]), len(content_b["steps"])
     if n_steps[0] != n_steps[1]:
         return f"step {min(n_steps) + 1}: one run has {n_steps[0]} steps, the other {n_steps[1]}"
     return None
 
 
 def _content(run: StoredRun) -> dict[str, Any]:
-    settings = {name: value for name, value in run.record.settings.items() if name not in _VERSIONS}
+    settings = {
+        name: value for name, value in run.record.settings.items() if name not in _VERSION_FIELDS
+    }
     content: dict[str, Any] = json.loads(
         canonical_json(
             {
                 "question": run.record.question,
-                "settings": _timeless(settings),
-                "steps": [{**_timeless(each.body), "kind": each.kind} for each in run.steps],
+                "settings": _without_times(settings),
+                "steps": [{**_without_times(step.body), "kind": step.kind} for step in run.steps],
             }
         )
     )
     return content
 
 
-def _timeless(value: Any) -> Any:
-    """A value without times; the arguments of tools are kept whole."""
+def _without_times(value: Any) -> Any:
+    """Remove time fields recursively, except inside the arguments of tools."""
     if isinstance(value, Mapping):
         return {
-            key: each if key == "arguments" else _timeless(each)
-            for key, each in value.items()
-            if key not in _TIMES
+            key: item if key == "arguments" else _without_times(item)
+            for key, item in value.items()
+            if key not in _TIME_FIELDS
         }
-    return [_timeless(each) for each in value] if isinstance(value, list | tuple) else value
+    return [_without_times(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _utc(started: str) -> datetime:
+def _parse_start(started: str) -> datetime:
     try:
         time = datetime.fromisoformat(started)
     except ValueError:
@@ -374,27 +380,27 @@ def _utc(started: str) -> datetime:
     return time.astimezone(UTC)
 
 
-def _not_open(run_id: str, known: bool) -> RagkitError:
+def _cannot_write(run_id: str, known: bool) -> RagkitError:
     if known:
-        return RagkitError(f"the run {run_id} has ended, and nothing is added; begin another one")
-    return RagkitError(f"there is no run {run_id!r}; begin one first. {_HOW_TO_LIST}")
+        return RagkitError(f"the run {run_id} is finished; begin another run to add steps")
+    return RagkitError(f"there is no run {run_id!r}; begin a run first. {_LIST_HINT}")
 
 
-def _find(connection: sa.Connection, run_id: str) -> int:
-    """The run that is meant by an id, the beginning of one, or "last"."""
+def _find_run(connection: sa.Connection, run_id: str) -> int:
+    """Return the sequence number of the run with an id, a unique prefix of one, or "last"."""
     if run_id == "last":
         last = connection.scalar(sa.select(sa.func.max(runs.c.seq)))
         if last is None:
-            raise RagkitError("there are no runs yet; `ragkit agent run` makes one")
+            raise RagkitError("there are no runs yet; `ragkit agent run` records one")
         return int(last)
-    begins = runs.c.id.startswith(run_id, autoescape=True)
-    wanted = sa.select(runs.c.seq, runs.c.id).where(begins).order_by(runs.c.seq)
-    known = re.fullmatch("[0-9a-f-]+", run_id) is not None
-    found = connection.execute(wanted).all() if known else []
-    exact = [seq for seq, each in found if each == run_id]
-    if exact or len(found) == 1:
-        return int(exact[0] if exact else found[0].seq)
-    if not found:
-        raise RagkitError(f"there is no run {run_id!r}; {_HOW_TO_LIST}")
-    some = ", ".join(each for _, each in found[:5])
-    raise RagkitError(f"{run_id!r} begins {len(found)} runs: {some}. Give more of the id")
+    has_prefix = runs.c.id.startswith(run_id, autoescape=True)
+    statement = sa.select(runs.c.seq, runs.c.id).where(has_prefix).order_by(runs.c.seq)
+    is_hex = re.fullmatch("[0-9a-f-]+", run_id) is not None
+    matches = connection.execute(statement).all() if is_hex else []
+    exact = [seq for seq, id_ in matches if id_ == run_id]
+    if exact or len(matches) == 1:
+        return int(exact[0] if exact else matches[0].seq)
+    if not matches:
+        raise RagkitError(f"there is no run {run_id!r}; {_LIST_HINT}")
+    examples = ", ".join(id_ for _, id_ in matches[:5])
+    raise RagkitError(f"{run_id!r} matches {len(matches)} runs: {examples}. Give a longer prefix")

@@ -1,8 +1,8 @@
-"""Planners that were trained for an agent: its adapter, and whether it fits the agent's tools.
+"""Load planners that were trained for an agent, and check that they fit the agent's tools.
 
-An adapter stores, in its `ragkit.json`, the system message of each set of tools it was trained
-with and the templates of its conversations, and is used with those verbatim. It depends on the
-structure of the tools (`tools_digest`), so descriptions and prompts may change without training.
+The `ragkit.json` of an adapter stores the system message of each set of tools that it was trained
+with, and the templates of its conversations; both are used verbatim. A set of tools is identified
+by its structure (`tools_digest`), so descriptions and prompts may change without retraining.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 TASK = "agent"
 SECTION = "short"
-"""Section of the agent's Markdown file with the role in a short prompt."""
+"""Section of the agent's Markdown file with the role for short prompts."""
 
 
 def adapter_of(definition: AgentDefinition) -> Path:
-    """Return the folder of the agent's own adapter, whether it exists or not."""
+    """Return the folder of the agent's adapter, which may not exist."""
     return definition.folder / definition.name / "adapter"
 
 
 def trained_planner(definition: AgentDefinition, adapter: Path | None = None) -> LLMPlanner:
-    """Load the planner that an adapter makes of its base model.
+    """Load the base model of an adapter with the adapter as a planner.
 
     Args:
-        definition: The agent's.
-        adapter: Another adapter than the agent's own.
+        definition: Definition of the agent.
+        adapter: Folder of the adapter; None uses the agent's own.
 
     Raises:
-        ModelError: The adapter is missing, or made for another agent or base.
+        ModelError: The adapter is missing, or was trained for another agent or base model.
         MissingExtra: The packages for local models are not installed.
     """
     from ragkit.llms.load import load_fast_llm
@@ -67,7 +67,7 @@ def trained_prompts(about: Mapping[str, Any]) -> dict[str, str]:
     """Return the system messages of an adapter's `ragkit.json`, by digest of the tools.
 
     Raises:
-        ModelError: It has none: the adapter was made by an older version.
+        ModelError: There are none, as in adapters of older versions.
     """
     prompts = about.get("tools")
     if not isinstance(prompts, Mapping) or not prompts:

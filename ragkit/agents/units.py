@@ -1,13 +1,13 @@
-"""Units of materials data: conversion, checking and one way of writing them, with pint.
+"""Parse, convert and format units of materials data with pint.
 
-Conventions that pint leaves open:
+Conventions beyond pint's:
 
-- An atom is an amount of substance, so a mole that is compared with "per atom" is a mole of atoms:
-  1 eV/atom = 96.485 kJ/mol. A formula unit is a dimension of its own, because it has a number of
-  atoms that a unit cannot know: eV/formula_unit converts neither to eV/atom nor to kJ/mol.
+- An atom is an amount of substance, so in a comparison with "per atom" a mole is a mole of atoms:
+  1 eV/atom = 96.485 kJ/mol. A formula unit is a separate dimension, because its number of atoms is
+  unknown: eV/formula_unit converts neither to eV/atom nor to kJ/mol.
 - Energy, frequency, wavenumber and wavelength (E = h f = h c k = h c / wavelength) convert into
   each other only in the context "spectroscopy".
-- Angles are not plain numbers: THz and rad/s differ by 2 pi, and pint would not see that.
+- Angles are not dimensionless: THz and rad/s differ by 2 pi, which pint would ignore.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _EXAMPLES = {
     "[current] * [time] / [length] ** 2": "C/m**2, uC/cm**2",
     "[current] * [length] ** 2": "bohr_magneton, A*m**2",
 }
-_COMMON = (
+_COMMON_UNITS = (
     "eV meV keV MeV eV/atom kJ/mol hartree rydberg GPa MPa Pa Mbar kbar psi angstrom nm pm bohr "
     "angstrom**3 g/cm**3 kg/m**3 K degC degree radian THz Hz bohr_magneton formula_unit atom mol "
     "C/m**2 percent s hour amu g/mol W J N m cm"
@@ -50,7 +50,7 @@ _SPELLINGS = {
     "muB": "bohr_magneton",
     "uB": "bohr_magneton",
     "µB": "bohr_magneton",
-    "μB": "bohr_magneton",  # with the Greek letter; the line above has the micro sign
+    "μB": "bohr_magneton",  # Greek letter mu; the line above has the micro sign
     "Angstrom": "angstrom",
     "Kelvin": "kelvin",
 }
@@ -60,7 +60,7 @@ _LOCK = threading.Lock()
 
 
 def registry() -> Any:
-    """The one pint registry; quantities of different registries cannot be mixed."""
+    """Return the shared pint registry; quantities of different registries cannot be combined."""
     with _LOCK:
         return _registry()
 
@@ -76,55 +76,55 @@ def _registry() -> Any:
 
 
 def parse_unit(text: str) -> Any:
-    """The pint unit that a text names; "" is dimensionless.
+    """Parse a unit; "" is dimensionless.
 
     Raises:
-        ToolError: The text is no unit; the message has near spellings.
+        ToolError: The text is not a unit. The message suggests similar spellings.
 
     >>> str(parse_unit("eV/f.u."))
     'electron_volt / formula_unit'
     """
     import pint
 
-    written = _respelt(text)
-    powers = re.findall(r"\*\*\s*\(?\s*[-+]?([\d.]+)", written)
-    sane = (
-        len(written) <= _MAX_LENGTH
-        and re.fullmatch(r"[^\W\d][\w ./*()%+-]*|1?|[%°].*|1 ?/[\w ./*()-]+", written)
-        and not re.search(r"\)\s*\*\*|\*\*[^*/ ]*\*\*|\d{7}|\d[eE]\d", written)
+    respelled = _respell(text)
+    powers = re.findall(r"\*\*\s*\(?\s*[-+]?([\d.]+)", respelled)
+    is_plausible = (
+        len(respelled) <= _MAX_LENGTH
+        and re.fullmatch(r"[^\W\d][\w ./*()%+-]*|1?|[%°].*|1 ?/[\w ./*()-]+", respelled)
+        and not re.search(r"\)\s*\*\*|\*\*[^*/ ]*\*\*|\d{7}|\d[eE]\d", respelled)
         and all(power.count(".") < 2 and float(power) <= 12 for power in powers if power != ".")
     )
-    if sane:
+    if is_plausible:
         try:
-            return registry().Unit(written)
+            return registry().Unit(respelled)
         except (pint.PintError, tokenize.TokenError, SyntaxError, ValueError, TypeError):
             pass
         except (AssertionError, AttributeError, KeyError, IndexError, ArithmeticError):
-            pass  # pint's parser meets half an expression with any of these
-    raise ToolError(f"{_shown(text)} is no unit that is known.{_nearest(written)}")
+            pass  # pint's parser raises any of these for incomplete expressions
+    raise ToolError(f"{_excerpt(text)} is no unit that is known.{_suggestion(respelled)}")
 
 
-def _respelt(text: str) -> str:
-    """Units as people write them, in pint's spelling: "cm-1" and "μB/f.u." too."""
-    written = text.strip().replace("^", "**")
+def _respell(text: str) -> str:
+    """Convert common spellings such as "cm-1" and "μB/f.u." to pint's spelling."""
+    respelled = text.strip().replace("^", "**")
     for spelling, name in _SPELLINGS.items():
-        written = re.sub(rf"(?<![\w.]){re.escape(spelling)}(?!\w)", name, written)
-    return re.sub(r"(?<=[A-Za-zÅ])(-\d)", r"**\1", written)
+        respelled = re.sub(rf"(?<![\w.]){re.escape(spelling)}(?!\w)", name, respelled)
+    return re.sub(r"(?<=[A-Za-zÅ])(-\d)", r"**\1", respelled)
 
 
-def _nearest(text: str) -> str:
-    by_case = {name.lower(): name for name in _COMMON}
-    same = [name for name in _COMMON if name.lower() == text.lower()]
-    close = same or [
+def _suggestion(text: str) -> str:
+    by_case = {name.lower(): name for name in _COMMON_UNITS}
+    same_letters = [name for name in _COMMON_UNITS if name.lower() == text.lower()]
+    suggestions = same_letters or [
         by_case[name] for name in difflib.get_close_matches(text.lower()[:40], by_case, 3, 0.6)
     ]
-    if close:
-        return f" Did you mean {' or '.join(close)}?"
+    if suggestions:
+        return f" Did you mean {' or '.join(suggestions)}?"
     return " Write units like eV, eV/atom, GPa, angstrom**3, g/cm**3, K, bohr_magneton."
 
 
 def quantity(value: float, unit: str) -> Any:
-    """A pint quantity of the value in the unit.
+    """Build a pint quantity.
 
     Raises:
         ToolError: The unit is unknown.
@@ -132,42 +132,46 @@ def quantity(value: float, unit: str) -> Any:
     return registry().Quantity(value, parse_unit(unit))
 
 
-def spell(unit: Any) -> str:
-    """A pint unit as the ledger writes it: short, plain ASCII, readable by `parse_unit`.
+def format_unit(unit: Any) -> str:
+    """Format a pint unit in the ledger's spelling: short, ASCII, readable by `parse_unit`.
 
-    >>> spell(parse_unit("gigapascal * angstrom^3")), spell(parse_unit("cm-1"))
+    >>> format_unit(parse_unit("gigapascal * angstrom^3")), format_unit(parse_unit("cm-1"))
     ('angstrom**3*GPa', '1/cm')
     """
-    above: list[str] = []
-    below: list[str] = []
-    for name, power in sorted(dict(unit._units).items(), key=lambda item: _order(item[0])):
+    numerator: list[str] = []
+    denominator: list[str] = []
+    for name, power in sorted(dict(unit._units).items(), key=lambda item: _sort_key(item[0])):
         symbol = registry().get_symbol(name)
-        short = symbol if re.fullmatch(r"[A-Za-z]+", symbol) else name
-        size = abs(power)
-        text = short if size == 1 else f"{short}**{int(size) if size == int(size) else size}"
-        (above if power > 0 else below).append(text)
-    if not above and not below:
+        label = symbol if re.fullmatch(r"[A-Za-z]+", symbol) else name
+        exponent = abs(power)
+        factor = (
+            label
+            if exponent == 1
+            else f"{label}**{int(exponent) if exponent == int(exponent) else exponent}"
+        )
+        (numerator if power > 0 else denominator).append(factor)
+    if not numerator and not denominator:
         return ""
-    return "/".join(["*".join(above) or "1", *below])
+    return "/".join(["*".join(numerator) or "1", *denominator])
 
 
-def _order(name: str) -> tuple[int, str]:
-    """Counted things last, so that it is eV/angstrom**3/atom."""
+def _sort_key(name: str) -> tuple[int, str]:
+    """Return the sort key of a unit name; counts come last, as in eV/angstrom**3/atom."""
     return (name in ("atom", "particle", "formula_unit", "mole"), name.lower())
 
 
 def convert(value: float, unit: str, to: str, *, context: str = "") -> float:
-    """The value in another unit.
+    """Convert a value to another unit.
 
     Args:
-        value: In `unit`.
-        unit: As pint reads it.
-        to: The unit wanted.
+        value: Value in `unit`.
+        unit: Source unit.
+        to: Target unit.
         context: "spectroscopy" lets energy, frequency, wavenumber and wavelength convert into
-            each other, as for light and phonons; "" allows only the same dimension.
+            each other, as for light and phonons; "" requires equal dimensions.
 
     Raises:
-        ToolError: A unit is unknown, or the two measure different things.
+        ToolError: A unit is unknown, or the dimensions differ.
 
     >>> round(convert(1.0, "eV/atom", "kJ/mol"), 3)
     96.485
@@ -175,15 +179,17 @@ def convert(value: float, unit: str, to: str, *, context: str = "") -> float:
     1239.84
     """
     if context and context not in CONTEXTS:
-        raise ToolError(f"there is no context {_shown(context)}; leave it out, or: {CONTEXTS[0]}.")
+        raise ToolError(
+            f"there is no context {_excerpt(context)}; leave it out, or: {CONTEXTS[0]}."
+        )
     source, target = parse_unit(unit), parse_unit(to)
-    given = registry().Quantity(value, source)
+    measured = registry().Quantity(value, source)
     if source.dimensionality != target.dimensionality or angle_power(source) != angle_power(target):
         if not context:
-            raise ToolError(_impossible(source, target))
-        given = _as_light(given, source, target)
+            raise ToolError(_conversion_error(source, target))
+        measured = _convert_light(measured, source, target)
     try:
-        result = float(given.to(target).magnitude)
+        result = float(measured.to(target).magnitude)
     except (OverflowError, ZeroDivisionError) as error:
         raise ToolError(f"{value:g} {unit} has no value in {to}.") from error
     if not math.isfinite(result):
@@ -192,18 +198,18 @@ def convert(value: float, unit: str, to: str, *, context: str = "") -> float:
 
 
 def angle_power(unit: Any) -> float:
-    """The power of angles in a pint unit; pint itself takes them for plain numbers."""
+    """Return the exponent of angle units in a pint unit, which pint treats as dimensionless."""
     powers = dict(unit._units)
     return float(sum(powers.get(name, 0) for name in _ANGLES))
 
 
-def _impossible(source: Any, target: Any) -> str:
+def _conversion_error(source: Any, target: Any) -> str:
     first, second = str(source.dimensionality), str(target.dimensionality)
-    names = spell(source) or "a plain number", spell(target) or "a plain number"
+    names = format_unit(source) or "a plain number", format_unit(target) or "a plain number"
     text = f"{names[0]} ({first}) cannot become {names[1]} ({second})."
     if first == second:
         return f"{text} One has an angle and the other has none; they differ by 2 pi."
-    if _is_light(source) and _is_light(target):
+    if _is_light_unit(source) and _is_light_unit(target):
         return f"{text} For light or phonons, call again with context spectroscopy."
     if "[formula_unit]" in first + second:
         return f"{text} A formula unit has several atoms; divide by their number first."
@@ -214,43 +220,45 @@ def _impossible(source: Any, target: Any) -> str:
     return f"{text} Name a unit of {first}."
 
 
-def _is_light(unit: Any) -> bool:
-    base = registry()
+def _is_light_unit(unit: Any) -> bool:
+    units = registry()
     return not angle_power(unit) and any(
-        unit.dimensionality == base.Unit(kind).dimensionality for kind in ("eV", "Hz", "1/m", "m")
+        unit.dimensionality == units.Unit(kind).dimensionality for kind in ("eV", "Hz", "1/m", "m")
     )
 
 
-def _as_light(given: Any, source: Any, target: Any) -> Any:
-    """The same photon or phonon in the target's dimension.
+def _convert_light(source_quantity: Any, source: Any, target: Any) -> Any:
+    """Convert a photon or phonon to the dimension of the target unit.
 
-    Done here and not with pint's contexts, which change the registry for other threads meanwhile.
+    Pint's contexts are not used, because they modify the registry for all threads.
     """
-    if not (_is_light(source) and _is_light(target)):
-        raise ToolError(_impossible(source, target))
+    if not (_is_light_unit(source) and _is_light_unit(target)):
+        raise ToolError(_conversion_error(source, target))
     units = registry()
     h, hc = (
         units.Quantity(1, "planck_constant"),
         units.Quantity(1, "planck_constant*speed_of_light"),
     )
 
-    def is_a(unit: Any, kind: str) -> bool:
+    def has_dimension_of(unit: Any, kind: str) -> bool:
         return bool(unit.dimensionality == units.Unit(kind).dimensionality)
 
     try:
-        energy = given
-        if is_a(source, "Hz"):
-            energy = given * h
-        elif not is_a(source, "eV"):
-            energy = given * hc if is_a(source, "1/m") else hc / given
-        if is_a(target, "Hz"):
+        energy = source_quantity
+        if has_dimension_of(source, "Hz"):
+            energy = source_quantity * h
+        elif not has_dimension_of(source, "eV"):
+            energy = (
+                source_quantity * hc if has_dimension_of(source, "1/m") else hc / source_quantity
+            )
+        if has_dimension_of(target, "Hz"):
             return energy / h
-        if is_a(target, "eV"):
+        if has_dimension_of(target, "eV"):
             return energy
-        return energy / hc if is_a(target, "1/m") else hc / energy
+        return energy / hc if has_dimension_of(target, "1/m") else hc / energy
     except ZeroDivisionError as error:
         raise ToolError("zero has no wavelength; give a value above zero.") from error
 
 
-def _shown(text: str) -> str:
+def _excerpt(text: str) -> str:
     return repr(text) if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]!r}…"

@@ -1,4 +1,4 @@
-"""The command line: parse, one library call, print."""
+"""Command line interface: each command parses, calls the library, and prints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 def run() -> None:
-    """Run the command line; Ctrl-C is answered from the first import on."""
+    """Run the command line; Ctrl-C is handled from the first import on."""
     pressed = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -20,25 +20,25 @@ def run() -> None:
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
-        _try_again(interrupt)
+        _repeat_dropped_interrupts(interrupt)
     if logging.lastResort is not None:
-        logging.lastResort.addFilter(_is_news)
+        logging.lastResort.addFilter(_is_not_interrupt)
     try:
         from ragkit.cli import main
 
         main.run()
     except BaseException:
-        if not pressed:  # else whatever was raised: C code turns an interrupt into other errors
+        if not pressed:  # after an interrupt any error may follow, since C code converts it
             raise
         sys.stderr.write("interrupted\n")
         sys.exit(130)
     finally:
-        # While Python shuts down the signal ends it, which shells show as 130, without a word.
+        # During shutdown the signal ends the process silently; shells show exit code 130.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _try_again(interrupt: Callable[[int, FrameType | None], None]) -> None:
-    """Interrupt once more where Python drops an interrupt: in a destructor or a weak reference."""
+def _repeat_dropped_interrupts(interrupt: Callable[[int, FrameType | None], None]) -> None:
+    """Repeat interrupts that Python drops in destructors and weak reference callbacks."""
     if not hasattr(signal, "setitimer"):
         return
 
@@ -52,6 +52,6 @@ def _try_again(interrupt: Callable[[int, FrameType | None], None]) -> None:
     sys.unraisablehook = dropped
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a log record tells of anything but an interrupt, which is told once, at the end."""
+def _is_not_interrupt(record: logging.LogRecord) -> bool:
+    """Return False for log records of an interrupt, which is reported once at the end."""
     return not (record.exc_info and isinstance(record.exc_info[1], KeyboardInterrupt))

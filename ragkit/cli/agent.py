@@ -1,4 +1,4 @@
-"""`ragkit agent`: questions to agents, their steps as they happen."""
+"""`ragkit agent`: run agents and show their steps."""
 
 from __future__ import annotations
 
@@ -38,43 +38,44 @@ if TYPE_CHECKING:
     from ragkit.agents.tools import Tool
     from ragkit.agents.traces import TraceStore
 
-app = typer.Typer(help="Agents: questions answered in steps, with tools.", no_args_is_help=True)
+app = typer.Typer(help="Run agents, which answer questions with tools.", no_args_is_help=True)
 
 
 class BackendChoice(StrEnum):
-    """Where materials data come from."""
+    """Sources of materials data."""
 
     snapshot = "snapshot"
     live = "live"
 
 
-NameArgument = Annotated[str, typer.Argument(help="materials, library, or a .toml file.")]
+NameArgument = Annotated[str, typer.Argument(help="Agent: materials, library, or a .toml file.")]
 LlmOption = Annotated[
     str | None,
     typer.Option(
-        help="rules (no model), trained (the agent's adapter), auto (rules, then trained), "
-        "smollm2, openai:MODEL, URL#MODEL, hf:ORG/NAME, a path."
+        help="Planner: rules (no model), trained (the agent's adapter), auto (rules, then "
+        "trained), or a model: smollm2, openai:MODEL, URL#MODEL, hf:ORG/NAME, a path."
     ),
 ]
 BackendOption = Annotated[
-    BackendChoice | None, typer.Option(help="snapshot (shipped) or live (MP_API_KEY).")
+    BackendChoice | None,
+    typer.Option(help="Data source: snapshot (shipped) or live (needs MP_API_KEY)."),
 ]
-TeamOption = Annotated[bool, typer.Option("--team", help="A supervisor with assistants.")]
-StepsOption = Annotated[int | None, typer.Option(min=1, help="Actions at most.")]
-SecondsOption = Annotated[float | None, typer.Option(min=0.1, help="Seconds at most.")]
-TemperatureOption = Annotated[float, typer.Option(min=0, help="Of a language model.")]
-SeedOption = Annotated[int, typer.Option(help="Of a language model.")]
+TeamOption = Annotated[bool, typer.Option("--team", help="Use a supervisor with assistants.")]
+StepsOption = Annotated[int | None, typer.Option(min=1, help="Maximum number of actions.")]
+SecondsOption = Annotated[float | None, typer.Option(min=0.1, help="Time limit in seconds.")]
+TemperatureOption = Annotated[float, typer.Option(min=0, help="Temperature of a language model.")]
+SeedOption = Annotated[int, typer.Option(help="Random seed of a language model.")]
 PermitOption = Annotated[
     list[str] | None,
-    typer.Option("--permit", help="TOOL=allow, ask or deny; may be given several times."),
+    typer.Option("--permit", help="Permission: TOOL=allow, ask or deny; repeatable."),
 ]
-TraceOption = Annotated[bool, typer.Option("--trace/--no-trace", help="Keep the steps.")]
+TraceOption = Annotated[bool, typer.Option("--trace/--no-trace", help="Store the steps.")]
 
 
 @app.command()
 def run(
     name: NameArgument,
-    question: Annotated[str, typer.Argument(help="The question; - reads it from stdin.")],
+    question: Annotated[str, typer.Argument(help="Question; - reads stdin.")],
     llm: LlmOption = None,
     backend: BackendOption = None,
     team: TeamOption = False,
@@ -88,15 +89,15 @@ def run(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer a question. Exit code 4: no answer; 3: a limit came first; 1: no data or an error."""
-    how = _how(llm, backend, team, temperature, seed, permit, max_steps, max_seconds)
+    """Answer a question. Exit code 4: no answer; 3: limit reached; 1: no data or an error."""
+    config = _run_options(llm, backend, team, temperature, seed, permit, max_steps, max_seconds)
     with ExitStack() as stack:
-        agent, how = _load(name, how, in_, stack)
+        agent, config = _load(name, config, in_, stack)
         store = _store(stack) if trace else None
         text = read_argument(question)
-        run_id, finished = _play(agent, text, (store, name, how), show=not quiet)
+        run_id, finished = _stream_run(agent, text, (store, name, config), show=not quiet)
     if as_json:
-        source = {"source": {"collection": how["collection"]}} if "collection" in how else {}
+        source = {"source": {"collection": config["collection"]}} if "collection" in config else {}
         print_json({"run": run_id, **as_answer(finished), **source})
     else:
         _print(finished, run_id, quiet=quiet)
@@ -116,11 +117,11 @@ def chat(
     trace: TraceOption = True,
     quiet: QuietOption = False,
 ) -> None:
-    """Ask one question after the other; a language model sees the last five. Empty line: end."""
-    how = _how(llm, backend, team, temperature, seed, permit, None, None)
+    """Answer questions interactively; a model sees the last five. An empty line ends the chat."""
+    config = _run_options(llm, backend, team, temperature, seed, permit, None, None)
     history: list[tuple[str, str]] = []
     with ExitStack() as stack:
-        agent, how = _load(name, how, in_, stack)
+        agent, config = _load(name, config, in_, stack)
         store = _store(stack) if trace else None
         prompt = "? " if sys.stdin.isatty() else ""
         while True:
@@ -130,8 +131,8 @@ def chat(
                 break
             if not question:
                 break
-            run_id, finished = _play(
-                agent, question, (store, name, how), history=history, show=not quiet
+            run_id, finished = _stream_run(
+                agent, question, (store, name, config), history=history, show=not quiet
             )
             _print(finished, run_id, quiet=True)
             history = [*history, (question, finished.text)][-5:]
@@ -139,15 +140,15 @@ def chat(
 
 @app.command(name="list")
 def list_(as_json: JsonOption = False) -> None:
-    """The agents that can be run by name."""
+    """List the agents that can be run by name."""
     from ragkit.agents.definition import agent_names, load_definition
 
-    found = [load_definition(name) for name in agent_names()]
+    definitions = [load_definition(name) for name in agent_names()]
     if as_json:
-        print_json([{"name": each.name, "about": each.about} for each in found])
+        print_json([{"name": agent.name, "about": agent.about} for agent in definitions])
     else:
-        for each in found:
-            out(f"{each.name:10} {each.about}")
+        for agent in definitions:
+            out(f"{agent.name:10} {agent.about}")
 
 
 @app.command()
@@ -159,37 +160,39 @@ def show(
     in_: InOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """An agent's tools, limits and permissions, and the prompt byte for byte as it is sent."""
+    """Show the tools, limits, permissions and system prompts of an agent."""
     from ragkit.agents.definition import describe, load_definition, system_prompts
 
     definition = load_definition(name)
-    how = _how(llm, backend, team, 0.0, 0, None, None, None)
+    config = _run_options(llm, backend, team, 0.0, 0, None, None, None)
     with ExitStack() as stack:
-        agent, _ = _load(name, how, in_, stack)
-        about = describe(agent)
-        prompts = [{"planner": who, "system": text} for who, text in system_prompts(agent)]
+        agent, _ = _load(name, config, in_, stack)
+        description = describe(agent)
+        prompts = [{"planner": role, "system": text} for role, text in system_prompts(agent)]
     if as_json:
         tools = [
             {"name": tool.name, "about": tool.description, "parameters": tool.parameters()}
             for tool in agent.tools
         ]
-        print_json({"name": definition.name, **about, "schemas": tools, "prompts": prompts})
+        print_json({"name": definition.name, **description, "schemas": tools, "prompts": prompts})
         return
-    _show(definition, about, agent.tools)
+    _show(definition, description, agent.tools)
     for prompt in prompts:
         out(f"\nprompt for {prompt['planner']}:\n{prompt['system']}")
 
 
-def _show(definition: AgentDefinition, about: Mapping[str, Any], tools: Sequence[Tool]) -> None:
+def _show(
+    definition: AgentDefinition, description: Mapping[str, Any], tools: Sequence[Tool]
+) -> None:
     out(f"{definition.name}: {definition.about}")
-    out(f"planner: {about['planner']}")
-    out("limits: " + ", ".join(f"{key} {value:g}" for key, value in about["limits"].items()))
+    out(f"planner: {description['planner']}")
+    out("limits: " + ", ".join(f"{key} {value:g}" for key, value in description["limits"].items()))
     out("tools:")
     for tool in tools:
-        out(f"  {tool.name} [{about['tools'][tool.name]}]: {tool.description}")
+        out(f"  {tool.name} [{description['tools'][tool.name]}]: {tool.description}")
 
 
-def _how(
+def _run_options(
     llm: str | None,
     backend: BackendChoice | None,
     team: bool,
@@ -199,10 +202,10 @@ def _how(
     max_steps: int | None,
     max_seconds: float | None,
 ) -> dict[str, Any]:
-    """What was asked for, as `AgentOptions` takes it and as a trace keeps it."""
+    """Return the options as arguments of `AgentOptions`, which are stored in the trace."""
     limits = {"max_steps": max_steps, "max_seconds": max_seconds}
-    permissions = dict(_permission(each) for each in permit or ())
-    how: dict[str, Any] = {
+    permissions = dict(_permission(text) for text in permit or ())
+    config: dict[str, Any] = {
         "llm": llm,
         "backend": backend and backend.value,
         "team": team,
@@ -211,7 +214,7 @@ def _how(
         "temperature": temperature,
         "seed": seed,
     }
-    return how
+    return config
 
 
 def _permission(text: str) -> tuple[str, str]:
@@ -222,48 +225,46 @@ def _permission(text: str) -> tuple[str, str]:
 
 
 def _load(
-    name: str, how: dict[str, Any], in_: Path | None, stack: ExitStack
+    name: str, config: dict[str, Any], in_: Path | None, stack: ExitStack
 ) -> tuple[ReAct, dict[str, Any]]:
     from ragkit.agents.definition import AgentOptions, load_agent, load_definition
     from ragkit.agents.recording import Approvals
 
     definition = load_definition(name)
-    named = settings.value("llm", how["llm"])
-    how = {**how, "llm": named or definition.llm}
+    llm = settings.value("llm", config["llm"])
+    config = {**config, "llm": llm or definition.llm}
     collection = None
     if "library" in definition.toolkits:
         collection = stack.enter_context(open_collection(in_))
-        how["collection"] = str(collection_path(in_).resolve())
+        config["collection"] = str(collection_path(in_).resolve())
     elif in_ is not None:
-        raise ValueError(
-            f"--in was given, and the agent {name!r} reads no collection; leave it out"
-        )
-    kept = {key: value for key, value in how.items() if key != "collection"}
-    options = AgentOptions(**kept, collection=collection, approve=Approvals(_approve))
-    return load_agent(name, options), how
+        raise ValueError(f"--in is set, but the agent {name!r} uses no collection; omit the option")
+    arguments = {key: value for key, value in config.items() if key != "collection"}
+    options = AgentOptions(**arguments, collection=collection, approve=Approvals(_approve))
+    return load_agent(name, options), config
 
 
 def _approve(tool: Tool, arguments: Mapping[str, Any], copied: Sequence[str]) -> bool:
-    """Ask at the terminal; without one the answer is no."""
+    """Ask the user at the terminal; deny if there is no terminal."""
     if not sys.stdin.isatty():
         return False
-    given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-    warning = f" ({', '.join(copied)} was copied from what a tool returned)" if copied else ""
-    return typer.confirm(f"run {tool.name}({given}){warning}?", default=False, err=True)
+    call = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    warning = f" ({', '.join(copied)} copied from the output of a tool)" if copied else ""
+    return typer.confirm(f"run {tool.name}({call}){warning}?", default=False, err=True)
 
 
 def _store(stack: ExitStack) -> TraceStore | None:
-    """The trace store; where it cannot be written the question is answered all the same."""
+    """Open the trace store; return None if it cannot be written."""
     from ragkit.agents.traces import TraceStore
 
     try:
         return stack.enter_context(TraceStore())
     except RagkitError as error:
-        note(f"no trace is kept: {error}")
+        note(f"the trace is not stored: {error}")
         return None
 
 
-def _play(
+def _stream_run(
     agent: ReAct,
     question: str,
     where: tuple[TraceStore | None, str, Mapping[str, Any]],
@@ -273,15 +274,15 @@ def _play(
 ) -> tuple[str, Run]:
     from ragkit.agents.recording import record
 
-    store, name, how = where
-    recorded: Any = (
+    store, name, config = where
+    steps: Any = (
         agent.stream(question, history=history)
         if store is None
-        else record(agent, question, store, name=name, how=how, history=history)
+        else record(agent, question, store, name=name, how=config, history=history)
     )
     while True:
         try:
-            step = next(recorded)
+            step = next(steps)
         except StopIteration as end:
             finished: tuple[str, Run] = end.value if store is not None else ("", end.value)
             return finished
@@ -290,12 +291,12 @@ def _play(
 
 
 def print_step(step: Step) -> None:
-    """One step on stderr; the final one is the answer and goes to stdout elsewhere."""
+    """Print a step to stderr, except the final one, which is printed to stdout as the answer."""
     if step.kind == "thought":
         err.print(f"thought  {step.text}", style="dim", markup=False, soft_wrap=True)
     elif step.kind == "action":
-        given = ", ".join(f"{key}={value!r}" for key, value in step.arguments.items())
-        err.print(f"action   {step.tool}({given})", style="bold", markup=False, soft_wrap=True)
+        arguments = ", ".join(f"{key}={value!r}" for key, value in step.arguments.items())
+        err.print(f"action   {step.tool}({arguments})", style="bold", markup=False, soft_wrap=True)
     elif step.kind == "observation":
         style = "red" if step.error else "dim"
         err.print(step.text, style=style, markup=False, soft_wrap=True)
@@ -312,7 +313,7 @@ def _print(finished: Run, run_id: str, *, quiet: bool) -> None:
 
 
 def as_answer(finished: Run) -> dict[str, Any]:
-    """The run as JSON: the answer first; with quotations, as `ragkit verify` reads it."""
+    """Convert a run to the JSON object of an answer, which `ragkit verify` can check."""
     from ragkit.agents.render import citations_of
 
     final = finished.final
@@ -326,7 +327,7 @@ def as_answer(finished: Run) -> dict[str, Any]:
         "complete": final.complete,
         "refusal": final.refusal and {"reason": final.refusal},
         "rows": rows,
-        "also": [asdict(each) for each in final.also],
+        "also": [asdict(fact) for fact in final.also],
         "note": final.note,
         **checked,
         "steps": [asdict(step) for step in finished.steps[:-1]],

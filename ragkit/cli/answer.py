@@ -1,4 +1,4 @@
-"""`ragkit verify`: check an answer's citations again."""
+"""`ragkit verify`: verify the citations of a stored answer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from ragkit.types import Document
 
 
 def verify(
-    answer: Annotated[str, typer.Argument(help="A file from `ragkit ask --json`; - reads stdin.")],
+    answer: Annotated[
+        str, typer.Argument(help="File written by `ragkit ask --json`; - reads stdin.")
+    ],
     in_: InOption = None,
     docs: Annotated[
-        list[str] | None, typer.Option("--docs", help="Check against these files instead.")
+        list[str] | None, typer.Option("--docs", help="Verify against these files instead.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every citation: valid, stale or broken. Exit code 0 only if all are valid."""
+    """Verify all citations: valid, stale or broken. Exit code 0 only if all are valid."""
     from ragkit.readers.verification import verify_answer, verify_sentences
 
     data = _read(answer)
@@ -33,14 +35,14 @@ def verify(
     if as_json:
         print_json({"valid": valid, "refusal": refusal, "citations": checks, "faults": faults})
     elif refusal:
-        out(f"a refusal ({refusal.get('reason')}): there is nothing to check")
+        out(f"a refusal ({refusal.get('reason')}): nothing to verify")
     else:
         for check in checks:
             out(f"[{check.number}] {check.state:6} {check.doc_id}: {check.why}")
         for fault in faults:
             out(f"fault: {fault}")
         if not checks:
-            out("the answer cites nothing")
+            out("the answer has no citations")
     if refusal:
         raise typer.Exit(NO_EVIDENCE)
     if not valid:
@@ -51,14 +53,16 @@ def _read(name: str) -> dict[str, Any]:
     try:
         data = json.loads(sys.stdin.read() if name == "-" else Path(name).read_text("utf-8"))
     except ValueError as error:
-        raise RagkitError(f"{name!r} is not JSON: {error}; expected `ragkit ask --json`") from error
+        raise RagkitError(
+            f"{name!r} is not JSON: {error}; expected the output of `ragkit ask --json`"
+        ) from error
     if not isinstance(data, dict) or "citations" not in data:
-        raise RagkitError(f"{name!r} is not an answer; expected the JSON of `ragkit ask --json`")
+        raise RagkitError(f"{name!r} is not an answer; expected output of `ragkit ask --json`")
     return data
 
 
 class _Files:
-    """Documents read anew from files."""
+    """Documents read from files."""
 
     def __init__(self, paths: list[str]) -> None:
         from ragkit.documents import find_files, load_file
@@ -67,10 +71,10 @@ class _Files:
         self._documents: dict[str, Document] = {}
         for file in find_files([Path(path) for path in paths])[0]:
             try:
-                found = load_file(file).documents
+                documents = load_file(file).documents
             except DocumentError:
-                continue  # it could not be read when the answer was made either, or is stale now
-            self._documents |= {document.id: document for document in found}
+                continue  # not cited, or its citations are stale now
+            self._documents |= {document.id: document for document in documents}
 
     def document(self, doc_id: str) -> Document | None:
         return self._documents.get(doc_id)
@@ -80,12 +84,10 @@ def _documents(data: dict[str, Any], in_: Path | None, docs: list[str] | None) -
     if docs:
         return _Files(docs)
     source = data.get("source")
-    named = source.get("collection") if isinstance(source, dict) else None
-    if in_ is None and named is None:
-        raise RagkitError("the answer names no collection; say --in PATH or --docs PATH")
-    path = in_ or Path(str(named))
+    collection = source.get("collection") if isinstance(source, dict) else None
+    if in_ is None and collection is None:
+        raise RagkitError("the answer names no collection; use --in PATH or --docs PATH")
+    path = in_ or Path(str(collection))
     if not (path / "collection.json").exists():
-        raise RagkitError(
-            f"the collection of the answer is not at {str(path)!r}, seen from here; say --in PATH"
-        )
+        raise RagkitError(f"the answer's collection is not at {str(path)!r}; use --in PATH")
     return open_collection(path)

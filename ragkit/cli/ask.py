@@ -1,4 +1,4 @@
-"""`ragkit ask` and `ragkit chat`: questions to cited answers."""
+"""`ragkit ask` and `ragkit chat`: answer questions with citations."""
 
 from __future__ import annotations
 
@@ -43,29 +43,31 @@ if TYPE_CHECKING:
     from ragkit.pipeline import QA
 
 DocsOption = Annotated[
-    list[str] | None, typer.Option("--docs", help="Answer from these files, without a collection.")
+    list[str] | None,
+    typer.Option("--docs", help="Answer from these files instead of a collection."),
 ]
 ReaderOption = Annotated[
-    ReaderChoice | None, typer.Option(help="Who answers [default: auto, see docs/readers.md].")
+    ReaderChoice | None, typer.Option(help="Reader [default: auto, see docs/readers.md].")
 ]
 LlmOption = Annotated[
-    str | None, typer.Option(help="smollm2, openai:MODEL, URL#MODEL, hf:ORG/NAME or a path.")
+    str | None,
+    typer.Option(help="Language model: smollm2, openai:MODEL, URL#MODEL, hf:ORG/NAME or a path."),
 ]
 
 
 def ask(
-    question: Annotated[str, typer.Argument(help="The question; - reads it from stdin.")],
+    question: Annotated[str, typer.Argument(help="Question; - reads stdin.")],
     in_: InOption = None,
     docs: DocsOption = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many passages are read.")] = 8,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of passages to read.")] = 8,
     retriever: RetrieverOption = None,
     reader: ReaderOption = None,
     llm: LlmOption = None,
     order: Annotated[
-        OrderChoice, typer.Option(help="Of the prompt's passages.")
+        OrderChoice, typer.Option(help="Order of passages in the prompt.")
     ] = OrderChoice.edges,
     unsupported: Annotated[
-        UnsupportedChoice, typer.Option(help="Sentences that no passage supports.")
+        UnsupportedChoice, typer.Option(help="Treatment of sentences that no passage supports.")
     ] = UnsupportedChoice.remove,
     where: WhereOption = None,
     strict: StrictOption = False,
@@ -78,7 +80,7 @@ def ask(
         qa.k, qa.strict = k, strict
         text, filters = read_argument(question), read_where(where)
         answer = _answer(qa, text, filters, silent=as_json)
-        if docs:  # its folder is gone in a moment; `ragkit verify --docs` checks it
+        if docs:  # a temporary folder; `ragkit verify --docs` verifies the answer
             answer = replace(answer, source=replace(answer.source, collection=None))
         if added is not None:
             answer = replace(answer, losses=(*added.losses, *answer.losses))
@@ -100,7 +102,7 @@ def chat(
     llm: LlmOption = None,
     where: WhereOption = None,
 ) -> None:
-    """Ask one question after the other; each is answered by itself. An empty line ends it."""
+    """Answer questions interactively and independently. An empty line ends the chat."""
     with _collection(in_, docs, strict=False, quiet=False) as (collection, _):
         qa = _qa(collection, retriever, reader, llm)
         filters = read_where(where)
@@ -125,7 +127,7 @@ def _collection(
     from ragkit.collection import Collection
 
     if in_ is not None:
-        raise ValueError("--in and --docs were both given; a question has one source")
+        raise ValueError("--in and --docs are both set; use one of them")
     with (
         tempfile.TemporaryDirectory(prefix="ragkit-") as folder,
         Collection(Path(folder) / "docs.rag", strict=strict) as collection,
@@ -148,19 +150,19 @@ def _qa(
 
     retriever_name: Any = settings.value("retriever", retriever)
     reader_name: Any = settings.value("reader", reader)
-    named = settings.value("llm", llm)
-    built = load_reader(reader_name, collection.embedder, llm=named, **options)
-    return QA(collection.retriever(retriever_name), built)
+    llm_name = settings.value("llm", llm)
+    built_reader = load_reader(reader_name, collection.embedder, llm=llm_name, **options)
+    return QA(collection.retriever(retriever_name), built_reader)
 
 
 def _answer(qa: QA, question: str, where: dict[str, Any] | None, *, silent: bool) -> Answer:
-    """Stream the answer to the terminal, or keep still and return it."""
+    """Stream the answer to the terminal unless `silent`, and return it."""
     answer = None
     for event in qa.stream(question, where=where):
         if event.kind == "sentence" and not silent:
             print(event.text, end=" ", flush=True)
         elif event.kind == "removed":
-            err.print(f"removed, no passage supports it: {event.text}", style="dim", markup=False)
+            err.print(f"removed (unsupported): {event.text}", style="dim", markup=False)
         elif event.loss is not None and not silent:
             print_losses([event.loss])
         answer = event.answer or answer
@@ -182,7 +184,7 @@ def _show_sources(answer: Answer) -> None:
 
 _REASONS = {
     "no_hits": "no passage matches the question",
-    "no_evidence": "no passage is likely to hold the answer",
-    "unsupported": "no passage supports what the model said",
+    "no_evidence": "no passage is likely to contain the answer",
+    "unsupported": "no passage supports the model's answer",
     "model_refused": "the model found no answer in the passages",
 }

@@ -1,4 +1,4 @@
-"""What commands share: options, output, progress, exit codes."""
+"""Options, output, progress bars and exit codes shared by the commands."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ err = Console(stderr=True, highlight=False)
 
 
 class RetrieverChoice(StrEnum):
-    """Retrievers of a collection."""
+    """Names of retrievers."""
 
     dense = "dense"
     bm25 = "bm25"
@@ -39,7 +39,7 @@ class RetrieverChoice(StrEnum):
 
 
 class ReaderChoice(StrEnum):
-    """Readers."""
+    """Names of readers."""
 
     auto = "auto"
     extractive = "extractive"
@@ -55,67 +55,66 @@ class OrderChoice(StrEnum):
 
 
 class UnsupportedChoice(StrEnum):
-    """What happens to unsupported sentences."""
+    """Treatments of unsupported sentences."""
 
     remove = "remove"
     mark = "mark"
 
 
-InOption = Annotated[
-    Path | None, typer.Option("--in", help="The collection [env: RAGKIT_COLLECTION].")
-]
+InOption = Annotated[Path | None, typer.Option("--in", help="Collection [env: RAGKIT_COLLECTION].")]
 WhereOption = Annotated[
     list[str] | None,
-    typer.Option("--where", help="A filter, as in 'year>=2020', or JSON; several must all hold."),
+    typer.Option(
+        "--where", help="Metadata filter, e.g. 'year>=2020', or JSON; repeat to combine with AND."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at the first loss.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress on stderr.")]
 RetrieverOption = Annotated[
-    RetrieverChoice | None, typer.Option(help="Which retriever [default: hybrid].")
+    RetrieverChoice | None, typer.Option(help="Retriever [default: hybrid].")
 ]
 ModelOption = Annotated[
     str | None,
-    typer.Option(
-        "--model", help="What the retrievers title and ngram write with [default: smollm2]."
-    ),
+    typer.Option("--model", help="Model of the retrievers title and ngram [default: smollm2]."),
 ]
 AdapterOption = Annotated[
     Path | None,
     typer.Option(
-        "--adapter", help="Its adapter, or none [default: the collection's own, if it has one]."
+        "--adapter", help="Adapter of the model, or none [default: the collection's, if it exists]."
     ),
 ]
 
 
-def retriever_of(
+def open_retriever(
     collection: Collection, name: str | None, model: str | None = None, adapter: Path | None = None
 ) -> Any:
-    """A retriever by what the command line says of it."""
-    given = {"model": model, "adapter": adapter}
-    options = {key: value for key, value in given.items() if value is not None}
-    chosen: Any = settings.value("retriever", name)
-    if options and chosen not in ("title", "ngram"):
+    """Create a retriever from command line options."""
+    options = {"model": model, "adapter": adapter}
+    options = {key: value for key, value in options.items() if value is not None}
+    retriever: Any = settings.value("retriever", name)
+    if options and retriever not in ("title", "ngram"):
         raise ValueError(
-            f"{chosen!r} takes no options --model and --adapter; say --retriever ngram or title"
+            f"the retriever {retriever!r} takes no options --model and --adapter; use --retriever "
+            "ngram or title"
         )
-    if chosen in ("title", "ngram") and adapter is None and collection.adapter is not None:
-        note("the model is taken with the collection's own adapter (--adapter none: without)")
-    return collection.retriever(chosen, **options)
+    if retriever in ("title", "ngram") and adapter is None and collection.adapter is not None:
+        note("using the collection's own adapter (disable with --adapter none)")
+    return collection.retriever(retriever, **options)
 
 
 def out(text: str) -> None:
-    """A line for people or programs, on stdout."""
+    """Print a line to stdout."""
     print(text)
 
 
 def print_json(value: Any) -> None:
-    """JSON on stdout; dataclasses become objects."""
+    """Print a value as JSON to stdout; dataclasses become objects."""
     out(json.dumps(plain(value), ensure_ascii=False, indent=1))
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, also inside lists and dictionaries, as dictionaries."""
+    """Convert dataclasses to dictionaries, also inside lists and dictionaries."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, dict):
@@ -126,7 +125,7 @@ def plain(value: Any) -> Any:
 
 
 def print_losses(losses: Sequence[Loss]) -> None:
-    """Each loss on a line, on stderr."""
+    """Print losses to stderr, one per line."""
     for loss in losses:
         err.print(f"[yellow]loss[/yellow] {_escape(describe(loss))}", soft_wrap=True)
 
@@ -138,62 +137,62 @@ def _escape(text: str) -> str:
 
 
 def note(text: str) -> None:
-    """A line for people, on stderr."""
+    """Print a message to stderr."""
     err.print(_escape(text), soft_wrap=True)
 
 
 def collection_path(flag: Path | None) -> Path:
-    """The collection from --in, the environment or ragkit.toml."""
-    found = settings.value("collection", None if flag is None else str(flag))
-    if found is None:
+    """Return the path of the collection, from --in, the environment or ragkit.toml."""
+    path = settings.value("collection", None if flag is None else str(flag))
+    if path is None:
         raise RagkitError(
-            'which collection? Say --in PATH, set RAGKIT_COLLECTION, or write collection = "PATH" '
-            f"into the [ragkit] table of {settings.FILE}"
+            "no collection was specified; use --in PATH, set RAGKIT_COLLECTION, or add "
+            f'collection = "PATH" to the [ragkit] table of {settings.FILE}'
         )
-    return Path(found)
+    return Path(path)
 
 
 def open_collection(flag: Path | None, *, strict: bool = False) -> Collection:
-    """An existing collection.
+    """Open an existing collection.
 
     Raises:
-        CollectionError: There is none.
+        CollectionError: The collection does not exist.
     """
     from ragkit.collection import Collection
     from ragkit.errors import CollectionError
 
     path = collection_path(flag)
-    # Where only the store is left, it has a copy of collection.json.
+    # The store has a copy of a lost collection.json.
     if not any((path / name).exists() for name in ("collection.json", "store.db")):
         raise CollectionError(
             f"there is no collection at {str(path)!r}; "
-            f"make one with: ragkit index add PATH --to {path}"
+            f"create one with: ragkit index add PATH --to {path}"
         )
     return Collection(path, strict=strict)
 
 
 @contextmanager
 def resumable(folder: Path | None) -> Iterator[None]:
-    """Say at Ctrl-C that the same command goes on, where a folder keeps what was done."""
+    """On Ctrl-C, print how to resume if the finished work is stored in a folder."""
     try:
         yield
     except KeyboardInterrupt:
         if folder is not None:
-            note(f"what was done is kept in {folder}: run the same command again to go on")
+            note(f"finished work is stored in {folder}; run the same command again to resume")
         raise
 
 
 def note_unfinished(collection: Collection) -> None:
-    """Say on stderr that what is not committed yet is not found."""
+    """Print a warning if documents of an unfinished job cannot be found yet."""
     if collection.is_unfinished():
         note(
-            "an `index add` is running or was interrupted: what it has not committed is not found "
-            "yet; run it again to go on"
+            "an `index add` is running or was interrupted: documents that it has not committed are "
+            "not found yet; run it again to resume"
         )
 
 
 def read_where(filters: Sequence[str] | None) -> dict[str, Any] | None:
-    """The filters of the command line as one."""
+    """Parse filters and combine them into one."""
     if not filters:
         return None
     from ragkit.store.filters import parse_expression
@@ -203,13 +202,13 @@ def read_where(filters: Sequence[str] | None) -> dict[str, Any] | None:
 
 
 def read_argument(text: str) -> str:
-    """The argument, or standard input for "-"."""
+    """Return an argument, or standard input for "-"."""
     return sys.stdin.read().strip() if text == "-" else text
 
 
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[OnProgress]:
-    """A progress bar on stderr, where that is a terminal."""
+    """Show a progress bar on stderr if it is a terminal."""
     if quiet or not err.is_terminal:
         yield lambda step: None
         return

@@ -1,4 +1,4 @@
-"""`ragkit doctor`: what is installed, what is set, and where from."""
+"""`ragkit doctor`: show installed packages and models, and the settings with their origin."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ _PACKAGES = {
     "torch": "local",
     "transformers": "local",
     "sentence-transformers": "local",
+    "gguf": "agent",
+    "llguidance": "agent",
     "markitdown": "office",
 }
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Print versions, models, and each setting with its origin; exit code 1 for a problem."""
+    """Show versions, models and settings with their origin. Exit code 1 if there is a problem."""
     from ragkit import models
 
     home = models.home()
-    found: dict[str, Any] = {
+    report: dict[str, Any] = {
         "ragkit": __version__,
         "python": platform.python_version(),
         "cores": os.cpu_count(),
@@ -45,12 +47,12 @@ def doctor(as_json: JsonOption = False) -> None:
             for name in settings.SETTINGS
         },
     }
-    found["problems"] = _problems(found)
+    report["problems"] = _problems(report)
     if as_json:
-        print_json(found)
+        print_json(report)
     else:
-        _print(found)
-    if found["problems"]:
+        _print(report)
+    if report["problems"]:
         raise typer.Exit(1)
 
 
@@ -61,33 +63,33 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _problems(found: dict[str, Any]) -> list[str]:
+def _problems(report: dict[str, Any]) -> list[str]:
     problems = []
-    if not found["models"]["minilm"]:
-        problems.append("the default embedder is absent: ragkit models install minilm")
-    if found["packages"]["faiss-cpu"] and found["packages"]["faiss-gpu"]:
-        problems.append("faiss-cpu and faiss-gpu both own the module faiss: uninstall one")
-    writable = found["home"]
+    if not report["models"]["minilm"]:
+        problems.append("the default embedder is not installed; run `ragkit models install minilm`")
+    if report["packages"]["faiss-cpu"] and report["packages"]["faiss-gpu"]:
+        problems.append("faiss-cpu and faiss-gpu conflict; uninstall one of them")
+    writable = report["home"]
     while not os.path.exists(writable):
         writable = os.path.dirname(writable)
     if not os.path.isdir(writable) or not os.access(writable, os.W_OK):
-        problems.append(f"{found['home']} cannot be written: set RAGKIT_HOME")
+        problems.append(f"{report['home']} is not writable; set RAGKIT_HOME to another folder")
     if importlib.util.find_spec("sqlite3") is None:
-        problems.append("this Python has no sqlite3")
+        problems.append("this Python has no module sqlite3; install a build that has it")
     return problems
 
 
-def _print(found: dict[str, Any]) -> None:
-    out(f"ragkit {found['ragkit']}, Python {found['python']}, {found['cores']} cores")
-    out(f"home {found['home']}{', offline' if found['offline'] else ''}")
-    for name, installed in found["packages"].items():
+def _print(report: dict[str, Any]) -> None:
+    out(f"ragkit {report['ragkit']}, Python {report['python']}, {report['cores']} cores")
+    out(f"home {report['home']}{', offline' if report['offline'] else ''}")
+    for name, installed in report["packages"].items():
         missing = f"absent   pip install 'ragkit-framework[{_PACKAGES[name]}]'"
         out(f"  {name:22} {installed or missing}")
-    for name, installed in found["models"].items():
+    for name, installed in report["models"].items():
         missing = f"absent   ragkit models install {name}"
         out(f"  model {name:16} {'installed' if installed else missing}")
     out("settings")
-    for name, row in found["settings"].items():
+    for name, row in report["settings"].items():
         out(f"  {name:12} {row['value']!s:24} {row['origin']}")
-    for problem in found["problems"]:
+    for problem in report["problems"]:
         out(f"problem: {problem}")

@@ -1,4 +1,4 @@
-"""`ragkit eval` and `ragkit compare`: systems measured on a data set."""
+"""`ragkit eval` and `ragkit compare`: evaluate and compare systems on a data set."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from ragkit.evaluation.measures import Measure
 
 DataOption = Annotated[
-    str, typer.Option("--data", help="A data set's name, or the path of a BEIR folder or zip.")
+    str, typer.Option("--data", help="Name of a data set, or path of a BEIR folder or zip.")
 ]
-MeasuresOption = Annotated[str, typer.Option(help="Separated by commas.")]
-SplitOption = Annotated[str | None, typer.Option(help="Which split [default: test].")]
+MeasuresOption = Annotated[str, typer.Option(help="Measures, separated by commas.")]
+SplitOption = Annotated[str | None, typer.Option(help="Split of the data set [default: test].")]
 LenientOption = Annotated[
     bool, typer.Option("--lenient", help="Skip and count malformed lines instead of stopping.")
 ]
@@ -47,33 +47,37 @@ def evaluate(
     data: DataOption,
     in_: Annotated[
         Path | None,
-        typer.Option("--in", help="The collection; made from the corpus if it is not there."),
+        typer.Option("--in", help="Collection; created from the corpus if it does not exist."),
     ] = None,
-    retrievers: Annotated[str, typer.Option(help="Separated by commas.")] = "bm25,dense,hybrid",
+    retrievers: Annotated[
+        str, typer.Option(help="Retrievers, separated by commas.")
+    ] = "bm25,dense,hybrid",
     measures: MeasuresOption = DEFAULT_MEASURES,
-    baseline: Annotated[str | None, typer.Option(help="Default: the first retriever.")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Documents a query.")] = 100,
+    baseline: Annotated[
+        str | None, typer.Option(help="Baseline [default: the first retriever].")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Documents per query.")] = 100,
     split: SplitOption = None,
     to: Annotated[
-        Path | None, typer.Option(help="Folder for runs and results; run again to go on.")
+        Path | None, typer.Option(help="Folder for runs and results; run again to resume.")
     ] = None,
     lenient: LenientOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure retrievers on a data set, with intervals and paired tests."""
+    """Evaluate retrievers on a data set, with confidence intervals and paired tests."""
     from ragkit.evaluation.datasets import load_retrieval
     from ragkit.evaluation.experiment import check_comparison, experiment
 
-    wanted = _measures(measures)
-    names: list[Any] = _listed("--retrievers", retrievers)
+    parsed = _measures(measures)
+    names: list[Any] = _split("--retrievers", retrievers)
     known = [choice.value for choice in RetrieverChoice]
     if not set(names) <= set(known):
-        raise ValueError(f"--retrievers is {retrievers!r}; expected some of {', '.join(known)}")
+        raise ValueError(f"--retrievers is {retrievers!r}; expected names from {', '.join(known)}")
     dataset = load_retrieval(data, split=split, lenient=lenient)
     print_losses(dataset.losses)
     judged = {query: row for query, row in dataset.qrels.items() if query in dataset.queries}
-    check_comparison(names, judged, wanted, baseline)
+    check_comparison(names, judged, parsed, baseline)
     with ExitStack() as stack:
         stack.enter_context(resumable(to))
         if in_ is None and to is None:
@@ -82,36 +86,36 @@ def evaluate(
             path = in_ if in_ is not None else (to or Path()) / "corpus.rag"
         collection = stack.enter_context(_collection(path, dataset, own=in_ is None, quiet=quiet))
         show = stack.enter_context(progress(quiet=quiet))
-        found = experiment(
+        result = experiment(
             {name: collection.retriever(name) for name in names},
             dataset.queries,
             dataset.qrels,
-            wanted,
+            parsed,
             k=k,
             baseline=baseline,
             name=f"{dataset.name} {dataset.split}".strip(),
             folder=to,
             on_query=lambda done, total: show(Progress("documents", done, total, "queries")),
         )
-    _print(found, as_json=as_json)
+    _print(result, as_json=as_json)
 
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="TREC run files; the first is the baseline.")],
-    data: Annotated[str | None, typer.Option("--data", help="A data set with the qrels.")] = None,
-    qrels: Annotated[Path | None, typer.Option(help="A TREC qrels file.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="Data set with the qrels.")] = None,
+    qrels: Annotated[Path | None, typer.Option(help="TREC qrels file.")] = None,
     measures: MeasuresOption = DEFAULT_MEASURES,
     split: SplitOption = None,
     lenient: LenientOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare run files: means, intervals, paired tests."""
+    """Compare run files: print means, confidence intervals and paired tests."""
     from ragkit.evaluation.datasets import load_retrieval, read_qrels, read_run
     from ragkit.evaluation.experiment import Experiment
     from ragkit.evaluation.runs import SystemRun
 
     if (data is None) == (qrels is None):
-        raise ValueError("say where the judgements are: --data NAME or --qrels FILE, one of them")
+        raise ValueError("specify the judgements with either --data NAME or --qrels FILE")
     with collect() as losses:
         if qrels is not None:
             judged: Any = read_qrels(qrels, lenient=lenient)
@@ -119,43 +123,43 @@ def compare(
             dataset = load_retrieval(str(data), split=split, lenient=lenient)
             judged = dataset.qrels
             losses.extend(dataset.losses)
-        found = [read_run(file, lenient=lenient) for file in runs]
+        loaded = [read_run(file, lenient=lenient) for file in runs]
     print_losses(losses)
-    for file, run in zip(runs, found, strict=True):
+    for file, run in zip(runs, loaded, strict=True):
         answered = len(judged.keys() & run.keys())
         if not answered:
             raise DatasetError(
-                f"{str(file)!r} has none of the {len(judged)} judged queries; their ids must be "
-                "those of the qrels"
+                f"{str(file)!r} has none of the {len(judged)} judged queries; its query ids must "
+                "be those of the qrels"
             )
         if answered < len(judged):
             note(f"{file}: {len(judged) - answered} of {len(judged)} judged queries count as 0")
-    systems = [SystemRun(name, run, {}) for name, run in zip(_names(runs), found, strict=True)]
+    systems = [SystemRun(name, run, {}) for name, run in zip(_names(runs), loaded, strict=True)]
     _print(Experiment(systems, judged, _measures(measures)), as_json=as_json)
 
 
 def _measures(text: str) -> list[Measure]:
     from ragkit.evaluation.measures import parse_measure
 
-    return [parse_measure(name) for name in _listed("--measures", text)]
+    return [parse_measure(name) for name in _split("--measures", text)]
 
 
-def _listed(option: str, text: str) -> list[str]:
-    """The names that commas separate, each once."""
+def _split(option: str, text: str) -> list[str]:
+    """Split a comma-separated list of unique names."""
     names = [name.strip() for name in text.split(",")]
     if len(set(names)) < len(names):
-        raise ValueError(f"{option} is {text!r}; expected every name once")
+        raise ValueError(f"{option} is {text!r}; expected each name only once")
     return names
 
 
 def _names(runs: Sequence[Path]) -> list[str]:
-    """The files' stems, or their paths where stems are equal."""
+    """Return the stems of the files, or their paths if stems are not unique."""
     stems = [file.stem for file in runs]
     return stems if len(set(stems)) == len(stems) else [str(file) for file in runs]
 
 
 def _collection(path: Path, dataset: RetrievalSet, *, own: bool, quiet: bool) -> Collection:
-    """The collection at a path, or a new one from the data set's corpus."""
+    """Open a collection, or create it from the corpus of the data set."""
     from ragkit.collection import Collection
     from ragkit.evaluation.corpora import indexed_documents
 
@@ -167,8 +171,8 @@ def _collection(path: Path, dataset: RetrievalSet, *, own: bool, quiet: bool) ->
     missing = len(judged - indexed_documents(collection))
     if missing == len(judged):
         raise DatasetError(
-            f"{str(path)!r} holds none of the {len(judged)} judged documents of {dataset.name}; "
-            "leave --in out to build a collection from the data set's own corpus"
+            f"{str(path)!r} has none of the {len(judged)} judged documents of {dataset.name}; "
+            "omit --in to create a collection from the corpus of the data set"
         )
     if missing:
         note(f"{missing} of {len(judged)} judged documents are not in {path}: they cannot be found")
@@ -176,20 +180,20 @@ def _collection(path: Path, dataset: RetrievalSet, *, own: bool, quiet: bool) ->
 
 
 def fill(collection: Collection, dataset: RetrievalSet, *, quiet: bool) -> None:
-    """Add a data set's corpus, saying so; what is lost is printed."""
+    """Add the corpus of a data set to a collection, and print losses."""
     from ragkit.evaluation.corpora import add_corpus
 
     if not quiet:
-        note(f"{len(dataset.corpus)} documents of {dataset.name} go into {collection.path}")
+        note(f"adding {len(dataset.corpus)} documents of {dataset.name} to {collection.path}")
     with progress(quiet=quiet) as show:
         report = add_corpus(collection, dataset, on_progress=show)
     print_losses(report.losses)
 
 
-def _print(found: Experiment, *, as_json: bool) -> None:
+def _print(result: Experiment, *, as_json: bool) -> None:
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
         return
-    out(found.table())
+    out(result.table())
     if sys.stdout.isatty():
         note("* the difference has p < 0.05 (paired permutation test, Holm's correction)")

@@ -1,4 +1,4 @@
-"""`ragkit index`: build, change and check collections."""
+"""`ragkit index`: create, modify and verify collections."""
 
 from __future__ import annotations
 
@@ -34,35 +34,43 @@ if TYPE_CHECKING:
     from ragkit.collection.ingest import AddReport
     from ragkit.types import Document
 
-app = typer.Typer(help="Build, change and check collections.", no_args_is_help=True)
+app = typer.Typer(help="Create, modify and verify collections.", no_args_is_help=True)
 
 MetadataOption = Annotated[
     list[str] | None,
-    typer.Option("--metadata", "-m", help="A field for every document, as in year=2024."),
+    typer.Option("--metadata", "-m", help="Field added to all documents, e.g. year=2024."),
 ]
-ToOption = Annotated[Path | None, typer.Option("--to", help="The collection; made if absent.")]
+ToOption = Annotated[
+    Path | None, typer.Option("--to", help="Collection; created if it does not exist.")
+]
 
 
 @app.command()
 def add(
     paths: Annotated[
-        list[str], typer.Argument(help="Files and folders; - reads a text from stdin.")
+        list[str], typer.Argument(help="Files and folders; - reads a document from stdin.")
     ],
     to: ToOption = None,
     metadata: MetadataOption = None,
-    embedder: Annotated[str | None, typer.Option(help="For a new collection.")] = None,
-    chunk_tokens: Annotated[int | None, typer.Option(min=8, help="For a new collection.")] = None,
+    embedder: Annotated[str | None, typer.Option(help="Embedder of a new collection.")] = None,
+    chunk_tokens: Annotated[
+        int | None, typer.Option(min=8, help="Tokens per chunk of a new collection.")
+    ] = None,
     index: Annotated[
-        str | None, typer.Option(help="For a new collection: exact, or a FAISS factory.")
+        str | None,
+        typer.Option(help="Index of a new collection: exact, or a FAISS factory string."),
     ] = None,
     name: Annotated[str, typer.Option(help="Id of the document read from stdin.")] = "stdin",
     strict: StrictOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Add files and folders; unchanged ones are left alone. Run it again to go on after a stop."""
+    """Add files and folders to a collection, skipping unchanged files.
+
+    After an interruption, run the same command again to resume.
+    """
     target = _target(to)
-    collection = _open_or_make(target, embedder, chunk_tokens, index, strict=strict)
+    collection = _open_or_create(target, embedder, chunk_tokens, index, strict=strict)
     items: list[Any] = [path for path in paths if path != "-"]
     if "-" in paths:
         items += _from_stdin(name)
@@ -76,12 +84,12 @@ def add(
 
 @app.command()
 def build(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name or folder; see `index recipes`.")],
+    recipe: Annotated[str, typer.Argument(help="Name or folder of a recipe; see `index recipes`.")],
     to: ToOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Build the collection that a recipe describes."""
+    """Build the collection of a recipe."""
     from ragkit.collection import Collection
     from ragkit.recipes import load_recipe
 
@@ -102,9 +110,9 @@ def build(
 @app.command()
 def recipes(as_json: JsonOption = False) -> None:
     """List the recipes that can be built by name."""
-    from ragkit.recipes import load_recipe, names
+    from ragkit.recipes import load_recipe, recipe_names
 
-    loaded = [load_recipe(name) for name in names()]
+    loaded = [load_recipe(name) for name in recipe_names()]
     if as_json:
         print_json([{"name": recipe.name, "about": recipe.about} for recipe in loaded])
         return
@@ -114,16 +122,18 @@ def recipes(as_json: JsonOption = False) -> None:
 
 @app.command()
 def sync(
-    path: Annotated[Path, typer.Argument(help="The folder.")],
+    path: Annotated[Path, typer.Argument(help="Folder to synchronize with.")],
     to: ToOption = None,
     metadata: MetadataOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Allow most of it to be deleted.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Allow deletion of more than half of its documents.")
+    ] = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Add a folder, and delete what came from it before and is gone."""
+    """Add a folder, and delete the documents of files that no longer exist in it."""
     target = _target(to)
-    collection = _open_or_make(target, None, None, None, strict=False)
+    collection = _open_or_create(target, None, None, None, strict=False)
     with _interruptible("sync", path, "--to", target), progress(quiet=quiet) as show:
         report = collection.sync(path, metadata=_fields(metadata), yes=yes, on_progress=show)
     _finish(collection, report, as_json=as_json)
@@ -136,9 +146,10 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Delete documents by id."""
-    wanted = [line for line in sys.stdin.read().splitlines() if line] if ids == ["-"] else ids
-    deleted = open_collection(in_).delete(wanted)
-    missing = sorted(set(wanted) - set(deleted))
+    if ids == ["-"]:
+        ids = [line for line in sys.stdin.read().splitlines() if line]
+    deleted = open_collection(in_).delete(ids)
+    missing = sorted(set(ids) - set(deleted))
     if as_json:
         print_json({"deleted": deleted, "missing": missing})
     else:
@@ -151,26 +162,26 @@ def delete(
 
 @app.command(name="list")
 def list_(in_: InOption = None, as_json: JsonOption = False) -> None:
-    """List documents with their state."""
+    """List the documents with their states."""
     rows = open_collection(in_).documents()
     if as_json:
         print_json(rows)
         return
     for row in rows:
-        why = f"  ({row['reason']})" if row["reason"] else ""
-        out(f"{row['state']:9} {row['chunks']:5} chunks  {row['id']}{why}")
+        reason = f"  ({row['reason']})" if row["reason"] else ""
+        out(f"{row['state']:9} {row['chunks']:5} chunks  {row['id']}{reason}")
 
 
 @app.command()
 def show(
-    doc_id: Annotated[str, typer.Argument(help="The document's id.")],
+    doc_id: Annotated[str, typer.Argument(help="Id of the document.")],
     in_: InOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print a document's text as it is stored."""
+    """Print the stored text of a document."""
     document = open_collection(in_).document(doc_id)
     if document is None:
-        raise RagkitError(f"there is no document {doc_id!r}; `ragkit index list` names them")
+        raise RagkitError(f"there is no document {doc_id!r}; run `ragkit index list` for all ids")
     if as_json:
         print_json(document)
     else:
@@ -179,25 +190,25 @@ def show(
 
 @app.command()
 def info(in_: InOption = None, as_json: JsonOption = False) -> None:
-    """Counts by state, generation, settings and fingerprints."""
+    """Show counts, generation, settings and fingerprints."""
     collection = open_collection(in_)
-    found = collection.info()
+    details = collection.info()
     if as_json:
-        print_json(found)
+        print_json(details)
         return
-    states = ", ".join(f"{n} {state}" for state, n in found["documents"].items() if n)
+    states = ", ".join(f"{n} {state}" for state, n in details["documents"].items() if n)
     out(f"documents   {states or 'none'}")
-    out(f"chunks      {found['chunks']} in {len(found['segments'])} segments")
-    out(f"generation  {found['generation']}")
-    out(f"embedder    {found['embedder']['name']} ({found['embedder']['fingerprint'][:12]})")
-    out(f"settings    {json.dumps(found['settings'])}")
-    out(f"size        {found['bytes'] / 1e6:.1f} MB")
+    out(f"chunks      {details['chunks']} in {len(details['segments'])} segments")
+    out(f"generation  {details['generation']}")
+    out(f"embedder    {details['embedder']['name']} ({details['embedder']['fingerprint'][:12]})")
+    out(f"settings    {json.dumps(details['settings'])}")
+    out(f"size        {details['bytes'] / 1e6:.1f} MB")
     note_unfinished(collection)
 
 
 @app.command()
 def verify(in_: InOption = None, as_json: JsonOption = False) -> None:
-    """Re-read every digest; exit code 1 if anything is wrong."""
+    """Verify all digests. Exit code 1 if there is a fault."""
     collection = open_collection(in_)
     report = collection.verify()
     note_unfinished(collection)
@@ -210,34 +221,34 @@ def verify(in_: InOption = None, as_json: JsonOption = False) -> None:
         for fault in dict.fromkeys(report.faults):
             out(f"fault: {fault}")
         if report.ok:
-            out("all is well")
-        elif not any("cannot mend" in fault for fault in report.faults):
-            out("`ragkit index repair` mends what can be mended, and says what is left")
+            out("no faults")
+        else:
+            out("run `ragkit index repair`: it repairs what it can and prints remaining faults")
     if not report.ok:
         raise typer.Exit(1)
 
 
 @app.command()
 def repair(in_: InOption = None, quiet: QuietOption = False) -> None:
-    """Build the indexes anew from the stored documents."""
+    """Rebuild the indexes from the stored documents."""
     collection = open_collection(in_)
     with (
         _interruptible("repair", "--in", collection.path),
         progress(quiet=quiet) as show,
     ):
         n_embedded = collection.repair(on_progress=show)
-        left = collection.verify().faults
+        faults = collection.verify().faults
     out(f"rebuilt; {n_embedded} texts were embedded again")
-    for fault in left:
+    for fault in faults:
         out(f"fault: {fault}")
-    if left:
-        out("this is left: restore a copy, or build the collection again from its files")
+    if faults:
+        out("these faults cannot be repaired; restore a backup, or rebuild the collection")
         raise typer.Exit(1)
 
 
 @app.command()
 def trust(in_: InOption = None) -> None:
-    """Open a collection's FAISS files although they were written elsewhere."""
+    """Trust the FAISS files of a collection that was created on another machine."""
     out(f"{open_collection(in_).trust()} FAISS files signed")
 
 
@@ -251,18 +262,18 @@ def compact(in_: InOption = None) -> None:
 
 @app.command()
 def gc(in_: InOption = None) -> None:
-    """Drop what the last two generations do not need."""
+    """Delete data that the last two generations do not use."""
     out(f"{open_collection(in_).gc()} segments removed")
 
 
 def _target(to: Path | None) -> Path:
-    found = settings.value("collection", None if to is None else str(to))
-    if found is None:
-        raise RagkitError("which collection? Say --to PATH, for example --to notes.rag")
-    return Path(found)
+    path = settings.value("collection", None if to is None else str(to))
+    if path is None:
+        raise RagkitError("no collection was specified; use --to PATH, e.g. --to notes.rag")
+    return Path(path)
 
 
-def _open_or_make(
+def _open_or_create(
     path: Path,
     embedder: str | None,
     chunk_tokens: int | None,
@@ -273,19 +284,19 @@ def _open_or_make(
     from ragkit.collection import Collection
     from ragkit.collection.description import Settings
 
-    given = {"chunk_tokens": chunk_tokens, "index": index}
-    wanted: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    options = {"chunk_tokens": chunk_tokens, "index": index}
+    requested: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     if (path / "collection.json").exists():
         collection = Collection(path, embedder=embedder, strict=strict)
-        for key, value in wanted.items():
+        for key, value in requested.items():
             if getattr(collection.settings, key) != value:
                 raise RagkitError(
-                    f"{str(path)!r} has {key} = {getattr(collection.settings, key)!r}, which is "
-                    f"fixed when a collection is made; leave the option out"
+                    f"{str(path)!r} has {key} = {getattr(collection.settings, key)!r}, which "
+                    "cannot be changed after creation; omit the option"
                 )
         return collection
-    wanted["embedder"] = settings.value("embedder", embedder)
-    return Collection(path, settings=Settings(**wanted), strict=strict)
+    requested["embedder"] = settings.value("embedder", embedder)
+    return Collection(path, settings=Settings(**requested), strict=strict)
 
 
 def _from_stdin(name: str) -> Sequence[Document]:
@@ -316,7 +327,9 @@ def _interruptible(*command: str | Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        note(f"nothing is lost. Go on with: {shlex.join(['ragkit', 'index', *map(str, command)])}")
+        note(
+            f"progress is saved. Resume with: {shlex.join(['ragkit', 'index', *map(str, command)])}"
+        )
         raise
 
 
@@ -326,9 +339,11 @@ def _finish(collection: Collection, report: AddReport, *, as_json: bool) -> None
         print_json(report)
     else:
         counts = ("added", "changed", "unchanged", "deleted", "failed")
-        said = ", ".join(f"{getattr(report, n)} {n}" for n in counts if getattr(report, n))
+        summary = ", ".join(
+            f"{getattr(report, name)} {name}" for name in counts if getattr(report, name)
+        )
         out(
-            f"{collection.path}: {said or 'nothing to do'}; {report.n_chunks} new chunks, "
+            f"{collection.path}: {summary or 'nothing to do'}; {report.n_chunks} new chunks, "
             f"{report.n_embedded} texts embedded, generation {report.generation}"
         )
     if report.failed:

@@ -1,4 +1,4 @@
-"""`ragkit`: the command and its error handling."""
+"""`ragkit`: the main command and its error handling."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from ragkit.errors import FilterError, RagkitError
 
 app = typer.Typer(
     name="ragkit",
-    help="Retrieval-augmented question answering whose citations a machine can re-check.",
+    help="Retrieval-augmented question answering with verifiable citations.",
     no_args_is_help=True,
-    rich_markup_mode=None,  # it would take [default: …] for its own
+    rich_markup_mode=None,  # it would interpret [default: …] as markup
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 fine, 1 error, 2 usage, 3 some inputs failed, 4 no evidence, "
+    epilog="Exit codes: 0 success, 1 error, 2 usage, 3 some inputs failed, 4 no evidence, "
     "130 interrupted.",
 )
 app.add_typer(index.app, name="index")
@@ -54,43 +54,43 @@ def main(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log to stderr.")] = False,
 ) -> None:
-    """Retrieval-augmented question answering whose citations a machine can re-check."""
+    """Retrieval-augmented question answering with verifiable citations."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("ragkit")
     logger.handlers = [handler]
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
-    logging.getLogger("ragkit.models").setLevel(logging.INFO)  # a first conversion takes seconds
+    logging.getLogger("ragkit.models").setLevel(logging.INFO)  # the first conversion is slow
     if version:
         print(__version__)
         raise typer.Exit
 
 
 def run() -> None:
-    """Run the command line; ends the process with one of its exit codes."""
+    """Run the command line and exit with one of its exit codes."""
     try:
         app()
     except FilterError as error:
-        _say(str(error))
+        _print_error(str(error))
         sys.exit(2)
     except RagkitError as error:
-        _say(str(error))
+        _print_error(str(error))
         sys.exit(1)
     except (ValueError, TypeError) as error:
-        # Arguments that only the library could check.
+        # Arguments validated by the library.
         if logging.getLogger("ragkit").isEnabledFor(logging.DEBUG):
             raise
-        _say(str(error))
+        _print_error(str(error))
         sys.exit(2)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
-        _say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+        _print_error(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
         sys.exit(1)
 
 
-def _say(message: str) -> None:
+def _print_error(message: str) -> None:
     err.print("[red]error[/red] ", end="")
     err.print(message, markup=False, soft_wrap=True)
 

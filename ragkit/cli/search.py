@@ -1,4 +1,4 @@
-"""`ragkit search`: passages for a query."""
+"""`ragkit search`: find passages for a query."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from ragkit.cli.common import (
     WhereOption,
     note_unfinished,
     open_collection,
+    open_retriever,
     out,
     print_json,
     print_losses,
     read_argument,
     read_where,
-    retriever_of,
 )
 from ragkit.losses import collect
 
-_SHOWN = 400  # code points of a passage
+_MAX_CHARACTERS = 400  # printed per passage
 
 
 def search(
-    query: Annotated[str, typer.Argument(help="The query; - reads it from stdin.")],
+    query: Annotated[str, typer.Argument(help="Query; - reads stdin.")],
     in_: InOption = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 5,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of hits.")] = 5,
     retriever: RetrieverOption = None,
     model: ModelOption = None,
     adapter: AdapterOption = None,
     where: WhereOption = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Show what made each score.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Explain the scores.")] = False,
     strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find passages."""
+    """Find passages for a query."""
     collection = open_collection(in_)
     text = read_argument(query)
     with collect(strict=strict) as losses:
-        found = retriever_of(collection, retriever, model, adapter)
-        hits = found.retrieve([text], k, where=read_where(where))[0]
+        source = open_retriever(collection, retriever, model, adapter)
+        hits = source.retrieve([text], k, where=read_where(where))[0]
     if as_json:
         print_json({"query": text, "hits": hits, "losses": losses})
         return
@@ -61,23 +61,23 @@ def search(
                 for line in _details(part.detail):
                     out(f"       {line}")
         body = " ".join(hit.chunk.text.split())
-        out(f"   {body[:_SHOWN]}{'…' if len(body) > _SHOWN else ''}")
+        out(f"   {body[:_MAX_CHARACTERS]}{'…' if len(body) > _MAX_CHARACTERS else ''}")
     if not hits:
         out("no hits")
         note_unfinished(collection)
 
 
 def _details(detail: Mapping[str, Any]) -> Iterator[str]:
-    """What made a part's score, a line each."""
+    """Yield lines that explain the score of a part."""
     for term, share in sorted(detail.get("terms", {}).items(), key=lambda item: -item[1]):
         yield f"term {term}: {share:.4f}"
     for ngram in detail.get("ngrams", ()):
-        place = "in the title"
+        location = "in the title"
         if ngram["start"] is not None:
-            place = f"{ngram['start']}-{ngram['end']}"
+            location = f"{ngram['start']}-{ngram['end']}"
         yield (
-            f"n-gram {ngram['text']!r} ({place}): +{ngram['added']:.4f} of {ngram['weight']:.4f}, "
-            f"log p {ngram['logp']:.2f}, {ngram['count']} in the corpus"
+            f"n-gram {ngram['text']!r} ({location}): +{ngram['added']:.4f} of "
+            f"{ngram['weight']:.4f}, log p {ngram['logp']:.2f}, {ngram['count']} in the corpus"
         )
     if "unigrams" in detail:
         yield f"other single tokens: +{detail['unigrams']:.4f}"

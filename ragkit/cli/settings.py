@@ -1,4 +1,4 @@
-"""Where a setting's value comes from: flag, environment, `ragkit.toml`, default."""
+"""Settings from command line flags, the environment, `ragkit.toml`, or defaults."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ FILE = "ragkit.toml"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting that flags share.
+    """A setting shared by several commands.
 
     Attributes:
-        name: Its key in `ragkit.toml` (table `[ragkit]`).
-        env: Its environment variable.
-        default: Its value if nothing else is said.
-        about: One line.
+        name: Key in the table `[ragkit]` of `ragkit.toml`.
+        env: Environment variable.
+        default: Default value.
+        about: Description, one line.
     """
 
     name: str
@@ -34,19 +34,19 @@ class Setting:
 SETTINGS: Mapping[str, Setting] = {
     setting.name: setting
     for setting in (
-        Setting("collection", "RAGKIT_COLLECTION", None, "the collection that --in names"),
+        Setting("collection", "RAGKIT_COLLECTION", None, "default of --in"),
         Setting("retriever", "RAGKIT_RETRIEVER", "hybrid", "dense, bm25, hybrid, title or ngram"),
         Setting("reader", "RAGKIT_READER", "auto", "auto, extractive or llm"),
         Setting("llm", "RAGKIT_LLM", None, "smollm2, openai:MODEL, URL#MODEL, hf:ORG/NAME, a path"),
-        Setting("embedder", "RAGKIT_EMBEDDER", "minilm", "the embedder of new collections"),
+        Setting("embedder", "RAGKIT_EMBEDDER", "minilm", "embedder of new collections"),
         Setting("home", "RAGKIT_HOME", None, "converted models and traces (environment only)"),
-        Setting("offline", "RAGKIT_OFFLINE", None, "1 forbids the network (environment only)"),
+        Setting("offline", "RAGKIT_OFFLINE", None, "1 disables network access (environment only)"),
     )
 }
 
 
 def origin(name: str, flag: str | None = None) -> tuple[str | None, str]:
-    """A setting's value and where it comes from.
+    """Return the value of a setting and its origin.
 
     Raises:
         RagkitError: `ragkit.toml` cannot be read or has an unknown key.
@@ -56,14 +56,14 @@ def origin(name: str, flag: str | None = None) -> tuple[str | None, str]:
         return flag, "flag"
     if os.environ.get(setting.env):
         return os.environ[setting.env], f"environment ({setting.env})"
-    written = _file_values().get(name)
-    if written is not None:
-        return str(written), FILE
+    configured = _file_values().get(name)
+    if configured is not None:
+        return str(configured), FILE
     return setting.default, "default"
 
 
 def value(name: str, flag: str | None = None) -> str | None:
-    """A setting's value."""
+    """Return the value of a setting."""
     return origin(name, flag)[0]
 
 
@@ -78,6 +78,6 @@ def _file_values() -> dict[str, Any]:
     unknown = sorted(set(table) - set(SETTINGS))
     if unknown:
         raise RagkitError(
-            f"{FILE} has unknown keys {', '.join(unknown)}; known are {', '.join(SETTINGS)}"
+            f"{FILE} has unknown keys {', '.join(unknown)}; known keys: {', '.join(SETTINGS)}"
         )
     return dict(table)

@@ -1,4 +1,4 @@
-"""`ragkit trace`: what agents did."""
+"""`ragkit trace`: list, show, replay and delete traces of agent runs."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import typer
 
 from ragkit.cli.common import JsonOption, note, out, plain, print_json
 
-app = typer.Typer(help="Traces of agent runs: list, show, replay, prune.", no_args_is_help=True)
+app = typer.Typer(help="List, show, replay and delete traces of agent runs.", no_args_is_help=True)
 
-RunArgument = Annotated[str, typer.Argument(help="A run's id, the beginning of one, or last.")]
+RunArgument = Annotated[str, typer.Argument(help="Id of a run or a prefix of it, or last.")]
 
 
 @app.command(name="list")
 def list_(
-    limit: Annotated[int, typer.Option(min=1, help="How many, the latest first.")] = 20,
-    agent: Annotated[str | None, typer.Option(help="Of this agent only.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Number of runs, latest first.")] = 20,
+    agent: Annotated[str | None, typer.Option(help="List only runs of this agent.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The latest runs."""
+    """List the latest runs."""
     from ragkit.agents.traces import TraceStore
 
     with TraceStore() as store:
@@ -28,16 +28,16 @@ def list_(
     if as_json:
         print_json(runs)
         return
-    for each in runs:
-        question = " ".join(each.question.split())
-        out(f"{each.id}  {each.agent:10} {each.exit_reason:12} {each.n_steps:3} steps  {question}")
+    for run in runs:
+        question = " ".join(run.question.split())
+        out(f"{run.id}  {run.agent:10} {run.exit_reason:12} {run.n_steps:3} steps  {question}")
     if not runs:
-        note("no runs yet; make one with: ragkit agent run materials QUESTION")
+        note("there are no runs; create one with: ragkit agent run materials QUESTION")
 
 
 @app.command()
 def show(run: RunArgument = "last", as_json: JsonOption = False) -> None:
-    """One run: its settings, every step, its end."""
+    """Show a run: its settings and all steps."""
     from ragkit.agents.traces import TraceStore
 
     with TraceStore() as store:
@@ -61,7 +61,7 @@ def _line(kind: str, body: dict[str, Any]) -> str:
 
 @app.command()
 def replay(run: RunArgument = "last", as_json: JsonOption = False) -> None:
-    """Run it again with the same settings and compare. Exit code 0: the same bytes; 1: not."""
+    """Repeat a run with the same settings and compare. Exit code 0: identical; 1: different."""
     from ragkit.agents.recording import replay as replay_run
     from ragkit.agents.traces import TraceStore
 
@@ -75,22 +75,22 @@ def replay(run: RunArgument = "last", as_json: JsonOption = False) -> None:
     elif difference:
         out(f"{new_id} differs from {stored.id}: {difference}")
     else:
-        out(f"{new_id} is the same as {stored.id}, byte for byte")
+        out(f"{new_id} is identical to {stored.id}")
     if difference:
         raise typer.Exit(1)
 
 
 @app.command()
 def prune(
-    keep: Annotated[int, typer.Option(min=0, help="How many of the latest runs stay.")],
+    keep: Annotated[int, typer.Option(min=0, help="Number of latest runs to keep.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Remove all runs but the latest."""
+    """Delete all runs except the latest."""
     from ragkit.agents.traces import TraceStore
 
     with TraceStore() as store:
-        removed = store.prune(keep=keep)
+        n_removed = store.prune(keep=keep)
     if as_json:
-        print_json({"removed": removed})
+        print_json({"removed": n_removed})
     else:
-        out(f"removed {removed} runs")
+        out(f"deleted {n_removed} runs")

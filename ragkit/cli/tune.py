@@ -1,4 +1,4 @@
-"""`ragkit tune`: the settings that suit a data set."""
+"""`ragkit tune`: choose settings for a data set."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ from ragkit.cli.evaluate import DataOption, LenientOption, SplitOption, fill
 
 def tune(
     data: DataOption,
-    measure: Annotated[str, typer.Option(help="What is to be best.")] = "nDCG@10",
+    measure: Annotated[str, typer.Option(help="Measure to optimize.")] = "nDCG@10",
     chunk_tokens: Annotated[str, typer.Option(help="Chunk sizes, separated by commas.")] = "200",
     latency_ms: Annotated[
-        float | None, typer.Option(help="A query may take this long (median).")
+        float | None, typer.Option(help="Maximum median time per query, in milliseconds.")
     ] = None,
     split: SplitOption = None,
     to: Annotated[
-        Path | None, typer.Option(help="Folder for the collections; kept for the next time.")
+        Path | None,
+        typer.Option(help="Folder for the collections, which are reused by later calls."),
     ] = None,
     lenient: LenientOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Choose chunk size, retriever and fusion on half of the queries; confirm on the other half."""
+    """Choose chunk size, retriever and fusion on half of the queries; test on the other half."""
     from ragkit.collection import Collection
     from ragkit.collection.description import Settings
     from ragkit.evaluation.datasets import load_retrieval
@@ -45,7 +46,7 @@ def tune(
     from ragkit.evaluation.tuning import Trial, candidate_retrievers, check_budget, retrieval_trial
     from ragkit.evaluation.tuning import tune as choose
 
-    wanted = parse_measure(measure)
+    parsed = parse_measure(measure)
     sizes = _sizes(chunk_tokens)
     dataset = load_retrieval(data, split=split, lenient=lenient)
     print_losses(dataset.losses)
@@ -61,32 +62,32 @@ def tune(
             fill(collection, dataset, quiet=quiet)
             for name, retriever in candidate_retrievers(collection).items():
                 trials[f"{name}, {size} tokens"] = retrieval_trial(
-                    retriever, dataset.queries, dataset.qrels, wanted
+                    retriever, dataset.queries, dataset.qrels, parsed
                 )
-        found = choose(
+        result = choose(
             trials,
             judged,
             latency_ms=latency_ms,
             on_round=lambda left, n: None if quiet else note(f"{left} settings, {n} queries"),
         )
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(result))
         return
-    for n_queries, means in found.rounds:
+    for n_queries, means in result.rounds:
         out(f"on {n_queries} queries:")
         for name, mean in sorted(means.items(), key=lambda item: -item[1]):
-            slow = "  too slow" if name in found.too_slow else ""
-            out(f"  {name:32} {mean:.4f}  {found.milliseconds[name]:7.2f} ms{slow}")
-    out(str(found))
+            slow = "  too slow" if name in result.too_slow else ""
+            out(f"  {name:32} {mean:.4f}  {result.milliseconds[name]:7.2f} ms{slow}")
+    out(str(result))
 
 
 def _sizes(text: str) -> list[int]:
     try:
         sizes = [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise ValueError(f"--chunk-tokens is {text!r}; expected numbers, as in 128,200") from error
+        raise ValueError(f"--chunk-tokens is {text!r}; expected numbers, e.g. 128,200") from error
     if len(set(sizes)) < len(sizes):
-        raise ValueError(f"--chunk-tokens is {text!r}; expected every size once")
+        raise ValueError(f"--chunk-tokens is {text!r}; expected each size only once")
     if min(sizes) < 8:
         raise ValueError(f"--chunk-tokens is {text!r}; expected at least 8")
     return sizes

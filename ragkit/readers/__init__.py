@@ -1,4 +1,4 @@
-"""A question and its hits to an answer whose citations can be checked."""
+"""Readers: answer questions from hits, with verifiable citations."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def load_reader(
     order: str = "edges",
     unsupported: Literal["remove", "mark"] = "remove",
 ) -> Reader:
-    """The reader of that name.
+    """Create a reader by name.
 
     Args:
-        name: "extractive", "llm", or "auto": the language model if `llm` names one, else
-            extractive, which answers better than the embedded SmolLM2 (see docs/readers.md).
-        embedder: For the extractive reader.
-        llm: A name for `ragkit.llms.load_llm`; "smollm2" if the reader is "llm" and none is given.
+        name: "extractive", "llm", or "auto". "auto" selects the language model if `llm` is set, and
+            else the extractive reader, which is better than SmolLM2 (see docs/readers.md).
+        embedder: Embedder of the extractive reader.
+        llm: Name for `ragkit.llms.load_llm`; default of the reader "llm" is "smollm2".
         order: Order of passages in the model's prompt.
-        unsupported: What happens to a model's sentence that no passage supports.
+        unsupported: Treatment of the model's sentences that no passage supports.
 
     Raises:
-        ValueError: There is no reader of that name.
+        ValueError: The name is unknown.
     """
     if name not in ("auto", "extractive", "llm"):
         raise ValueError(f"reader is {name!r}; expected 'auto', 'extractive' or 'llm'")

@@ -1,4 +1,4 @@
-"""Sentences and their evidence to the Answer that every reader returns."""
+"""Assembly of answers from checked sentences and their citations."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _NEAREST = 3
 
 
 class AnswerBuilder:
-    """Collects checked sentences, numbers their citations, and makes the answer.
+    """Builds an answer from checked sentences, and numbers their citations.
 
     Args:
-        question: The question.
-        hits: The hits, best first.
+        question: Question to answer.
+        hits: Hits that the reader uses, best first.
     """
 
     def __init__(self, question: str, hits: Sequence[Hit]) -> None:
@@ -40,22 +40,22 @@ class AnswerBuilder:
         return len(self._sentences)
 
     def add(self, sentence: str, citations: Sequence[Citation], *, supported: bool) -> Event:
-        """Append a sentence with its citations; returns the event that shows it."""
+        """Append a sentence with its citations; return its event."""
         numbers = []
         for citation in citations:
             if citation not in self._citations:
                 self._citations.append(citation)
             numbers.append(self._citations.index(citation) + 1)
         mark = "".join(f" [{number}]" for number in numbers) or " [unsupported]"
-        shown = " ".join(sentence.split()) + mark
+        text = " ".join(sentence.split()) + mark
         start = len(self._text) + bool(self._text)
-        self._text = f"{self._text} {shown}" if self._text else shown
+        self._text = f"{self._text} {text}" if self._text else text
         end = len(self._text)
         self._sentences.append(Sentence(start, end, tuple(numbers), supported))
-        return Event("sentence", shown)
+        return Event("sentence", text)
 
-    def lose(self, loss: Loss) -> Event:
-        """Record a loss; returns its event."""
+    def add_loss(self, loss: Loss) -> Event:
+        """Record a loss; return its event."""
         self._losses.append(loss)
         return Event("loss", loss=loss)
 
@@ -66,7 +66,7 @@ class AnswerBuilder:
         usage: Usage = Usage(),
         source: Source = Source(),
     ) -> Event:
-        """The last event: the answer, or a refusal if there is no sentence."""
+        """Return the last event: the answer, or a refusal if there are no sentences."""
         reason = None
         if not self._sentences:
             nearest = tuple(hit.chunk.id for hit in self._hits[:_NEAREST])

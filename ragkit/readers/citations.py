@@ -60,7 +60,7 @@ _DENIALS = frozenset("not no never neither nor none nothing nobody cannot withou
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The source span that supports a sentence: `hits[hit].chunk.text[start:end]`."""
+    """Source span that supports a sentence: `hits[hit].chunk.text[start:end]`."""
 
     hit: int
     start: int
@@ -150,7 +150,7 @@ class SupportChecker:
 
 
 def cite(hit: Hit, start: int, end: int) -> Citation:
-    """A citation of `hit.chunk.text[start:end]`."""
+    """Create a citation of `hit.chunk.text[start:end]`."""
     chunk = hit.chunk
     return Citation(
         doc_id=chunk.doc_id,
@@ -163,7 +163,7 @@ def cite(hit: Hit, start: int, end: int) -> Citation:
 
 
 def strip_marks(text: str) -> str:
-    """The text without citation marks.
+    """Remove citation marks from a text.
 
     >>> strip_marks("It is 0.186 eV [1, 2] along [111] (passage 3).")
     'It is 0.186 eV along [111].'

@@ -1,4 +1,4 @@
-"""Answers in the sources' own sentences: no language model."""
+"""Extractive question answering: selects sentences of the passages, without a language model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WEIGHTS = {
 }
 BIAS = -10.19
 THRESHOLD = 0.15
-# A further sentence must be at least this share as likely as the first. On the development
+# Minimum likelihood of further sentences, relative to the first. On the development
 # questions 41 % of the answers then have two sentences instead of 58 %, with 36 words instead of 40
 # in the mean, and 69.9 % instead of 71.9 % hold a gold answer; a lone sentence holds it in 60.6 %.
 FURTHER = 0.5
@@ -38,7 +38,7 @@ FEATURES = tuple(WEIGHTS)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A sentence of a hit: `hits[hit].chunk.text[start:end]`."""
+    """A candidate sentence: `hits[hit].chunk.text[start:end]`."""
 
     hit: int
     start: int
@@ -47,12 +47,12 @@ class Candidate:
 
 
 class ExtractiveReader:
-    """Picks the sentences most likely to hold the answer, and refuses where none is likely.
+    """Selects the sentences most likely to contain the answer, or refuses if none is likely.
 
     Args:
-        embedder: Compares the question with each sentence.
-        max_sentences: At most this many.
-        threshold: Refuse if the best sentence is less likely than this to hold the answer, 0 to 1.
+        embedder: Embedder of the question and the sentences.
+        max_sentences: Maximum number of sentences in an answer.
+        threshold: Minimum likelihood of the best sentence, from 0 to 1; below it, refuse.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -72,76 +72,77 @@ class ExtractiveReader:
         self._segmenter = RuleSegmenter()
 
     def read(self, questions: Sequence[str], runs: Sequence[Sequence[Hit]]) -> list[Answer]:
-        """One answer a question."""
+        """Return one answer per question."""
         return [
             last_answer(self.stream(question, hits))
             for question, hits in zip(questions, runs, strict=True)
         ]
 
     def candidates(self, hits: Sequence[Hit]) -> list[Candidate]:
-        """Every sentence of the hits that has a word."""
-        found = []
+        """Return the sentences of the hits that contain a word, except headings."""
+        candidates = []
         for i, hit in enumerate(hits):
             text = hit.chunk.text
             for start, end in self._segmenter.sentences(text):
                 sentence = text[start:end]
                 if re.search(r"\w", strip_marks(sentence)) and not _is_heading(sentence):
-                    found.append(Candidate(i, start, end, sentence))
-        return found
+                    candidates.append(Candidate(i, start, end, sentence))
+        return candidates
 
     def features(
         self, question: str, hits: Sequence[Hit], candidates: Sequence[Candidate]
     ) -> NDArray[np.float64]:
-        """float64 (candidates, features), see `FEATURES`."""
+        """Compute `FEATURES` of the candidates, float64 (candidates, features)."""
         titles = [str(hit.chunk.metadata.get("title", "")) for hit in hits]
         texts = [f"{titles[c.hit]}\n{c.text}" if titles[c.hit] else c.text for c in candidates]
         vectors = self._embedder.embed_passages(texts)  # (candidates, dim)
         query = self._embedder.embed_queries([question])[0]  # (dim,)
-        wanted = set(self._analyzer.terms(question))
+        question_stems = set(self._analyzer.terms(question))
         title_stems = [set(self._analyzer.terms(title)) for title in titles]
         stems = [set(self._analyzer.terms(c.text)) for c in candidates]
         n = len(candidates)
         weights = {
-            term: np.log(1 + n / (1 + sum(term in found for found in stems))) for term in wanted
+            term: np.log(1 + n / (1 + sum(term in sentence_stems for sentence_stems in stems)))
+            for term in question_stems
         }
         total = sum(weights.values()) or 1.0
         rows = [
             (
                 float(vector @ query),
-                sum(weights[t] for t in wanted & found) / total,
-                sum(weights[t] for t in wanted & title_stems[c.hit]) / total,
-                _kind_fits(question, c.text),
+                sum(weights[term] for term in question_stems & sentence_stems) / total,
+                sum(weights[term] for term in question_stems & title_stems[c.hit]) / total,
+                _kind_score(question, c.text),
                 1.0 / (1 + c.hit),
                 min(len(c.text) / 200, 2.0),
             )
-            for c, vector, found in zip(candidates, vectors, stems, strict=True)
+            for c, vector, sentence_stems in zip(candidates, vectors, stems, strict=True)
         ]
         return np.array(rows).reshape(n, len(FEATURES))
 
     def likelihoods(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """float64 (candidates,): how likely each holds the answer, 0 to 1."""
+        """Return the likelihood that each candidate contains the answer, float64 (candidates,)."""
         weights = np.array([WEIGHTS[name] for name in FEATURES])
-        odds: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-(features @ weights + BIAS)))
-        return odds.round(6)
+        probabilities: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-(features @ weights + BIAS)))
+        return probabilities.round(6)
 
     def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[Event]:
-        """The best sentences, best first, each cited with itself."""
+        """Yield the best sentences, best first, each with itself as citation, then the answer."""
         builder = AnswerBuilder(question, hits)
         candidates = self.candidates(hits)
         if not candidates:
             yield builder.finish(refusal="no_evidence" if hits else "no_hits")
             return
-        likely = self.likelihoods(self.features(question, hits, candidates))
-        least = max(self._threshold, FURTHER * likely.max())
-        shown: set[str] = set()
-        for i in np.argsort(-likely, kind="stable"):
+        likelihoods = self.likelihoods(self.features(question, hits, candidates))
+        threshold = max(self._threshold, FURTHER * likelihoods.max())
+        selected: set[str] = set()
+        for i in np.argsort(-likelihoods, kind="stable"):
             candidate = candidates[i]
-            if likely[i] < least or len(shown) == self._max_sentences:
+            if likelihoods[i] < threshold or len(selected) == self._max_sentences:
                 break
-            if candidate.text not in shown:
-                shown.add(candidate.text)
+            if candidate.text not in selected:
+                selected.add(candidate.text)
                 citation = cite(hits[candidate.hit], candidate.start, candidate.end)
-                # The source's own reference marks would be read as ours.
+                # Reference marks of the source could be confused with citation marks.
                 yield builder.add(strip_marks(candidate.text), [citation], supported=True)
         yield builder.finish(refusal="no_evidence")
 
@@ -163,13 +164,13 @@ _DATE = re.compile(
 )
 
 
-def _kind_fits(question: str, sentence: str) -> float:
-    """1 if the sentence holds the kind of thing that is asked for, 0 if not, 0.5 if any will do."""
+def _kind_score(question: str, sentence: str) -> float:
+    """Return 1 if the sentence contains the requested kind of answer, 0 if not, 0.5 if unknown."""
     if _ASKS_TIME.search(question):
         return float(_DATE.search(sentence) is not None)
     if _ASKS_NUMBER.search(question):
         return float(bool(numbers(sentence) - numbers(question)))
     if _ASKS_NAME.search(question):
-        asked = set(question.lower().split())
-        return float(any(name.lower() not in asked for name in names(sentence)))
+        question_words = set(question.lower().split())
+        return float(any(name.lower() not in question_words for name in names(sentence)))
     return 0.5

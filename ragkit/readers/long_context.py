@@ -1,4 +1,4 @@
-"""A language model reads the passages and answers; every sentence is checked before it is shown."""
+"""Question answering by a language model, whose sentences are checked before they are shown."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from ragkit.types import LLM, Answer, ChatOptions, Event, Hit, Loss, Message, Re
 
 
 class LongContextReader:
-    """Reads as many passages as fit, in a chosen order.
+    """Answers with a language model, from as many passages as fit into its prompt.
 
-    The budget is counted by the model's tokenizer on the rendered prompt. Hits that do not fit are
-    dropped from the end, as losses; the order of the rest is changed after that. Passages keep the
-    numbers of their ranks wherever they stand.
+    The budget is the number of tokens of the rendered prompt. Hits that do not fit are dropped from
+    the end and reported as losses; then the rest is reordered. Passages are numbered by their
+    ranks, independent of their order.
 
     Args:
-        llm: A model, or its name for `ragkit.llms.load_llm`.
+        llm: Language model, or its name for `ragkit.llms.load_llm`.
         order: "edges" (best at both ends), "descending" or "ascending".
-        unsupported: What happens to a sentence that no passage supports: "remove" or "mark".
-        answer_tokens: Most tokens of the answer.
-        max_prompt_tokens: Most tokens of the prompt; default: what the window leaves.
-        temperature: 0 is greedy.
+        unsupported: Treatment of sentences that no passage supports: "remove" or "mark".
+        answer_tokens: Maximum number of tokens of the answer.
+        max_prompt_tokens: Maximum number of tokens of the prompt; default: context window minus
+            `answer_tokens`.
+        temperature: Sampling temperature; 0 is greedy.
     """
 
     def __init__(
@@ -50,12 +51,13 @@ class LongContextReader:
             from ragkit.llms import load_llm
 
             llm = load_llm(llm)
-        room = llm.context_window - answer_tokens
-        self._budget = room if max_prompt_tokens is None else min(room, max_prompt_tokens)
+        available = llm.context_window - answer_tokens
+        self._budget = available if max_prompt_tokens is None else min(available, max_prompt_tokens)
         if answer_tokens < 1 or self._budget < 1:
             raise ValueError(
-                f"answer_tokens is {answer_tokens} and max_prompt_tokens {max_prompt_tokens}; the "
-                f"window of {llm.name!r} is {llm.context_window} tokens"
+                f"answer_tokens is {answer_tokens} and max_prompt_tokens is {max_prompt_tokens}; "
+                f"expected at least 1 each, and together at most the {llm.context_window} tokens "
+                f"of {llm.name!r}'s context window"
             )
         self._llm = llm
         self._keep_unsupported = unsupported == "mark"
@@ -63,41 +65,41 @@ class LongContextReader:
         self._prompt = load_prompt("answer")
 
     def read(self, questions: Sequence[str], runs: Sequence[Sequence[Hit]]) -> list[Answer]:
-        """One answer a question."""
+        """Return one answer per question."""
         return [
             last_answer(self.stream(question, hits))
             for question, hits in zip(questions, runs, strict=True)
         ]
 
     def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[Event]:
-        """Sentences as the model finishes them, each checked, then the answer."""
+        """Yield each sentence when it is complete and checked, then the answer."""
         builder = AnswerBuilder(question, hits)
         if not hits:
             yield builder.finish(refusal="no_hits", source=self._source())
             return
-        kept, losses = self._fit(question, hits)
+        passages, losses = self._fit(question, hits)
         for loss in losses:
             report(loss)
-            yield builder.lose(loss)
-        checker = SupportChecker(kept)
+            yield builder.add_loss(loss)
+        checker = SupportChecker(passages)
         refused = False
         reply = Reply("", "stop")
-        stream = self._llm.stream(self.conversation(question, kept), self._options)
-        with closing(stream):  # whoever stops reading stops the model
+        stream = self._llm.stream(self.conversation(question, passages), self._options)
+        with closing(stream):  # abandoning this generator stops the model
             for item in _by_sentence(stream):
                 if isinstance(item, Reply):
                     reply = item
-                elif _says_not_found(item):
+                elif _is_refusal(item):
                     refused = True
                     yield Event("removed", item)
-                elif event := self._checked(item, kept, checker, builder):
+                elif event := self._check(item, passages, checker, builder):
                     yield event
         if reply.finish_reason == "length":
             loss = Loss("reading", question[:60], "the end of the answer",
                         f"{reply.usage.completion_tokens} tokens",
                         "answer_tokens or the window was reached")  # fmt: skip
             report(loss)
-            yield builder.lose(loss)
+            yield builder.add_loss(loss)
         yield builder.finish(
             refusal="model_refused" if refused else "unsupported",
             usage=reply.usage,
@@ -105,13 +107,13 @@ class LongContextReader:
         )
 
     def conversation(self, question: str, hits: Sequence[Hit]) -> list[Message]:
-        """The exact conversation for hits that fit, in this reader's order."""
+        """Return the conversation that is sent to the model, with the hits in prompt order."""
         order = self._order(len(hits))
         passages = "\n\n".join(_passage(rank + 1, hits[rank]) for rank in order)
         return [Message("user", self._prompt.fill(passages=passages, question=question))]
 
     def _fit(self, question: str, hits: Sequence[Hit]) -> tuple[list[Hit], list[Loss]]:
-        """The longest prefix of the hits whose prompt is within the budget."""
+        """Return the longest prefix of the hits that fits into the prompt, and the losses."""
         n = _largest(
             len(hits),
             lambda n: self._llm.count_tokens(self.conversation(question, hits[:n])) <= self._budget,
@@ -119,7 +121,7 @@ class LongContextReader:
         if n == 0:
             tokens = self._llm.count_tokens(self.conversation(question, hits[:1]))
             raise ValueError(
-                f"the question and one passage take {tokens} tokens, the prompt may have "
+                f"the question and one passage take {tokens} tokens, but the prompt may have "
                 f"{self._budget}; use smaller chunks, a shorter question or a larger window"
             )
         if n == len(hits):
@@ -128,11 +130,11 @@ class LongContextReader:
         loss = Loss("reading", question[:60], f"{len(hits) - n} passages", f"{n} passages", why)
         return list(hits[:n]), [loss]
 
-    def _checked(
+    def _check(
         self, sentence: str, hits: Sequence[Hit], checker: SupportChecker, builder: AnswerBuilder
     ) -> Event | None:
         plain = strip_marks(sentence).strip()
-        if not re.search(r"\w", plain):  # a mark after the full stop, or a rule of dashes
+        if not re.search(r"\w", plain):  # a mark after the full stop, or a horizontal rule
             return None
         evidence = checker.check(plain)
         if evidence is not None:
@@ -152,13 +154,13 @@ _FENCE = re.compile(r"<(?=\s*+(?:/\s*+)?passage)", re.IGNORECASE)
 
 def _passage(number: int, hit: Hit) -> str:
     title = " ".join(str(hit.chunk.metadata.get("title", "")).split()).replace('"', "'")
-    # A passage can neither close its own fence nor open another one.
+    # A passage must not be able to close its tag or to open another one.
     title, text = _FENCE.sub("<\\\\", title), _FENCE.sub("<\\\\", hit.chunk.text)
     return f'<passage number="{number}" title="{title}">\n{text}\n</passage>'
 
 
 def _largest(n: int, fits: Callable[[int], bool]) -> int:
-    """The largest m <= n with fits(m), for a predicate that is true up to some m."""
+    """Return the largest m <= n with fits(m), for a predicate that is monotone."""
     low, high = 0, n
     while low < high:
         middle = (low + high + 1) // 2
@@ -166,21 +168,21 @@ def _largest(n: int, fits: Callable[[int], bool]) -> int:
     return low
 
 
-def _says_not_found(sentence: str) -> bool:
+def _is_refusal(sentence: str) -> bool:
     return re.findall(r"[^\W_]+", strip_marks(sentence).lower()) == ["not", "found"]
 
 
-_BEGUN = re.compile(r"\S{1,40}\s|\S{41}")  # as far as the segmenter looks ahead
+_FIRST_WORD = re.compile(r"\S{1,40}\s|\S{41}")  # lookahead of the segmenter
 _FINISHED = re.compile(r"[.!?…。！？]\W*$")  # noqa: RUF001
 
 
 def _by_sentence(pieces: Generator[str, None, Reply]) -> Iterator[str | Reply]:
-    """Whole sentences from pieces of text, then the model's reply.
+    """Yield complete sentences from pieces of text, then the model's reply.
 
-    A sentence that was cut off by the length is left out: what it would have said is not known.
+    A sentence that is truncated by the token limit is dropped.
     """
     segmenter = RuleSegmenter()
-    text, done = "", 0  # up to `done` all is told
+    text, done = "", 0  # sentences up to offset `done` have been yielded
     while True:
         try:
             text += next(pieces)
@@ -188,9 +190,9 @@ def _by_sentence(pieces: Generator[str, None, Reply]) -> Iterator[str | Reply]:
             reply: Reply = end.value
             break
         spans = segmenter.sentences(text)
-        # The last sentence may go on, and until its first word is whole ("A", "Applied") it may
-        # turn out to belong to the one before ("J. Appl. Phys. A").
-        if len(spans) > 1 and _BEGUN.match(text, spans[-1][0]):
+        # The last sentence may continue, and until its first word is complete ("A", "Applied"), it
+        # may turn out to belong to the previous sentence ("J. Appl. Phys. A").
+        if len(spans) > 1 and _FIRST_WORD.match(text, spans[-1][0]):
             yield from (text[max(start, done) : end] for start, end in spans[:-1] if end > done)
             done = spans[-2][1]
     rest = [text[max(start, done) : end] for start, end in segmenter.sentences(text) if end > done]

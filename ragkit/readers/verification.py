@@ -1,4 +1,4 @@
-"""Check an answer's citations again, later and without a model."""
+"""Verification of the citations of a stored answer, without a model."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ State = Literal["valid", "broken", "stale"]
 
 @dataclass(frozen=True, slots=True)
 class CitationCheck:
-    """What became of a citation.
+    """Result of checking a citation.
 
-    "valid": the quote stands at its offsets. "stale": the document has changed since, or is gone.
-    "broken": the document is the one that was cited, and the quote does not stand there.
+    "valid": the quote matches the document at its offsets. "stale": the document was changed or
+    deleted. "broken": the document is unchanged, but the quote does not match.
     """
 
     number: int
@@ -32,9 +32,9 @@ class CitationCheck:
 def verify_answer(
     answer: Answer | Mapping[str, Any], documents: DocumentStore
 ) -> list[CitationCheck]:
-    """Check every citation of an answer, or of the JSON that `answer_json` made.
+    """Check all citations of an answer, or of the JSON returned by `answer_json`.
 
-    Only the citations are checked; `verify_sentences` checks that they support the text.
+    `verify_sentences` checks that the citations support the text.
 
     Raises:
         RagkitError: The JSON is not an answer.
@@ -48,8 +48,8 @@ def verify_answer(
         ]  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise RagkitError(
-            f"this is not an answer of ragkit: {type(error).__name__}: {error}; expected the JSON "
-            "that `ragkit ask --json` prints"
+            f"this is not an answer of ragkit ({type(error).__name__}: {error}); expected the JSON "
+            "output of `ragkit ask --json`"
         ) from error
     return [
         CitationCheck(number, citation[0], *_check(documents.document(citation[0]), *citation[1:]))
@@ -59,13 +59,13 @@ def verify_answer(
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"expected a string, not {value!r}")
     return value
 
 
 def _offset(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{value!r} is no offset")
+        raise TypeError(f"expected an integer offset, not {value!r}")
     return value
 
 
@@ -73,29 +73,27 @@ def _check(
     document: Document | None, start: int, end: int, quote: str, digest: str
 ) -> tuple[State, str]:
     if document is None:
-        return "stale", "the document is not in the collection any more"
-    stands = 0 <= start < end and document.text[start:end] == quote
+        return "stale", "the document was deleted from the collection"
+    matches = 0 <= start < end and document.text[start:end] == quote
     if digest and text_digest(document.text) != digest:
-        where = (
-            "the quote still stands at its place" if stands else "the quote does not stand there"
-        )
-        return "stale", f"the document has changed since; {where}"
-    if not stands:
-        there = document.text[max(0, start) : max(0, end)][:60]
-        return "broken", f"the document says {there!r} there"
-    return "valid", "the quote stands at its offsets"
+        state = "still matches" if matches else "does not match"
+        return "stale", f"the document was changed; the quote {state} at its offsets"
+    if not matches:
+        text = document.text[max(0, start) : max(0, end)][:60]
+        return "broken", f"the document has {text!r} at these offsets"
+    return "valid", "the quote matches at its offsets"
 
 
 def answer_json(answer: Answer) -> str:
-    """An answer as JSON, following the dataclasses."""
+    """Serialize an answer as JSON, with the field names of the dataclasses."""
     return json.dumps(asdict(answer), ensure_ascii=False, indent=1)
 
 
 def verify_sentences(answer: Answer | Mapping[str, Any]) -> list[str]:
-    """What is wrong between an answer's text and its citations, one line a fault; no model needed.
+    """Check the text of an answer against its citations; return one line per fault.
 
-    Each sentence must lie in the text and cite what is there; all words must belong to a sentence;
-    and a sentence that says it is supported must pass the same check again, against its quotes.
+    Each sentence must be a span of the text and cite existing citations; all words must belong to a
+    sentence; and each sentence marked as supported must pass the support check with its quotes.
 
     Raises:
         RagkitError: The JSON is not an answer.
@@ -104,33 +102,35 @@ def verify_sentences(answer: Answer | Mapping[str, Any]) -> list[str]:
     faults = []
     try:
         text, quotes = _text(data["text"]), [_text(c["quote"]) for c in data["citations"]]
-        rest = text
+        uncovered = text
         for number, sentence in enumerate(data["sentences"], start=1):
             start, end = _offset(sentence["start"]), _offset(sentence["end"])
             cited = [_offset(n) for n in sentence["citations"]]
             if not 0 <= start < end <= len(text):
-                faults.append(f"sentence {number} lies outside of the text")
+                faults.append(f"sentence {number} is outside the text")
                 continue
-            rest = rest[:start] + " " * (end - start) + rest[end:]
+            uncovered = uncovered[:start] + " " * (end - start) + uncovered[end:]
             if not all(1 <= n <= len(quotes) for n in cited):
-                faults.append(f"sentence {number} cites {cited} of {len(quotes)} citations")
+                faults.append(
+                    f"sentence {number} cites {cited}, but there are {len(quotes)} citations"
+                )
             elif sentence["supported"] and not _supports(
                 [quotes[n - 1] for n in cited], text[start:end]
             ):
-                faults.append(f"sentence {number} is not supported by what it cites")
+                faults.append(f"sentence {number} is not supported by its citations")
     except (KeyError, TypeError, ValueError) as error:
         raise RagkitError(
-            f"this is not an answer of ragkit: {type(error).__name__}: {error}; expected the JSON "
-            "that `ragkit ask --json` prints"
+            f"this is not an answer of ragkit ({type(error).__name__}: {error}); expected the JSON "
+            "output of `ragkit ask --json`"
         ) from error
-    if rest.strip():
-        faults.append(f"the text holds words of no sentence: {rest.strip()[:60]!r}")
+    if uncovered.strip():
+        faults.append(f"the text has words outside of sentences: {uncovered.strip()[:60]!r}")
     return faults
 
 
 def _supports(quotes: list[str], sentence: str) -> bool:
-    said = " ".join(strip_marks(sentence).split())
-    if any(said == " ".join(strip_marks(quote).split()) for quote in quotes):
+    text = " ".join(strip_marks(sentence).split())
+    if any(text == " ".join(strip_marks(quote).split()) for quote in quotes):
         return True
     hits = [Hit(Chunk(str(n), "", quote, 0, len(quote)), 0.0) for n, quote in enumerate(quotes)]
-    return SupportChecker(hits).check(said) is not None
+    return SupportChecker(hits).check(text) is not None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ragkit.pipeline import Composable, check_queries
-from ragkit.types import Chunk, Hit, ScorePart, Retriever, Source, Where
+from ragkit.types import Chunk, Hit, Retriever, ScorePart, Source, Where
 
 CANDIDATES = 100
 RRF_CONSTANT = 60
@@ -99,7 +99,9 @@ class HybridRetriever(Composable):
                 name = hit.parts[-1].stage if hit.parts else f"retriever {i + 1}"
                 chunks.setdefault(hit.chunk.id, hit.chunk)
                 inherited.setdefault(hit.chunk.id, []).extend(hit.parts)
-                part = ScorePart("hybrid", name, share, rank, self._weights[i], {"score": hit.score})
+                part = ScorePart(
+                    "hybrid", name, share, rank, self._weights[i], {"score": hit.score}
+                )
                 fused.setdefault(hit.chunk.id, []).append(part)
         scores = {
             chunk_id: round(sum(part.weight * part.score for part in parts), 6)

@@ -28,8 +28,8 @@ from ragkit.types import (
     ChunkIndex,
     ChunkMatch,
     Hit,
-    ScorePart,
     RowHit,
+    ScorePart,
     Source,
     TokenIndex,
     Where,
@@ -115,7 +115,9 @@ class NgramRetriever(Composable):
         ]
 
     def _rank(self, index: TokenIndex, query: str) -> list[RowHit]:
-        keys = generate_keys(self._model, self._rows, index, query, self._granularity, self._options)
+        keys = generate_keys(
+            self._model, self._rows, index, query, self._granularity, self._options
+        )
         return [
             RowHit(row.row, row.score, detail=(row, index.row(row.row)))
             for row in rank_rows(index, keys, self._options)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ngram = tuple[int, ...]
-_GUARD = 1e-10
+_EPSILON = 1e-10
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +104,9 @@ def log_odds(logprob: float, count: int, n_tokens: int, smoothing: float = 5.0) 
     >>> round(log_odds(-2.0, 3, 1000), 6), round(log_odds(-6.0, 3, 1000), 6)
     (2.970723, -1.172209)
     """
-    conditional = min(logprob, 0.0) - _GUARD
+    conditional = min(logprob, 0.0) - _EPSILON
     prior = math.log((count + smoothing) / (n_tokens + smoothing))
-    prior = min(prior, -_GUARD)
+    prior = min(prior, -_EPSILON)
     return conditional - prior + math.log1p(-math.exp(prior)) - math.log1p(-math.exp(conditional))
 
 
@@ -148,11 +148,10 @@ def unigram_weights(
         n_tokens: Number of tokens in the corpus.
         options: Smoothing and number of weights.
     """
-    conditional = np.minimum(logprobs.astype(np.float64), 0.0) - _GUARD
+    conditional = np.minimum(logprobs.astype(np.float64), 0.0) - _EPSILON
     prior = np.minimum(
-        np.log((counts + options.smoothing) / (n_tokens + options.smoothing)), -_GUARD
+        np.log((counts + options.smoothing) / (n_tokens + options.smoothing)), -_EPSILON
     )
-    # (vocab_size,)
     odds = conditional - prior + np.log1p(-np.exp(prior)) - np.log1p(-np.exp(conditional))
     odds[(counts == 0) | ~np.isfinite(odds)] = 0.0
     best = np.argsort(-odds, kind="stable")[: options.n_unigrams]

@@ -1,10 +1,10 @@
-"""How a passage becomes a row of tokens, and a query a prompt: one format for training and search.
+"""Token format of passages and queries, shared by training and search.
 
     opening title … delimiter body …
 
-Source: SEAL (Bevilacqua et al. 2022): the end symbol before a title, so that a title can be forced
-to begin there, and a delimiter behind it. Ours differs in the delimiter (a line break for "@@") and
-in that white space is made single spaces, so that an n-gram may cross a line.
+Source: SEAL (Bevilacqua et al. 2022): an end-of-sequence token before a title, so that decoding can
+be forced to start at a title, and a delimiter after it. Deviations: the delimiter is a line break
+instead of "@@", and white space is normalized to single spaces, so that n-grams can span lines.
 """
 
 from __future__ import annotations
@@ -27,43 +27,45 @@ _SPACE = re.compile(r"\s+")
 
 
 def prompt_for(unit: str, query: str, prompts: Mapping[str, str] = PROMPTS) -> str:
-    """The prompt that asks for a unit.
+    """Return the prompt that asks the model for a unit.
 
     Args:
-        unit: What is to be found.
-        query: It loses characters that stand for trained vectors, and white space becomes single
-            spaces.
-        prompts: The model's, as it was trained.
+        unit: Unit to generate: "passage", "title", …
+        query: Query. Characters that represent trained vectors are removed, and white space is
+            normalized to single spaces.
+        prompts: Prompt templates that the model was trained with.
 
     >>> prompt_for("title", "who wrote Dune?")
     'Query: who wrote Dune?\\nTitle:'
     """
-    asked = " ".join(strip_vectors(query).split())
-    return nearest_template(unit, prompts).replace(QUERY, asked)
+    text = " ".join(strip_vectors(query).split())
+    return nearest_template(unit, prompts).replace(QUERY, text)
 
 
-def fitted_query(model: BeamModel, units: Sequence[str], query: str) -> str:
-    """So many of a query's words as the model's window takes with each unit's instruction.
+def truncate_query(model: BeamModel, units: Sequence[str], query: str) -> str:
+    """Truncate a query to the words that fit into the model's window with each unit's prompt.
 
-    What is cut is a `Loss`.
+    Truncation is reported as a `Loss`.
 
     Raises:
-        ValueError: Not even the first word fits.
+        ValueError: The first word alone does not fit.
     """
     words = strip_vectors(query).split()
     window = model.prompt_window
 
     def fits(n: int) -> bool:
         prompts = (prompt_for(unit, " ".join(words[:n]), model.prompts) for unit in units)
-        return window is None or all(len(model.encode_prompt(each)) <= window for each in prompts)
+        return window is None or all(
+            len(model.encode_prompt(prompt)) <= window for prompt in prompts
+        )
 
     if fits(len(words)):
         return " ".join(words)
     n = bisect_left(range(1, len(words) + 1), True, key=lambda n: not fits(n))
     if n == 0:
         raise ValueError(
-            f"the query begins with a word of {len(words[0])} characters, and a prompt of "
-            f"{model.name!r} has at most {window} tokens; shorten it"
+            f"the first word of the query has {len(words[0])} characters, and a prompt of "
+            f"{model.name!r} has at most {window} tokens; shorten the query"
         )
     why = f"a prompt of {model.name!r} has at most {window} tokens"
     report(Loss("query", query[:60], f"{len(words) - n} words", f"{n} words", why))
@@ -72,54 +74,56 @@ def fitted_query(model: BeamModel, units: Sequence[str], query: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RowFormat:
-    """Rows for one model.
+    """Format of rows for one model.
 
     Args:
-        model: Its tokenizer decides.
+        model: Model whose tokenizer is used.
     """
 
     model: BeamModel
 
     @property
     def opening(self) -> Ngram:
-        """What stands before a title, and nowhere else."""
-        end = self.model.end_token  # no text holds it
+        """Tokens before a title; they occur nowhere else."""
+        end = self.model.end_token  # does not occur in texts
         return (end, end) if self.delimiter == (end,) else (end,)
 
     @property
     def delimiter(self) -> Ngram:
-        """What ends a title: a line break, if the tokenizer has one, else the end of a text."""
+        """Token after a title: a line break if the tokenizer has one, else the end token."""
         line_break = self.model.encode("\n")
-        alone = len(line_break) == 1 and self.model.decode(line_break) == "\n"
-        return tuple(line_break) if alone else (self.model.end_token,)
+        is_token = len(line_break) == 1 and self.model.decode(line_break) == "\n"
+        return tuple(line_break) if is_token else (self.model.end_token,)
 
     def body_start(self, tokens: Sequence[int]) -> int:
-        """Where the body of a row begins."""
+        """Return the token offset of a row's body."""
         first, end = len(self.opening), self.delimiter[0]
-        found = [i for i in range(first, len(tokens)) if tokens[i] == end]
-        return found[0] + 1 if found else first
+        delimiters = [i for i in range(first, len(tokens)) if tokens[i] == end]
+        return delimiters[0] + 1 if delimiters else first
 
     def title(self, title: str) -> Ngram:
-        """A title as it stands in a row, with the delimiter; () for an empty one."""
+        """Encode a title with its delimiter; return () for an empty title."""
         tokens = self.text(title)
         return (*tokens, *self.delimiter) if tokens else ()
 
     def text(self, text: str) -> Ngram:
-        """A text as it stands in a row: every word with the space before it."""
+        """Encode a text, each word with its preceding space."""
         words = _SPACE.sub(" ", text).strip()
         return (
-            tuple(t for t in self.model.encode(f" {words}") if t != self.model.end_token)
+            tuple(
+                token for token in self.model.encode(f" {words}") if token != self.model.end_token
+            )
             if words
             else ()
         )
 
     def row(self, title: str, body: str) -> Ngram:
-        """A whole row."""
+        """Encode a title and a body as a row."""
         return (*self.opening, *self.title(title), *self.text(body))
 
 
-def row_tokens(rows: RowFormat, granularity: str) -> Tokenize:
-    """What makes the rows of a granularity; see `ragkit.indexes.token_layout`."""
+def row_tokenizer(rows: RowFormat, granularity: str) -> Tokenize:
+    """Return a function that tokenizes chunks; see `ragkit.indexes.token_layout`."""
     if granularity == "sentence":
         segmenter = RuleSegmenter()
 
@@ -132,20 +136,20 @@ def row_tokens(rows: RowFormat, granularity: str) -> Tokenize:
 
         return sentences
 
-    def whole(chunk: Chunk, text: str) -> list[tuple[int, Sequence[int]]]:
+    def one_row(chunk: Chunk, text: str) -> list[tuple[int, Sequence[int]]]:
         start = 0 if granularity == "document" else chunk.start
         return [(start, rows.row(str(chunk.metadata.get("title", "")), text))]
 
-    return whole
+    return one_row
 
 
-def title_tokens(rows: RowFormat, longest: int) -> Tokenize:
-    """What makes the identifiers of a document: its title and its `aliases`, cut to a length."""
+def title_tokenizer(rows: RowFormat, max_tokens: int) -> Tokenize:
+    """Return a function that tokenizes a document's title and `aliases`, truncated to a length."""
 
     def titles(chunk: Chunk, text: str) -> list[tuple[int, Sequence[int]]]:
         aliases = chunk.metadata.get("aliases") or []
         names = [chunk.metadata.get("title", ""), *(aliases if isinstance(aliases, list) else [])]
-        found = [rows.text(name)[:longest] for name in names if isinstance(name, str)]
-        return [(0, (*tokens, *rows.delimiter)) for tokens in dict.fromkeys(found) if tokens]
+        encoded = [rows.text(name)[:max_tokens] for name in names if isinstance(name, str)]
+        return [(0, (*tokens, *rows.delimiter)) for tokens in dict.fromkeys(encoded) if tokens]
 
     return titles

@@ -1,4 +1,4 @@
-"""Generative retrieval of documents: the model writes a title, and it is one that exists.
+"""Generative retrieval of documents by titles, with decoding constrained to existing titles.
 
 Source: GENRE (De Cao et al. 2021); CorpusBrain (Chen et al. 2022) decodes the same way.
 """
@@ -13,29 +13,40 @@ from ragkit.indexes.token_layout import TokenLayout
 from ragkit.llms.beams import BeamModel
 from ragkit.llms.search import BeamOptions, Hypothesis, beam_search
 from ragkit.pipeline import Composable, check_queries
-from ragkit.retrievers.rows import RowFormat, fitted_query, prompt_for, title_tokens
-from ragkit.types import ChunkIndex, ChunkMatch, Hit, ScorePart, RowHit, Rows, Source, TokenIndex, Where
+from ragkit.retrievers.rows import RowFormat, prompt_for, title_tokenizer, truncate_query
+from ragkit.types import (
+    ChunkIndex,
+    ChunkMatch,
+    Hit,
+    RowHit,
+    Rows,
+    ScorePart,
+    Source,
+    TokenIndex,
+    Where,
+)
 
-_LONGEST = 19  # tokens of an identifier, its end not counted; what is longer is cut
+_MAX_TITLE_TOKENS = 19  # without the delimiter; longer titles are truncated
 
 
 class TitleRetriever(Composable):
-    """Documents by their titles, or by other names in their field `aliases`.
+    """Retrieves documents by their titles, or by alternative names in their field `aliases`.
 
-    A hit is the document's first chunk; documents without a title are never found, and no more are
-    found than there are beams. `Hit.parts[-1].detail["titles"]` lists the names that were written.
+    A hit is the first chunk of a document. Documents without a title cannot be found, and the
+    number of hits is at most the number of beams. `Hit.parts[-1].detail["titles"]` lists the
+    generated titles.
 
-    score(title) = Σ_t log p(y_t | y_<t, query) / |y| (GENRE's length penalty of 1; |y| counts the
-    end), and a document has its best title's score. `marginalize` sums over its titles instead:
-    log Σ_y exp(Σ_t log p(y_t | …) / |y|^0.5).
+    score(title) = Σ_t log p(y_t | y_<t, query) / |y| (GENRE's length penalty of 1; |y| includes the
+    delimiter), and the score of a document is that of its best title. `marginalize` sums over its
+    titles instead: log Σ_y exp(Σ_t log p(y_t | …) / |y|^0.5).
 
     Args:
-        index: A collection.
-        model: Writes the titles; see `ragkit.llms.beams.load_beam_model`.
-        width: Beams (GENRE: 5 to 10).
-        max_tokens: Most tokens written for a title, its end included (GENRE: 15). Titles are cut to
-            19 tokens, so that 20 find all.
-        marginalize: See above.
+        index: Collection to search.
+        model: Model that generates titles; see `ragkit.llms.beams.load_beam_model`.
+        width: Number of beams (GENRE: 5 to 10).
+        max_tokens: Maximum length of a generated title, including the delimiter (GENRE: 15). Titles
+            are truncated to 19 tokens, so that 20 reach all of them.
+        marginalize: Sum over the titles of a document, see above.
     """
 
     def __init__(
@@ -65,17 +76,17 @@ class TitleRetriever(Composable):
             vocab_size=model.vocab_size,
             end_token=model.end_token,
             version=1,
-            tokenize=title_tokens(self._rows, _LONGEST),
+            tokenize=title_tokenizer(self._rows, _MAX_TITLE_TOKENS),
         )
 
     @property
     def source(self) -> Source:
-        """Where the hits come from."""
+        """Path, generation and embedder fingerprint of the hits."""
         return self._index.source
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The index, the model and how it is asked."""
+        """Settings that determine the results: index, model and options."""
         return {
             "index": self._index.identity(),
             "model": self._model.identity,
@@ -87,7 +98,7 @@ class TitleRetriever(Composable):
     def retrieve(
         self, queries: Sequence[str], k: int = 10, *, where: Where | None = None
     ) -> list[list[Hit]]:
-        """See `ragkit.types.Retriever`; at most `width` titles are found."""
+        """Return at most k hits per query, from at most `width` titles."""
         check_queries(queries, k)
 
         runs: list[list[ChunkMatch]] = [[] for _ in queries]
@@ -110,36 +121,36 @@ class TitleRetriever(Composable):
         return ScorePart("title", "genre", score, rank, detail={"titles": row.detail})
 
     def _rank(self, index: TokenIndex, chunks: Rows, query: str) -> list[RowHit]:
-        asked = fitted_query(self._model, ["title"], query)
-        prompt = prompt_for("title", asked, self._model.prompts)
-        written = beam_search(self._model, prompt, index, self._options)
-        names: dict[int, list[tuple[int, Hypothesis]]] = {}  # of each chunk, with their rows
-        for hypothesis in written:
+        truncated = truncate_query(self._model, ["title"], query)
+        prompt = prompt_for("title", truncated, self._model.prompts)
+        hypotheses = beam_search(self._model, prompt, index, self._options)
+        matches: dict[int, list[tuple[int, Hypothesis]]] = {}  # rows and titles of each chunk
+        for hypothesis in hypotheses:
             if hypothesis.finished:
                 for row in index.locate(hypothesis.state)[0].tolist():
-                    names.setdefault(int(chunks[row]), []).append((row, hypothesis))
+                    matches.setdefault(int(chunks[row]), []).append((row, hypothesis))
         hits = []
-        for found in names.values():
-            titles = [hypothesis for _, hypothesis in found]
-            score = score_of(titles, marginalize=self._marginalize)
-            hits.append(RowHit(found[0][0], score, detail=self._names(titles)))
+        for chunk_matches in matches.values():
+            titles = [hypothesis for _, hypothesis in chunk_matches]
+            score = _document_score(titles, marginalize=self._marginalize)
+            hits.append(RowHit(chunk_matches[0][0], score, detail=self._describe(titles)))
         return hits
 
-    def _names(self, found: Sequence[Hypothesis]) -> list[dict[str, Any]]:
+    def _describe(self, titles: Sequence[Hypothesis]) -> list[dict[str, Any]]:
         return [
             {
-                "text": self._model.decode(each.tokens[:-1]).strip(),
-                "logp": round(each.score, 6),
-                "tokens": len(each.tokens),
+                "text": self._model.decode(title.tokens[:-1]).strip(),
+                "logp": round(title.score, 6),
+                "tokens": len(title.tokens),
             }
-            for each in found
+            for title in titles
         ]
 
 
-def score_of(titles: Sequence[Hypothesis], *, marginalize: bool) -> float:
-    """A document's score by the titles of it that were written."""
+def _document_score(titles: Sequence[Hypothesis], *, marginalize: bool) -> float:
+    """Return the score of a document, from its generated titles."""
     if not marginalize:
-        return max(each.score / len(each.tokens) for each in titles)
-    values = [each.score / math.sqrt(len(each.tokens)) for each in titles]
+        return max(title.score / len(title.tokens) for title in titles)
+    values = [title.score / math.sqrt(len(title.tokens)) for title in titles]
     best = max(values)
     return best + math.log(sum(math.exp(value - best) for value in values))

@@ -1,4 +1,4 @@
-"""Fakes for what is random or remote, and the contract tests that every implementation passes."""
+"""Fakes of models and services for tests, and contract tests for implementations of protocols."""
 
 from ragkit.testing.contracts import (
     check_embedder,

@@ -1,7 +1,8 @@
-"""The contract tests that every implementation of a protocol passes.
+"""Contract tests for implementations of ragkit's protocols.
 
-`check_*` functions raise AssertionError with what was expected. They compare ids and scores with a
-reference: NumPy for vectors, a loop over the formula for terms, a scan of the rows for tokens.
+The `check_*` functions raise AssertionError on a violation. They compare ids and scores with a
+reference implementation: NumPy for vectors, a loop over the BM25 formula for terms, a scan of the
+rows for tokens.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ragkit.types import (
 
 
 def check_vector_index(build: Callable[[Vectors], VectorIndex]) -> None:
-    """Check a vector index against NumPy, on ids and scores, with ties, filters and bad input."""
+    """Check ids and scores of a vector index against NumPy, with ties, filters and bad input."""
     vectors = unit_vectors(200, 16, seed=0)
     vectors[100:110] = vectors[90:100]  # ties
     queries = np.concatenate([unit_vectors(8, 16, seed=1), vectors[90:92]])
@@ -45,7 +46,7 @@ def check_vector_index(build: Callable[[Vectors], VectorIndex]) -> None:
             assert scores.shape == rows.shape == (len(queries), k), (scores.shape, rows.shape)
             assert scores.dtype == np.float32, scores.dtype
             assert rows.dtype == np.int64, rows.dtype
-            for query, got_scores, got_rows in zip(queries, scores, rows, strict=True):
+            for query, query_scores, query_rows in zip(queries, scores, rows, strict=True):
                 exact = np.round(vectors.astype(np.float64) @ query.astype(np.float64), 6)
                 order = [
                     int(r)
@@ -53,9 +54,9 @@ def check_vector_index(build: Callable[[Vectors], VectorIndex]) -> None:
                     if allowed is None or allowed[r]
                 ][:k]
                 missing = k - len(order)
-                assert got_rows.tolist() == order + [-1] * missing, (k, got_rows, order)
+                assert query_rows.tolist() == order + [-1] * missing, (k, query_rows, order)
                 expected = [*exact[order], *[-np.inf] * missing]
-                np.testing.assert_allclose(got_scores, expected, atol=1e-6)
+                np.testing.assert_allclose(query_scores, expected, atol=1e-6)
     for bad in (0, -1):
         _must_raise(lambda k=bad: index.search(queries, k))  # type: ignore[misc]
     _must_raise(lambda: index.search(queries, 1, allowed=np.ones(3, dtype=bool)))
@@ -78,12 +79,17 @@ def check_term_index(
                 length = 1 - b + b * len(row) / mean
                 expected[i] += idf * tf / (tf + k1 * length) if tf else 0.0
         for allowed in (None, np.array([True, True, True, False, False])):
-            scores, found = index.search([query], 10, allowed=allowed)
-            usable = [i for i in range(len(rows)) if allowed is None or allowed[i]]
+            scores, rows_found = index.search([query], 10, allowed=allowed)
+            candidates = [i for i in range(len(rows)) if allowed is None or allowed[i]]
             order = sorted(
-                (i for i in usable if expected[i] > 0), key=lambda i: (-round(expected[i], 6), i)
+                (i for i in candidates if expected[i] > 0),
+                key=lambda i: (-round(expected[i], 6), i),
             )
-            assert found[0].tolist() == order + [-1] * (10 - len(order)), (query, found, order)
+            assert rows_found[0].tolist() == order + [-1] * (10 - len(order)), (
+                query,
+                rows_found,
+                order,
+            )
             np.testing.assert_allclose(
                 scores[0][: len(order)], [expected[i] for i in order], atol=1e-6
             )
@@ -93,11 +99,11 @@ def check_term_index(
 def check_token_index(
     build: Callable[[Sequence[Sequence[int]], int], TokenIndex], *, anchored: bool = False
 ) -> None:
-    """Check a token index against a scan of its rows, whole and restricted.
+    """Check a token index and its restricted views against a scan of the rows.
 
     Args:
-        build: From rows, none of them empty, and the vocabulary's size.
-        anchored: Prefixes begin where a row begins (a trie), not anywhere (an n-gram index).
+        build: Builds the index from non-empty rows and the size of the vocabulary.
+        anchored: Prefixes start at the beginning of a row (a trie), not anywhere (an n-gram index).
     """
     rows = [[3, 1, 3, 1, 3], [7], [3, 1], [0, 7, 7, 7], [3, 1], [7, 0, 3, 1, 3, 8], [9]]
     index = build(rows, 10)
@@ -110,7 +116,7 @@ def check_token_index(
         _check_tokens(view.restricted(first_half), rows, allowed & first_half, anchored)
     _check_tokens(
         index, rows, np.ones(len(rows), dtype=np.bool_), anchored
-    )  # views changed nothing
+    )  # views must not modify the index
     _must_raise(lambda: index.restricted(np.ones(3, dtype=np.bool_)))
     _must_raise(lambda: index.allowed_mask([index.start()], 9))
     for bad in (-1, len(rows)):
@@ -120,55 +126,65 @@ def check_token_index(
 def _check_tokens(
     index: TokenIndex, rows: Sequence[Sequence[int]], allowed: Mask, anchored: bool
 ) -> None:
-    live = [list(row) if keep else [] for row, keep in zip(rows, allowed, strict=True)]
+    active_rows = [list(row) if keep else [] for row, keep in zip(rows, allowed, strict=True)]
     assert (index.vocab_size, index.n_rows) == (10, len(rows)), (index.vocab_size, index.n_rows)
-    assert index.n_tokens == sum(map(len, live)), index.n_tokens
+    assert index.n_tokens == sum(map(len, active_rows)), index.n_tokens
     assert [index.row(i).tolist() for i in range(len(rows))] == [list(row) for row in rows]
-    firsts = [token for row in live for token in (row[:1] if anchored else row)]
+    firsts = [token for row in active_rows for token in (row[:1] if anchored else row)]
     counts = index.token_counts()
     assert counts.dtype == np.int64, counts.dtype
     assert counts.tolist() == [*map(firsts.count, range(10))], counts
-    known = [row[i:j] for row in rows for i in range(len(row)) for j in range(i, len(row) + 1)]
-    found = {}
-    for ngram in [*map(list, known), [2], [3, 3], [7, 7, 7, 7], [-1], [10], [11], [3, 10]]:
-        places = [
+    ngrams = [row[i:j] for row in rows for i in range(len(row)) for j in range(i, len(row) + 1)]
+    successors_by_state = {}
+    for ngram in [*map(list, ngrams), [2], [3, 3], [7, 7, 7, 7], [-1], [10], [11], [3, 10]]:
+        occurrences = [
             (i, start)
-            for i, row in enumerate(live)
+            for i, row in enumerate(active_rows)
             for start in range(min(1, len(row)) if anchored else len(row))
             if row[start : start + len(ngram)] == ngram
         ]
         state = index.find(ngram)
-        if ngram and not places:
+        if ngram and not occurrences:
             assert state is None, (ngram, state)
             continue
-        follow = {live[i][j + len(ngram)] for i, j in places if j + len(ngram) < len(live[i])}
-        assert index.count(state) == len(places), (ngram, index.count(state), places)
-        assert index.successors(state).tolist() == sorted(follow), (ngram, sorted(follow))
+        successors = {
+            active_rows[i][j + len(ngram)]
+            for i, j in occurrences
+            if j + len(ngram) < len(active_rows[i])
+        }
+        assert index.count(state) == len(occurrences), (ngram, index.count(state), occurrences)
+        assert index.successors(state).tolist() == sorted(successors), (ngram, sorted(successors))
         for limit in (None, 0, 1, 2, 100):
-            where, offsets = index.locate(state, limit)
-            got = list(zip(where.tolist(), offsets.tolist(), strict=True))
-            assert got == places[:limit], (ngram, limit, got, places)
+            row_numbers, offsets = index.locate(state, limit)
+            locations = list(zip(row_numbers.tolist(), offsets.tolist(), strict=True))
+            assert locations == occurrences[:limit], (ngram, limit, locations, occurrences)
         for token in range(-1, 12):
-            longer = index.advance(state, token)
-            assert (longer is not None) == (token in follow), (ngram, token)
-            assert longer is None or longer == index.find([*ngram, token]), (ngram, token)
-        found[state] = sorted(follow)  # states can be hashed
-    assert [tokens.tolist() for tokens in index.successors_of(list(found))] == [*found.values()]
-    assert all(tokens.dtype == np.int64 for tokens in index.successors_of(list(found)))
-    mask = index.allowed_mask(list(found), 12)
-    assert (mask.dtype, mask.shape) == (np.dtype(np.bool_), (len(found), 12)), mask.shape
-    assert [np.flatnonzero(row).tolist() for row in mask] == [*found.values()]
+            advanced = index.advance(state, token)
+            assert (advanced is not None) == (token in successors), (ngram, token)
+            assert advanced is None or advanced == index.find([*ngram, token]), (ngram, token)
+        successors_by_state[state] = sorted(successors)  # states must be hashable
+    assert [tokens.tolist() for tokens in index.successors_of(list(successors_by_state))] == [
+        *successors_by_state.values()
+    ]
+    assert all(
+        tokens.dtype == np.int64 for tokens in index.successors_of(list(successors_by_state))
+    )
+    mask = index.allowed_mask(list(successors_by_state), 12)
+    assert (mask.dtype, mask.shape) == (np.dtype(np.bool_), (len(successors_by_state), 12)), (
+        mask.shape
+    )
+    assert [np.flatnonzero(row).tolist() for row in mask] == [*successors_by_state.values()]
     assert index.successors_of([]) == []
     assert index.allowed_mask([], 10).shape == (0, 10)
 
 
 def check_embedder(embedder: Embedder, *, tolerance: float = 0.0) -> None:
-    """Check shapes, unit length, and that neighbours do not matter.
+    """Check shapes, unit length, and that vectors do not depend on the batch.
 
     Args:
         embedder: The embedder.
-        tolerance: The largest difference allowed between a text's vector alone and in a batch; 0
-            asks for equal bits.
+        tolerance: Maximum difference between the vectors of a text embedded alone and in a batch;
+            0 requires identical bits.
     """
     texts = ["Gallium arsenide", "", "a " * 40, "Ünïcödé 鋼鉄 ✓", "Gallium arsenide", "x" * 300]
     for embed in (embedder.embed_queries, embedder.embed_passages):
@@ -187,7 +203,7 @@ def check_embedder(embedder: Embedder, *, tolerance: float = 0.0) -> None:
 
 
 def check_retriever(retriever: Retriever, queries: Sequence[str]) -> None:
-    """Check order, counts, parts that add up, and determinism, on a retriever that has content."""
+    """Check sort order, counts, score parts and determinism of a retriever over some content."""
     runs = retriever.retrieve(queries, 5)
     assert len(runs) == len(queries)
     for query, hits in zip(queries, runs, strict=True):
@@ -209,7 +225,7 @@ def check_retriever(retriever: Retriever, queries: Sequence[str]) -> None:
 
 
 def check_reader(reader: Reader, question: str, hits: Sequence[Hit]) -> Answer:
-    """Check that the answer's parts tie up with each other and with the hits; returns it."""
+    """Check that an answer is consistent with its events and hits; return the answer."""
     events = list(reader.stream(question, hits))
     assert [event.kind for event in events].count("answer") == 1
     assert events[-1].kind == "answer"
@@ -219,8 +235,8 @@ def check_reader(reader: Reader, question: str, hits: Sequence[Hit]) -> Answer:
     assert (answer.question, answer.hits) == (question, tuple(hits)), "question or hits differ"
     losses = [event.loss for event in events if event.kind == "loss"]
     assert list(answer.losses) == losses, (answer.losses, losses)
-    shown = [event.text for event in events if event.kind == "sentence"]
-    assert [answer.text[s.start : s.end] for s in answer.sentences] == shown
+    sentences = [event.text for event in events if event.kind == "sentence"]
+    assert [answer.text[s.start : s.end] for s in answer.sentences] == sentences
     chunks: dict[str, Chunk] = {hit.chunk.id: hit.chunk for hit in hits}
     for citation in answer.citations:
         chunk = chunks[citation.chunk_id]
@@ -233,9 +249,9 @@ def check_reader(reader: Reader, question: str, hits: Sequence[Hit]) -> Answer:
         assert answer.text[sentence.start : sentence.end].endswith(marks), (answer.text, marks)
         assert bool(sentence.citations) or not sentence.supported
     assert (answer.refusal is None) == bool(answer.sentences)
-    none = reader.read([question], [[]])[0]
-    assert none.refusal is not None
-    assert none.refusal.reason == "no_hits"
+    empty_answer = reader.read([question], [[]])[0]
+    assert empty_answer.refusal is not None
+    assert empty_answer.refusal.reason == "no_hits"
     return answer
 
 

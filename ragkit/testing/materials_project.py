@@ -1,8 +1,8 @@
-"""A small stand-in for the Materials Project's REST API: for tests of agents, yours and ours.
+"""Fake server of the Materials Project's REST API, for tests.
 
-It listens on the loopback address only, answers in the real API's shapes (envelope, error bodies,
-parameter checks of the release that `live_http` names) and fails in every way on request. The ids
-of the named materials and the band gap of GaAs are real; most other numbers are made up.
+It listens on the loopback address only, has the response format, error bodies and parameter checks
+of the real API (in the release that `live.http` supports), and can simulate failures. The ids of
+the named materials and the band gap of GaAs are real; most other numbers are invented.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _DEFAULT_LIMIT = 100
 
 @dataclass(slots=True)
 class Fault:
-    """A failure to come.
+    """Simulated failure.
 
     Attributes:
-        kind: "error" is a status 500, "busy" a 429; "hang" never answers, "drip" a byte at a time;
-            "huge" does not end.
-        after: How many requests for records are answered first.
-        times: How many then fail.
-        text: For "busy" the header Retry-After, for "redirect" the target, for "error" the detail.
+        kind: "error" is status 500, "busy" status 429; "hang" never responds, "drip" sends single
+            bytes, "huge" never ends.
+        after: Number of requests for records that succeed first.
+        times: Number of requests that then fail.
+        text: Retry-After header of "busy", target of "redirect", or detail of "error".
     """
 
     kind: FaultKind
@@ -58,14 +58,14 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A request that came.
+class ReceivedRequest:
+    """Received request.
 
     Attributes:
-        route: "/materials/summary/".
-        params: Of the query.
-        key: The X-API-KEY header.
-        length: Of path and query.
+        route: Route, such as "/materials/summary/".
+        params: Query parameters.
+        key: X-API-KEY header.
+        length: Length of path and query.
     """
 
     route: str
@@ -74,8 +74,8 @@ class Seen:
     length: int
 
 
-class _Problem(Exception):
-    """A refusal with a status and a body."""
+class _ErrorResponse(Exception):
+    """Error response with a status and a JSON body."""
 
     def __init__(self, status: int, body: Mapping[str, Any]) -> None:
         super().__init__(str(body))
@@ -84,14 +84,14 @@ class _Problem(Exception):
 
 
 class MaterialsProjectServer:
-    """The server; a context manager that starts and stops it.
+    """Fake API server, started and stopped as a context manager.
 
     Attributes:
-        key: The one it accepts.
-        documents: What it holds, by route ("summary", "thermo", …); change it as you like.
-        version: Of its database.
-        seen: The requests for records so far.
-        faults: Failures to come, see `Fault`.
+        key: Accepted API key.
+        documents: Mutable documents by route ("summary", "thermo", …).
+        version: Version of the database.
+        seen: Requests for records received so far.
+        faults: Failures to simulate, see `Fault`.
 
     >>> import httpx
     >>> with MaterialsProjectServer() as server:
@@ -105,14 +105,14 @@ class MaterialsProjectServer:
         self.key = key
         self.documents = Documents()
         self.version = "2025.09.25"
-        self.seen: list[Seen] = []
+        self.seen: list[ReceivedRequest] = []
         self.faults: list[Fault] = []
         self._server = _Listener(self)
         self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
-        """Its address, without a slash at the end."""
+        """Address of the server without a trailing slash."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> MaterialsProjectServer:
@@ -129,8 +129,8 @@ class MaterialsProjectServer:
         if self._thread is not None:
             self._thread.join()
 
-    def due(self) -> Fault | None:
-        """The fault that the present request runs into."""
+    def next_fault(self) -> Fault | None:
+        """Return the fault of the current request, if any."""
         for fault in self.faults:
             if fault.after:
                 fault.after -= 1
@@ -140,45 +140,45 @@ class MaterialsProjectServer:
         return None
 
     def answer(self, route: str, params: Mapping[str, str]) -> dict[str, Any]:
-        """The envelope for a request; raises for what the real server refuses."""
+        """Return the response to a request; raise for requests that the real server rejects."""
         if route == "/heartbeat":
             release = {"version": _RELEASE, "db_version": self.version}
             return {"status": "OK", "access_controlled_batch_ids": [], **release}
         name = route.removeprefix("/materials/").strip("/")
         if route != f"/materials/{name}/" or name not in ROUTES:
-            raise _Problem(404, {"detail": "Not Found"})
-        unknown = [each for each in params if each not in parameters(name)]
+            raise _ErrorResponse(404, {"detail": "Not Found"})
+        unknown = [key for key in params if key not in parameters(name)]
         if unknown:
-            said = "Request contains query parameters which cannot be used: "
-            raise _Problem(400, {"detail": said + ", ".join(unknown)})
-        limit = _whole(params, "_limit", _DEFAULT_LIMIT)
-        skip = _whole(params, "_skip", 0)
+            message = "Request contains query parameters which cannot be used: "
+            raise _ErrorResponse(400, {"detail": message + ", ".join(unknown)})
+        limit = _integer_parameter(params, "_limit", _DEFAULT_LIMIT)
+        skip = _integer_parameter(params, "_skip", 0)
         if limit > (10 if name == "synthesis" else _MAX_LIMIT):
-            said = "Requested more data per query than allowed by this endpoint. "
-            raise _Problem(400, {"detail": f"{said}The max limit is {_MAX_LIMIT} entries"})
-        found = [each for each in self.documents[name] if _matches(each, params)]
+            message = "Requested more data per query than allowed by this endpoint. "
+            raise _ErrorResponse(400, {"detail": f"{message}The max limit is {_MAX_LIMIT} entries"})
+        documents = [document for document in self.documents[name] if _matches(document, params)]
         if name == "similarity/match":
-            found = fingerprint_score(found, params)
+            documents = fingerprint_score(documents, params)
         fields = params.get("_fields", "")
-        data = [_projected(each, fields) for each in found[skip : skip + limit]]
+        data = [_select_fields(document, fields) for document in documents[skip : skip + limit]]
         meta = {
             "api_version": _RELEASE,
             "time_stamp": "2026-01-01T00:00:00.000000",
-            "total_doc": len(found),
+            "total_doc": len(documents),
             "facet": None,
         }
         return {"data": data, "meta": meta}
 
 
-def _whole(params: Mapping[str, str], name: str, default: int) -> int:
+def _integer_parameter(params: Mapping[str, str], name: str, default: int) -> int:
     text = params.get(name, str(default))
     if not text.isdigit():
         entry = {"loc": ["query", name], "msg": "Input should be a valid integer", "input": text}
-        raise _Problem(422, {"detail": [{"type": "int_parsing", **entry}]})
+        raise _ErrorResponse(422, {"detail": [{"type": "int_parsing", **entry}]})
     return int(text)
 
 
-def _projected(document: Any, fields: str) -> Any:
+def _select_fields(document: Any, fields: str) -> Any:
     if not fields or not isinstance(document, dict):
         return document
     wanted = fields.split(",")
@@ -186,50 +186,50 @@ def _projected(document: Any, fields: str) -> Any:
 
 
 def _matches(document: Any, params: Mapping[str, str]) -> bool:
-    """Whether a document passes every filter; one that is no object passes all."""
+    """Return True if a document passes all filters; non-objects pass every filter."""
     if not isinstance(document, dict):
         return True
     return all(
-        _passes(document, name, value)
+        _passes_filter(document, name, value)
         for name, value in params.items()
         if not name.startswith(("_", "feature_vector"))
     )
 
 
-def _passes(document: dict[str, Any], name: str, value: str) -> bool:
-    listed = value.split(",")
+def _passes_filter(document: dict[str, Any], name: str, value: str) -> bool:
+    values = value.split(",")
     if name in ("formula", "chemsys", "elements", "exclude_elements"):
-        return _composed(str(document.get("formula_pretty", "")), name, listed)
+        return _matches_composition(str(document.get("formula_pretty", "")), name, values)
     if name in ("material_ids", "thermo_types"):
-        return document.get(name.removesuffix("s")) in listed
+        return document.get(name.removesuffix("s")) in values
     if name == "has_props":
-        return all(document["has_props"].get(each) for each in listed)
+        return all(document["has_props"].get(name) for name in values)
     if name == "target_formula":
-        return reduced(value) in [reduced(each) for each in document["targets_formula_s"]]
+        return reduced(value) in [reduced(target) for target in document["targets_formula_s"]]
     if name == "keywords":
-        return any(each.strip() in document["paragraph_string"] for each in listed)
+        return any(keyword.strip() in document["paragraph_string"] for keyword in values)
     bound = name.endswith(("_min", "_max"))
-    held = _held(document, name.rsplit("_", 1)[0] if bound else name)
+    actual = _document_value(document, name.rsplit("_", 1)[0] if bound else name)
     if bound:
-        if not isinstance(held, int | float):
+        if not isinstance(actual, int | float):
             return False
-        return held >= float(value) if name.endswith("_min") else held <= float(value)
-    return str(held).lower() == value.lower()
+        return actual >= float(value) if name.endswith("_min") else actual <= float(value)
+    return str(actual).lower() == value.lower()
 
 
-def _composed(formula: str, name: str, listed: list[str]) -> bool:
+def _matches_composition(formula: str, name: str, values: list[str]) -> bool:
     if name == "formula":
-        return reduced(formula) in {reduced(each) for each in listed}
+        return reduced(formula) in {reduced(value) for value in values}
     if name == "chemsys":
-        return chemsys(formula) in listed
+        return chemsys(formula) in values
     if name == "elements":
-        return set(listed) <= set(parse_formula(formula))
-    return not set(listed) & set(parse_formula(formula))
+        return set(values) <= set(parse_formula(formula))
+    return not set(values) & set(parse_formula(formula))
 
 
-def _held(document: dict[str, Any], name: str) -> Any:
-    """What a filter's parameter is compared with."""
-    own = {
+def _document_value(document: dict[str, Any], name: str) -> Any:
+    """Return the value of a document that a filter parameter is compared with."""
+    renamed = {
         "elastic_anisotropy": "universal_anisotropy",
         "poisson": "homogeneous_poisson",
         "piezo_modulus": "e_ij_max",
@@ -239,7 +239,7 @@ def _held(document: dict[str, Any], name: str) -> Any:
         return document[modulus].get(name.partition("_")[2])
     if name in ("spacegroup_number", "crystal_system"):
         return document["symmetry"][name.removeprefix("spacegroup_")]
-    return document.get(own.get(name, name))
+    return document.get(renamed.get(name, name))
 
 
 class _Listener(ThreadingHTTPServer):
@@ -247,24 +247,24 @@ class _Listener(ThreadingHTTPServer):
     block_on_close = False
 
     def __init__(self, owner: MaterialsProjectServer) -> None:
-        super().__init__(("127.0.0.1", 0), _Exchange)
+        super().__init__(("127.0.0.1", 0), _RequestHandler)
         self.owner = owner
         self.released = threading.Event()
 
     def handle_error(self, *_: object) -> None:
-        """Nothing: clients of this server hang up on purpose."""
+        """Ignore errors, since tests close connections on purpose."""
 
 
 @dataclass(slots=True)
-class _Reply:
+class _Response:
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     missing: int = 0
 
 
-class _Exchange(BaseHTTPRequestHandler):
-    """One request."""
+class _RequestHandler(BaseHTTPRequestHandler):
+    """Handler of one request."""
 
     server: _Listener
 
@@ -275,19 +275,19 @@ class _Exchange(BaseHTTPRequestHandler):
         key = self.headers.get("X-API-KEY", "")
         fault = None
         if parts.path != "/heartbeat":
-            owner.seen.append(Seen(parts.path, params, key, len(self.path)))
-            fault = owner.due()
+            owner.seen.append(ReceivedRequest(parts.path, params, key, len(self.path)))
+            fault = owner.next_fault()
         if fault is not None and fault.kind in ("hang", "drip", "huge", "reset"):
             self._misbehave(fault.kind)
             return
         if key != owner.key and parts.path != "/heartbeat":
-            self._send(_Reply(401, b'{"message":"Invalid authentication credentials"}'))
+            self._send(_Response(401, b'{"message":"Invalid authentication credentials"}'))
             return
         try:
             body = json.dumps(owner.answer(parts.path, params)).encode()
-            reply = _Reply(200, body) if fault is None else _failure(fault, body)
-        except _Problem as problem:
-            reply = _Reply(problem.status, json.dumps(problem.body).encode())
+            reply = _Response(200, body) if fault is None else _faulty_response(fault, body)
+        except _ErrorResponse as problem:
+            reply = _Response(problem.status, json.dumps(problem.body).encode())
         self._send(reply)
 
     def _misbehave(self, kind: FaultKind) -> None:
@@ -305,7 +305,7 @@ class _Exchange(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.close_connection = True
 
-    def _send(self, reply: _Reply) -> None:
+    def _send(self, reply: _Response) -> None:
         with contextlib.suppress(OSError):
             self.send_response(reply.status)
             for name, value in {"Content-Type": "application/json", **reply.headers}.items():
@@ -315,23 +315,25 @@ class _Exchange(BaseHTTPRequestHandler):
             self.wfile.write(reply.body)
 
     def log_message(self, *_: object) -> None:
-        """Nothing is logged."""
+        """Disable logging."""
 
 
-def _failure(fault: Fault, body: bytes) -> _Reply:
-    """What a fault makes of an answer."""
+def _faulty_response(fault: Fault, body: bytes) -> _Response:
+    """Return the response that a fault turns a valid body into."""
     page = b"<html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"
     if fault.kind == "error":
-        return _Reply(500, json.dumps({"detail": fault.text or "Internal Server Error"}).encode())
+        return _Response(
+            500, json.dumps({"detail": fault.text or "Internal Server Error"}).encode()
+        )
     if fault.kind == "busy":
         headers = {"Retry-After": fault.text} if fault.text else {}
-        return _Reply(429, b'{"message":"API rate limit exceeded"}', headers)
+        return _Response(429, b'{"message":"API rate limit exceeded"}', headers)
     if fault.kind == "html":
-        return _Reply(200, page, {"Content-Type": "text/html"})
+        return _Response(200, page, {"Content-Type": "text/html"})
     if fault.kind == "garbage":
-        return _Reply(200, b'{"data": [{"material_id": "mp-1", ]}')
+        return _Response(200, b'{"data": [{"material_id": "mp-1", ]}')
     if fault.kind == "truncated":
-        return _Reply(200, body[: len(body) // 2], missing=len(body) - len(body) // 2)
+        return _Response(200, body[: len(body) // 2], missing=len(body) - len(body) // 2)
     if fault.kind == "redirect":
-        return _Reply(307, b"", {"Location": fault.text})
-    return _Reply(404, b'{"detail":"Not Found"}')
+        return _Response(307, b"", {"Location": fault.text})
+    return _Response(404, b'{"detail":"Not Found"}')

@@ -1,4 +1,4 @@
-"""What the server of `fake_server` holds: a few named materials and many generated ones."""
+"""Documents of `MaterialsProjectServer`: a few named materials and many generated ones."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _MOMENT_FIELDS = (
     "total_magnetization total_magnetization_normalized_vol "
     "total_magnetization_normalized_formula_units num_magnetic_sites num_unique_magnetic_sites"
 )
-# The parameters of each route: those with limits (name_min, name_max), and the others.
+# Query parameters of each route: those with ranges (name_min, name_max), and the others.
 _PARAMETERS = {
     "summary": (
         f"{_SIZES} {_ENERGIES} {_MODULI} {_MOMENT_FIELDS} band_gap efermi universal_anisotropy "
@@ -81,7 +81,7 @@ _PARAMETERS = {
 
 
 def parameters(route: str) -> set[str]:
-    """The query parameters that a route accepts; any other is refused."""
+    """Return the query parameters that a route accepts."""
     bounded, plain = _PARAMETERS[route]
     page = "_skip _limit" if route == "synthesis" else _PAGE
     limits = {f"{name}_{end}" for name in bounded.split() for end in ("min", "max")}
@@ -92,37 +92,39 @@ ROUTES = tuple(_PARAMETERS)
 
 
 class Documents(dict[str, list[Any]]):
-    """The documents by route; each route is a copy of its own, made when it is first used."""
+    """Documents by route; each route is copied lazily, so that tests can modify it."""
 
     def __missing__(self, route: str) -> list[Any]:
-        self[route] = json.loads(_written()[route])
+        self[route] = json.loads(_serialized_documents()[route])
         return self[route]
 
 
 @functools.cache
-def _written() -> dict[str, str]:
+def _serialized_documents() -> dict[str, str]:
     materials = [_summary(*row) for row in _NAMED]
     materials += [_summary(*_generated(number)) for number in range(N_GENERATED)]
-    held = {
+    documents = {
         "summary": materials,
-        "thermo": [each for material in materials for each in _thermo(material)],
-        "elasticity": [_elastic(each) for each in materials if each["bulk_modulus"]],
-        "magnetism": [_magnetic(each) for each in materials],
-        "dielectric": [_dielectric(each) for each in materials if each["n"]],
-        "piezoelectric": [_piezoelectric(each) for each in materials if each["e_ij_max"]],
-        "electronic_structure": [_electronic(each) for each in materials],
+        "thermo": [document for material in materials for document in _thermo(material)],
+        "elasticity": [_elastic(material) for material in materials if material["bulk_modulus"]],
+        "magnetism": [_magnetic(material) for material in materials],
+        "dielectric": [_dielectric(material) for material in materials if material["n"]],
+        "piezoelectric": [
+            _piezoelectric(material) for material in materials if material["e_ij_max"]
+        ],
+        "electronic_structure": [_electronic(material) for material in materials],
         "synthesis": [_recipe(number) for number in range(12)],
         "similarity": _similar(),
         "similarity/match": [
-            {key: each[key] for key in ("material_id", "formula_pretty")} | {"vector": vector}
-            for each, vector in zip(materials, ([1, 0], [0.8, 0.6], [0, 1]), strict=False)
+            {key: material[key] for key in ("material_id", "formula_pretty")} | {"vector": vector}
+            for material, vector in zip(materials, ([1, 0], [0.8, 0.6], [0, 1]), strict=False)
         ],
     }
-    return {route: json.dumps(rows) for route, rows in held.items()}
+    return {route: json.dumps(rows) for route, rows in documents.items()}
 
 
 def _generated(number: int) -> tuple[Any, ...]:
-    """A made-up binary compound, a function of its number."""
+    """Return an invented binary compound, determined by its number."""
     cations = "Li Na K Rb Cs Mg Ca Sr Ba Zn Cd Al In Sc Y La Cu".split()
     anions = "O S Se Te N P F Cl Br I".split()
     cation, anion = cations[number % 17], anions[number // 17 % 10]
@@ -139,7 +141,7 @@ def _generated(number: int) -> tuple[Any, ...]:
 
 
 def _base(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that all endpoints share."""
+    """Return the fields that all endpoints share."""
     names = (
         "builder_meta nsites elements nelements composition_reduced formula_pretty chemsys volume "
         "density density_atomic symmetry material_id deprecated last_updated warnings"
@@ -221,7 +223,7 @@ def _moments(order: str, moment: float, nsites: int, volume: float) -> dict[str,
 
 
 def _response(material_id: str, *, elastic: bool) -> dict[str, Any]:
-    """Dielectric and piezoelectric values, and which endpoints know the material."""
+    """Return dielectric and piezoelectric values, and the endpoints that have the material."""
     polar = _DIELECTRIC.get(material_id)
     charge = _PIEZOELECTRIC.get(material_id)
     known = {"elasticity": elastic, "dielectric": polar, "piezoelectric": charge}
@@ -232,7 +234,7 @@ def _response(material_id: str, *, elastic: bool) -> dict[str, Any]:
         "n": round(math.sqrt(polar[0]), 6) if polar else None,
         "e_ij_max": charge,
         "has_props": dict.fromkeys(("materials", "thermo", "electronic_structure"), True)
-        | {name: bool(held) for name, held in known.items()},
+        | {name: bool(value) for name, value in known.items()},
     }
 
 
@@ -241,9 +243,11 @@ def _modulus(vrh: float | None) -> dict[str, float] | None:
 
 
 def _structure(formula: str, volume: float) -> dict[str, Any]:
-    """A cubic cell with the formula's atoms in a row, in pymatgen's form."""
+    """Return a cubic cell with the atoms on its diagonal, in pymatgen's JSON format."""
     edge = round(volume ** (1 / 3), 6)
-    symbols = [each for each, amount in parse_formula(formula).items() for _ in range(int(amount))]
+    symbols = [
+        symbol for symbol, amount in parse_formula(formula).items() for _ in range(int(amount))
+    ]
     return {
         "@module": "pymatgen.core.structure",
         "@class": "Structure",
@@ -265,7 +269,7 @@ def _structure(formula: str, volume: float) -> dict[str, Any]:
     }
 
 
-def _copied(row: Mapping[str, Any], names: str, endpoint: str) -> dict[str, Any]:
+def _derived_document(row: Mapping[str, Any], names: str, endpoint: str) -> dict[str, Any]:
     task = {"name": endpoint, "task_id": f"mp-1{row['material_id'].removeprefix('mp-')}"}
     origins = {"origins": [task | {"last_updated": "2025-01-01T00:00:00"}]}
     return _base(row) | {"property_name": endpoint} | origins | {
@@ -274,10 +278,10 @@ def _copied(row: Mapping[str, Any], names: str, endpoint: str) -> dict[str, Any]
 
 
 def _thermo(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One document for each mix of functionals; energies differ a little."""
-    found = []
+    """Return one document for each functional mix, with slightly different energies."""
+    documents = []
     for mix, shift in ((_MIX, 0.0), ("GGA_GGA+U", 0.01)):
-        document = _copied(row, f"{_ENERGIES} is_stable", "thermo")
+        document = _derived_document(row, f"{_ENERGIES} is_stable", "thermo")
         document["formation_energy_per_atom"] = row["formation_energy_per_atom"] + shift
         document |= {
             "thermo_type": mix,
@@ -285,38 +289,40 @@ def _thermo(row: Mapping[str, Any]) -> list[dict[str, Any]]:
             "energy_type": "GGA",
             "decomposition_enthalpy": row["equilibrium_reaction_energy_per_atom"],
         }
-        found.append(document)
-    return found
+        documents.append(document)
+    return documents
 
 
 def _elastic(row: Mapping[str, Any]) -> dict[str, Any]:
     names = "bulk_modulus shear_modulus universal_anisotropy homogeneous_poisson"
     extra = {"young_modulus": 1.0e11, "order": 2, "fitting_method": "finite_difference"}
     thermal = {"thermal_conductivity": {"clarke": 0.7, "cahill": 0.8}}
-    return _copied(row, names, "elasticity") | extra | thermal
+    return _derived_document(row, names, "elasticity") | extra | thermal
 
 
 def _magnetic(row: Mapping[str, Any]) -> dict[str, Any]:
     names = f"{_MOMENT_FIELDS} ordering is_magnetic types_of_magnetic_species"
-    return _copied(row, names, "magnetism") | {"exchange_symmetry": row["symmetry"]["number"]}
+    return _derived_document(row, names, "magnetism") | {
+        "exchange_symmetry": row["symmetry"]["number"]
+    }
 
 
 def _dielectric(row: Mapping[str, Any]) -> dict[str, Any]:
-    return _copied(row, "e_total e_ionic e_electronic n", "dielectric")
+    return _derived_document(row, "e_total e_ionic e_electronic n", "dielectric")
 
 
 def _piezoelectric(row: Mapping[str, Any]) -> dict[str, Any]:
-    return _copied(row, "e_ij_max", "piezoelectric") | {"max_direction": [0, 0, 1]}
+    return _derived_document(row, "e_ij_max", "piezoelectric") | {"max_direction": [0, 0, 1]}
 
 
 def _electronic(row: Mapping[str, Any]) -> dict[str, Any]:
     names = "band_gap efermi is_gap_direct is_metal"
     order = {"magnetic_ordering": row["ordering"]}
-    return _copied(row, names, "electronic_structure") | order
+    return _derived_document(row, names, "electronic_structure") | order
 
 
 def _recipe(number: int) -> dict[str, Any]:
-    """A recipe in the shape of the text-mined ones; even numbers make LiFePO4, odd ones BaTiO3."""
+    """Return a text-mined recipe: LiFePO4 for even numbers, BaTiO3 for odd ones."""
     target, precursors = (
         ("LiFePO4", ["Li2CO3", "FeC2O4", "NH4H2PO4"]) if number % 2 == 0
         else ("BaTiO3", ["BaCO3", "TiO2"])
@@ -339,11 +345,11 @@ def _recipe(number: int) -> dict[str, Any]:
         "synthesis_type": "solid-state",
         "reaction_string": f"{' + '.join(precursors)} == {target}",
         "reaction": {"left_side": [], "right_side": []},
-        "target": _extracted(target),
+        "target": _extracted_material(target),
         "targets_formula": [target],
         "targets_formula_s": [target],
         "precursors_formula_s": precursors,
-        "precursors": [_extracted(each) for each in precursors],
+        "precursors": [_extracted_material(formula) for formula in precursors],
         "operations": [
             {
                 "type": "MixingOperation",
@@ -356,7 +362,7 @@ def _recipe(number: int) -> dict[str, Any]:
     }
 
 
-def _extracted(formula: str) -> dict[str, Any]:
+def _extracted_material(formula: str) -> dict[str, Any]:
     return {
         "material_string": formula,
         "material_formula": formula,
@@ -370,7 +376,7 @@ def _extracted(formula: str) -> dict[str, Any]:
 
 
 def _similar() -> list[dict[str, Any]]:
-    """One material with a list of neighbours, one with a fingerprint only."""
+    """Return one material with a list of neighbours, and one with a fingerprint only."""
     near = [
         {"task_id": "mp-149", "formula": "Si", "nelements": 1, "dissimilarity": 1.5},
         {"task_id": "mp-8883", "formula": "GaAs", "nelements": 2, "dissimilarity": 0.5},
@@ -382,12 +388,12 @@ def _similar() -> list[dict[str, Any]]:
 
 
 def fingerprint_score(rows: list[Any], params: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Every row with the cosine of its vector and the given one, nearest first."""
+    """Score rows by the cosine similarity to the requested fingerprint, in descending order."""
     packed = zlib.decompress(bytes.fromhex(params["feature_vector_hex"]))
     unit = struct.unpack(f"<{len(packed) // 8}d", packed)
-    scored = []
-    for each in rows:
-        named = {key: each[key] for key in ("material_id", "formula_pretty")}
-        score = sum(one * other for one, other in zip(unit, each["vector"], strict=True))
-        scored.append({**named, "score": score})
-    return sorted(scored, key=lambda each: -each["score"])
+    scores = []
+    for row in rows:
+        named = {key: row[key] for key in ("material_id", "formula_pretty")}
+        score = sum(a * b for a, b in zip(unit, row["vector"], strict=True))
+        scores.append({**named, "score": score})
+    return sorted(scores, key=lambda row: -row["score"])

@@ -1,1 +1,1 @@
-"""Materials science for agents: tools over the Materials Project, live or from a snapshot."""
+"""Materials science tools over the Materials Project, live or from a snapshot."""

@@ -1,4 +1,4 @@
-"""What a model may write as arguments of a search, checked and turned into a query."""
+"""Parse and validate the arguments of search tools, and convert them to a query."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ragkit.agents.materials.chemistry.properties import (
 from ragkit.agents.tools import ToolError
 
 IDENTITY = frozenset({"material_id", "material_ids", "formula", "formula_pretty"})
-"""Field names that every row tells anyway."""
+"""Names of fields that every row contains, whatever fields are requested."""
 
 _OPERATORS: dict[str, Operator] = {
     "<": "<", "<=": "<=", "=": "=", ">=": ">=", ">": ">", "==": "=", "≤": "<=", "≥": ">=",
@@ -32,21 +32,21 @@ _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 _MATERIAL_ID = re.compile(r"(?:mp|mvc)-\d+")
 
 
-def _joined(value: object) -> object:
-    """Lists are as good as comma-separated texts."""
-    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+def _join_list(value: object) -> object:
+    """Convert a list of strings to comma-separated text."""
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return ",".join(value)
     return value
 
 
-def _listed(value: object) -> object:
-    """One condition is as good as a list of it."""
+def _split_conditions(value: object) -> object:
+    """Convert a string of conditions to a list."""
     return re.split(r"\s*(?:[;,]|\band\b)\s*", value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """The arguments as a model writes them; "" and () where it leaves them out."""
+class SearchArguments:
+    """Arguments of a search as the model writes them; "" and () are omitted arguments."""
 
     formula: str = ""
     material_ids: str = ""
@@ -59,24 +59,25 @@ class Given:
     limit: int = 10
 
 
-def argument_types(place: SearchTarget) -> dict[str, Any]:
-    """The types of the arguments; patterns let a grammar offer the endpoint's properties only.
+def argument_types(target: SearchTarget) -> dict[str, Any]:
+    """Return the argument types of a search tool.
 
-    The patterns are not validated: what breaks one gets a better answer from `query_of`.
+    Their patterns restrict the grammar to the properties of the target. They are not validated,
+    because `build_query` raises errors with better explanations.
     """
-    names = "|".join(each.name for each in properties_of(place))
+    names = "|".join(spec.name for spec in properties_of(target))
     value = r"[A-Za-z0-9._/+-]{1,20}"
     condition = Annotated[str, _pattern(rf"^({names}) (<|<=|=|>=|>) {value}$")]
-    shown = f"(material_id|{names})"
+    field = f"(material_id|{names})"
     return {
-        "formula": Annotated[str, BeforeValidator(_joined)],
-        "material_ids": _text(r"^mp-[0-9]{1,8}(,mp-[0-9]{1,8}){0,15}$"),
-        "chemsys": _text(r"^[A-Z][a-z]?(-[A-Z][a-z]?){0,7}$"),
-        "elements": _text(r"^[A-Z][a-z]?(,[A-Z][a-z]?){0,7}$"),
-        "exclude_elements": _text(r"^[A-Z][a-z]?(,[A-Z][a-z]?){0,7}$"),
-        "where": Annotated[list[condition], BeforeValidator(_listed)],
-        "fields": _text(rf"^{shown}(,{shown}){{0,7}}$"),
-        "sort_fields": _text(rf"^-?({names})(,-?({names})){{0,2}}$"),
+        "formula": Annotated[str, BeforeValidator(_join_list)],
+        "material_ids": _text_type(r"^mp-[0-9]{1,8}(,mp-[0-9]{1,8}){0,15}$"),
+        "chemsys": _text_type(r"^[A-Z][a-z]?(-[A-Z][a-z]?){0,7}$"),
+        "elements": _text_type(r"^[A-Z][a-z]?(,[A-Z][a-z]?){0,7}$"),
+        "exclude_elements": _text_type(r"^[A-Z][a-z]?(,[A-Z][a-z]?){0,7}$"),
+        "where": Annotated[list[condition], BeforeValidator(_split_conditions)],
+        "fields": _text_type(rf"^{field}(,{field}){{0,7}}$"),
+        "sort_fields": _text_type(rf"^-?({names})(,-?({names})){{0,2}}$"),
         "limit": Annotated[int, Field(ge=1, le=100)],
     }
 
@@ -85,49 +86,53 @@ def _pattern(pattern: str) -> Any:
     return Field(json_schema_extra={"pattern": pattern})
 
 
-def _text(pattern: str) -> Any:
-    return Annotated[str, BeforeValidator(_joined), _pattern(pattern)]
+def _text_type(pattern: str) -> Any:
+    return Annotated[str, BeforeValidator(_join_list), _pattern(pattern)]
 
 
-def query_of(place: SearchTarget, given: Given, held: Callable[[], Sequence[str]] = list) -> Query:
-    """The query; every name checked against the endpoint.
+def build_query(
+    target: SearchTarget,
+    arguments: SearchArguments,
+    known_formulas: Callable[[], Sequence[str]] = list,
+) -> Query:
+    """Build a query, with all names validated against the search target.
 
     Args:
-        place: The endpoint.
-        given: What the model wrote.
-        held: The formulas to suggest from; called only when one cannot be read.
+        target: Endpoint or table to search.
+        arguments: Arguments as the model wrote them.
+        known_formulas: Returns the formulas to suggest from; called only if a formula is invalid.
 
     Raises:
-        ToolError: A name, formula or condition cannot be understood.
+        ToolError: A name, formula or condition is invalid.
     """
-    fields = [each for each in _split(given.fields) if each.lower() not in IDENTITY]
+    fields = [name for name in _split(arguments.fields) if name.lower() not in IDENTITY]
     return Query(
-        material_ids=tuple(_material_id(each) for each in _split(given.material_ids)),
-        formulas=tuple(_formula(each, held) for each in _split(given.formula)),
-        chemsys=_system(given.chemsys),
-        elements=tuple(element_symbol(each) for each in _split(given.elements, r"[,-]")),
+        material_ids=tuple(_material_id(text) for text in _split(arguments.material_ids)),
+        formulas=tuple(_formula(text, known_formulas) for text in _split(arguments.formula)),
+        chemsys=_chemical_system(arguments.chemsys),
+        elements=tuple(element_symbol(name) for name in _split(arguments.elements, r"[,-]")),
         exclude_elements=tuple(
-            element_symbol(each) for each in _split(given.exclude_elements, r"[,-]")
+            element_symbol(name) for name in _split(arguments.exclude_elements, r"[,-]")
         ),
-        where=tuple(_condition(each, place) for each in given.where),
-        # LLaMP's rule 1: fields come as one comma-separated text.
-        fields=tuple(dict.fromkeys(find_property(each, place).name for each in fields)),
-        sort_fields=tuple(_sort_key(each, place) for each in _split(given.sort_fields)),
-        limit=given.limit,
+        where=tuple(_condition(text, target) for text in arguments.where),
+        # LLaMP's rule 1: fields are one comma-separated string.
+        fields=tuple(dict.fromkeys(find_property(name, target).name for name in fields)),
+        sort_fields=tuple(_sort_key(key, target) for key in _split(arguments.sort_fields)),
+        limit=arguments.limit,
     )
 
 
 def _split(text: str, separator: str = ",") -> list[str]:
-    return [each.strip() for each in re.split(separator, text) if each.strip()]
+    return [part.strip() for part in re.split(separator, text) if part.strip()]
 
 
-def _system(text: str) -> tuple[str, ...]:
-    """The elements of one system, "Fe-O" or "Fe,O"."""
+def _chemical_system(text: str) -> tuple[str, ...]:
+    """Parse the elements of a chemical system, "Fe-O" or "Fe,O"."""
     if "-" in text and len(_split(text)) > 1:
         raise ToolError(
             f"chemsys is {text!r}; expected one system, such as Fe-O. Search for each of them."
         )
-    return tuple(element_symbol(each) for each in _split(text, r"[,-]"))
+    return tuple(element_symbol(name) for name in _split(text, r"[,-]"))
 
 
 def _material_id(text: str) -> str:
@@ -138,13 +143,13 @@ def _material_id(text: str) -> str:
     return text.lower()
 
 
-def _formula(text: str, held: Callable[[], Sequence[str]]) -> str:
-    """The formula; names and isotopes become plain formulas."""
+def _formula(text: str, known_formulas: Callable[[], Sequence[str]]) -> str:
+    """Validate a formula; names of substances are converted to formulas."""
     formula = from_name(text) or text
     try:
         reduced(formula)
     except ToolError as error:
-        near = suggest(text, held())
+        near = suggest(text, known_formulas())
         if not near:
             raise
         reason = str(error).split(" Did you mean ")[0].split(" Expected one ")[0]
@@ -153,20 +158,20 @@ def _formula(text: str, held: Callable[[], Sequence[str]]) -> str:
     return formula
 
 
-def _sort_key(text: str, place: SearchTarget) -> str:
+def _sort_key(text: str, target: SearchTarget) -> str:
     sign = "-" if text.startswith("-") else ""
-    return f"{sign}{find_property(text.removeprefix('-'), place).name}"
+    return f"{sign}{find_property(text.removeprefix('-'), target).name}"
 
 
-def _condition(text: str, place: SearchTarget) -> Condition:
-    found = _CONDITION.fullmatch(text)
-    if found is None:
+def _condition(text: str, target: SearchTarget) -> Condition:
+    match = _CONDITION.fullmatch(text)
+    if match is None:
         raise ToolError(
             f"{text!r} is no condition. Write PROPERTY OP VALUE with one of < <= = >= >, "
             "as in band_gap > 1.5 or is_stable = true."
         )
-    spec = find_property(found[1], place)
-    return Condition(spec.name, _OPERATORS[found[2]], _value(spec, found[3].strip("'\"")))
+    spec = find_property(match[1], target)
+    return Condition(spec.name, _OPERATORS[match[2]], _value(spec, match[3].strip("'\"")))
 
 
 def _value(spec: Property, text: str) -> Scalar:

@@ -1,4 +1,4 @@
-"""One interface to the two places materials data come from: a shipped snapshot, the live API."""
+"""Interface of materials data sources: the shipped snapshot and the live API."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Operator = Literal["<", "<=", "=", ">=", ">"]
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`property operator value`; a row without the property does not match."""
+    """Condition `property operator value`; rows without the property do not match."""
 
     property: str
     operator: Operator
@@ -34,19 +34,19 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to look for. All that is given must hold; empty means no restriction.
+    """Search query. All filters must match; an empty filter is ignored.
 
     Attributes:
-        material_ids: Any of these.
-        formulas: Any of these, compared after reduction to lowest terms ("Ga2As2" finds GaAs).
-        chemsys: Exactly these elements: ("Fe", "O").
-        elements: At least these elements: Fe finds every iron compound.
-        exclude_elements: None of these.
+        material_ids: Match any of these ids.
+        formulas: Match any of these formulas, compared in lowest terms ("Ga2As2" finds GaAs).
+        chemsys: Match exactly this set of elements: ("Fe", "O").
+        elements: Match at least these elements: Fe finds every iron compound.
+        exclude_elements: Match none of these elements.
         where: Conditions on properties of any endpoint.
-        fields: The properties to return; empty takes the endpoint's own.
-        sort_fields: Property names, "-" before one for descending; applied to all matching rows
-            before the page is cut. Rows without the property come last.
-        limit: The size of the page.
+        fields: Properties to return; empty returns the endpoint's properties.
+        sort_fields: Property names to sort by, with a "-" prefix for descending order; applied
+            before truncation to a page. Rows without the property come last.
+        limit: Maximum number of rows to return.
     """
 
     material_ids: tuple[str, ...] = ()
@@ -62,13 +62,14 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """A row: one material (one polymorph) and the values asked for.
+    """One material (one polymorph) with its requested values.
 
     Attributes:
-        material_id: "mp-2534".
-        formula: As the database writes it.
-        space_group: International symbol, "" if not known.
-        quantities: At most one a property and source; values that disagree are all here.
+        material_id: Identifier, such as "mp-2534".
+        formula: Formula as the database writes it.
+        space_group: International symbol, "" if unknown.
+        quantities: At most one value for each property and source; conflicting values of different
+            sources are all included.
     """
 
     material_id: str
@@ -79,12 +80,12 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The first `limit` rows and how many there are.
+    """First page of a search result.
 
     Attributes:
-        rows: In the order asked for, ties by material id.
-        total: All that match.
-        dropped: Records that could not be read, each with its reason.
+        rows: Rows in sort order, ties by material id.
+        total: Number of matching rows.
+        dropped: Reasons for records that could not be read.
     """
 
     rows: tuple[Material, ...]
@@ -93,35 +94,36 @@ class Page:
 
 
 class Backend(Protocol):
-    """Where materials data come from.
+    """Source of materials data.
 
-    Everything may raise `ragkit.agents.tools.ToolError`, whose text tells a model what to change.
+    All methods may raise `ragkit.agents.tools.ToolError`, whose message tells the model what to
+    change.
     """
 
     name: Literal["snapshot", "live"]
     version: str
 
     def search(self, endpoint: Endpoint, query: Query) -> Page:
-        """The materials that match and have at least one of the fields.
+        """Return the materials that match and have at least one of the fields.
 
         Raises:
-            ToolError: A field or property is unknown to the endpoint.
+            ToolError: The endpoint does not have a field or property.
         """
 
     def structure(self, material_id: str) -> str | None:
-        """The crystal structure as POSCAR text; None if none is held."""
+        """Return the crystal structure as POSCAR text, or None if it is not available."""
 
     def syntheses(
         self, formula: str, keywords: Sequence[str], limit: int
     ) -> list[Mapping[str, Any]]:
-        """Text-mined recipes for a target; only live."""
+        """Return text-mined synthesis recipes for a target; live API only."""
 
     def similar(self, material_id: str, limit: int) -> list[tuple[str, str, float]]:
-        """(material id, formula, dissimilarity) of the most similar structures, nearest first."""
+        """Return (material id, formula, dissimilarity) of similar structures, nearest first."""
 
 
 def material_order(material_id: str) -> tuple[int, str]:
-    """The key that sorts material ids by their number.
+    """Return the sort key that orders material ids by their number.
 
     >>> sorted(["mp-10", "mp-9"], key=material_order)
     ['mp-9', 'mp-10']

@@ -18,7 +18,7 @@ def open_backend(name: str) -> Backend:
     Raises:
         RagkitError: The snapshot is missing or damaged; the key is missing, or RAGKIT_OFFLINE is
             set and the API is not on this machine.
-        ValueError: No back end has that name.
+        ValueError: The name is unknown.
     """
     if name == "snapshot":
         from ragkit.agents.materials.snapshot.backend import SnapshotBackend
@@ -33,30 +33,31 @@ def open_backend(name: str) -> Backend:
 
 @dataclass(frozen=True, slots=True)
 class RelatedValues:
-    """Finds the other values of the same composition and property in a back end.
+    """Finds other values of the same composition and property in a back end.
 
-    The live back end gives none: it would be sent requests outside of every tool's time limit.
+    Returns nothing for the live back end, whose requests would not be covered by a tool's time
+    limit.
     """
 
     backend: Backend
 
     def __call__(self, quantity: Quantity) -> list[Quantity]:
-        """Return polymorphs, other methods and other sources."""
+        """Return the values of polymorphs, other methods and other sources."""
         from ragkit.agents.materials.tools import related
 
         return [] if self.backend.name == "live" else related(self.backend, quantity)
 
 
 def build(settings: ToolkitSettings) -> Toolkit:
-    """Build the toolkit that agent definitions name "materials"."""
+    """Build the toolkit "materials"."""
     return materials_toolkit(open_backend(settings.backend or "snapshot"))
 
 
 def materials_toolkit(backend: Backend) -> Toolkit:
-    """Build all tools over a back end.
+    """Build all materials tools over a back end.
 
-    Tools of the live back end send their arguments away, so no argument may be copied out of tool
-    text without a person's consent.
+    Tools of the live back end send their arguments to a server, so arguments copied from tool
+    output require approval.
     """
     from ragkit.agents.materials.chemistry.elements import element_tools
     from ragkit.agents.materials.crystals.similarity import similarity_tools
@@ -72,7 +73,7 @@ def materials_toolkit(backend: Backend) -> Toolkit:
     ]
     if backend.name == "live":
         tools = [replace(tool, sends=True) for tool in tools]
-    # The live version is unknown before the first search, so it would differ between two turns.
+    # The live version is unknown before the first search, so it would differ between runs.
     version = {"version": backend.version} if backend.name == "snapshot" else {}
     return Toolkit(
         [*tools, *element_tools()],

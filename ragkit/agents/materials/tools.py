@@ -1,18 +1,19 @@
-"""The search tools: one for each endpoint of the Materials Project, one for values without ids.
+"""Search tools: one for each endpoint of the Materials Project, one for values without ids.
 
-They keep the rules by which LLaMP's tools make free-hand arguments reliable (arXiv:2401.17244):
+They implement the rules by which LLaMP's tools make generated arguments reliable (Chiang et al.
+2024, arXiv:2401.17244):
 
-1. fields come as one comma-separated text; without a limit 10 rows come back, 5 from summary;
-2. properties sorted by are in the rows, and all rows are sorted before the page is cut;
-3. every row tells its material id and formula, whatever the fields;
-4. thermo puts the lowest energy above hull first, so the first row is the ground state, and the
-   functional mix is in the method;
-5. a formula may be given to every endpoint (the live server wants material ids for some: there the
-   back end looks them up first);
-6. synthesis keeps five recipes (in the tools of the live back end);
-7. what goes wrong is an observation: errors say what to change (`ragkit.agents.tools.run_tool`).
+1. fields are one comma-separated string; the default limit is 10 rows, 5 for summary;
+2. rows contain the properties they are sorted by, and sorting precedes truncation to a page;
+3. every row has its material id and formula, whatever fields are requested;
+4. thermo sorts by energy above hull, so that the first row is the ground state, and reports the
+   functional mix in the method;
+5. every endpoint accepts a formula (if the live server requires material ids, the back end looks
+   them up first);
+6. synthesis returns at most five recipes (live back end only);
+7. errors become observations that say what to change (`ragkit.agents.tools.run_tool`).
 
-Deviation: a page that leaves rows out says how many there are, as a value that can be cited.
+Deviation: a truncated page reports the number of matches as a value that can be cited.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from dataclasses import replace
 from typing import Any
 
 from ragkit.agents.ledger import Quantity
-from ragkit.agents.materials.arguments import IDENTITY, Given, argument_types, query_of
+from ragkit.agents.materials.arguments import IDENTITY, SearchArguments, argument_types, build_query
 from ragkit.agents.materials.backend import ENDPOINTS, Backend, Endpoint, Material, Query
 from ragkit.agents.materials.chemistry.formulas import reduced, suggest
 from ragkit.agents.materials.chemistry.properties import SearchTarget, find_property, properties_of
 from ragkit.agents.materials.snapshot.backend import SnapshotBackend
 from ragkit.agents.tools import Tool, ToolError, ToolResult, tool
 
-_ABOUT: dict[SearchTarget, str] = {
+_DESCRIPTIONS: dict[SearchTarget, str] = {
     "summary": "Any property of materials; the lowest energy is the most negative.",
     "thermo": "Formation energy, energy above hull; stable first; lowest is the most negative.",
     "elasticity": "Bulk modulus k_vrh, shear modulus g_vrh, Poisson's ratio, anisotropy.",
@@ -43,7 +44,7 @@ _ABOUT: dict[SearchTarget, str] = {
         "never for questions about polymorphs."
     ),
 }
-_ARGUMENTS = {
+_ARGUMENT_DESCRIPTIONS = {
     "formula": "One or several: GaAs, TiO2.",
     "material_ids": "One or several: mp-2534, mp-149.",
     "chemsys": "Exactly these elements: Fe-O.",
@@ -54,18 +55,18 @@ _ARGUMENTS = {
     "sort_fields": "-x puts the highest x first, x the lowest.",
     "limit": "Rows to return, 1 to 100.",
 }
-# Rule 4. Materials whose distance to the hull is not held follow by formation energy.
+# Rule 4. Materials without an energy above hull follow, sorted by formation energy.
 _GROUND_STATE_FIRST = ("energy_above_hull", "formation_energy_per_atom")
-_COUNTED = "count over all matching rows"
+_COUNT_METHOD = "count over all matching rows"
 _MODULI = ("k_vrh", "k_voigt", "k_reuss", "g_vrh", "g_voigt", "g_reuss")
-_TWO_MIXES = (
+_TWO_MIXES_NOTE = (
     "values of two functional mixes, which are not recorded: the ground state is not decided by "
     "these"
 )
 
 
 def search_tools(backend: Backend) -> list[Tool]:
-    """A search tool for each endpoint, and one for the formula tables if the back end has them."""
+    """Return a search tool for each endpoint, and one for the formula tables of a snapshot."""
     tools = [_endpoint_tool(backend, endpoint) for endpoint in ENDPOINTS]
     if isinstance(backend, SnapshotBackend):
         tools.append(_table_tool(backend))
@@ -73,24 +74,24 @@ def search_tools(backend: Backend) -> list[Tool]:
 
 
 def related(backend: Backend, quantity: Quantity) -> list[Quantity]:
-    """Other values of the same composition and property: polymorphs, methods, other sources.
+    """Return other values of the same composition and property (polymorphs, methods, sources).
 
-    Empty where there is nothing to compare with: a count, a property unknown to the back end.
+    The list is empty for counts and for properties that the back end does not have.
     """
     if not quantity.subject:
         return []
     try:
         spec = find_property(quantity.property)
         query = Query(formulas=(quantity.subject,), fields=(spec.name,), limit=100)
-        places = [endpoint for endpoint in ENDPOINTS if endpoint in spec.places]
-        rows = backend.search(places[0], query).rows if places else ()
-        found = [each for row in rows for each in row.quantities]
+        endpoints = [endpoint for endpoint in ENDPOINTS if endpoint in spec.places]
+        rows = backend.search(endpoints[0], query).rows if endpoints else ()
+        values = [value for row in rows for value in row.quantities]
         if isinstance(backend, SnapshotBackend) and "formula_tables" in spec.places:
-            found += backend.formula_values(query)[0]
+            values += backend.formula_values(query)[0]
     except ToolError:
         return []
-    this = replace(quantity, query="", derived_from=())
-    return [each for each in dict.fromkeys(found) if each != this]
+    own = replace(quantity, query="", derived_from=())
+    return [value for value in dict.fromkeys(values) if value != own]
 
 
 def _endpoint_tool(backend: Backend, endpoint: Endpoint) -> Tool:
@@ -107,7 +108,7 @@ def _endpoint_tool(backend: Backend, endpoint: Endpoint) -> Tool:
         sort_fields: str = "",
         limit: int = page_size,
     ) -> ToolResult:
-        given = Given(
+        arguments = SearchArguments(
             formula=formula,
             material_ids=material_ids,
             chemsys=chemsys,
@@ -118,9 +119,9 @@ def _endpoint_tool(backend: Backend, endpoint: Endpoint) -> Tool:
             sort_fields=sort_fields,
             limit=limit,
         )
-        return _search(backend, endpoint, given)
+        return _search(backend, endpoint, arguments)
 
-    return _documented(search, endpoint, list(_ARGUMENTS))
+    return _search_tool(search, endpoint, list(_ARGUMENT_DESCRIPTIONS))
 
 
 def _table_tool(snapshot: SnapshotBackend) -> Tool:
@@ -134,7 +135,7 @@ def _table_tool(snapshot: SnapshotBackend) -> Tool:
         sort_fields: str = "",
         limit: int = 10,
     ) -> ToolResult:
-        given = Given(
+        arguments = SearchArguments(
             formula=formula,
             chemsys=chemsys,
             elements=elements,
@@ -144,165 +145,187 @@ def _table_tool(snapshot: SnapshotBackend) -> Tool:
             sort_fields=sort_fields,
             limit=limit,
         )
-        return _search_tables(snapshot, given)
+        return _search_tables(snapshot, arguments)
 
-    return _documented(
-        search, "formula_tables", [each for each in _ARGUMENTS if each != "material_ids"]
+    return _search_tool(
+        search,
+        "formula_tables",
+        [name for name in _ARGUMENT_DESCRIPTIONS if name != "material_ids"],
     )
 
 
-def _documented(search: Any, place: SearchTarget, arguments: list[str]) -> Tool:
-    """The function as a tool whose arguments know the endpoint's properties."""
-    types = argument_types(place)
+def _search_tool(search: Any, target: SearchTarget, arguments: list[str]) -> Tool:
+    """Build a search tool, with argument types and descriptions for the target."""
+    types = argument_types(target)
     search.__annotations__ = {name: types[name] for name in arguments} | {"return": ToolResult}
-    lines = "\n".join(f"    {name}: {_ARGUMENTS[name]}" for name in arguments)
-    search.__doc__ = f"{_ABOUT[place]}\n\nArgs:\n{lines}\n"
-    made: Tool = tool(search, name=f"search_{place}")
-    return made
+    lines = "\n".join(f"    {name}: {_ARGUMENT_DESCRIPTIONS[name]}" for name in arguments)
+    search.__doc__ = f"{_DESCRIPTIONS[target]}\n\nArgs:\n{lines}\n"
+    search_tool: Tool = tool(search, name=f"search_{target}")
+    return search_tool
 
 
-def _search(backend: Backend, endpoint: Endpoint, given: Given) -> ToolResult:
+def _search(backend: Backend, endpoint: Endpoint, arguments: SearchArguments) -> ToolResult:
     snapshot = backend if isinstance(backend, SnapshotBackend) else None
-    query = query_of(endpoint, given, snapshot.formulas if snapshot else list)
+    query = build_query(endpoint, arguments, snapshot.formulas if snapshot else list)
     if endpoint == "thermo" and not query.sort_fields:
         query = replace(query, sort_fields=_GROUND_STATE_FIRST)
     if snapshot:
-        _refuse_misspelt(snapshot, query)
+        _check_case(snapshot, query)
     page = backend.search(endpoint, query)
-    only_ids = not query.fields and any(each in IDENTITY for each in given.fields.split(","))
-    odd = [row for row in page.rows if _cannot_be(row)]
-    rows = page.rows if query.sort_fields else [*(r for r in page.rows if r not in odd), *odd]
+    only_ids = not query.fields and any(name in IDENTITY for name in arguments.fields.split(","))
+    invalid = [row for row in page.rows if _has_negative_modulus(row)]
+    rows = (
+        page.rows if query.sort_fields else [*(r for r in page.rows if r not in invalid), *invalid]
+    )
     evidence = [
-        quantity for row in rows for quantity in _shown(row, endpoint, query, only_ids=only_ids)
+        quantity
+        for row in rows
+        for quantity in _selected_quantities(row, endpoint, query, only_ids=only_ids)
     ]
-    evidence.append(_count(page.total, "n_materials", backend, endpoint, given))
-    text = "" if page.total else _why_nothing(snapshot, endpoint, query)
+    evidence.append(_match_count(page.total, "n_materials", backend, endpoint, arguments))
+    text = "" if page.total else _explain_no_match(snapshot, endpoint, query)
     if page.dropped:
         text = (
             f"{len(page.dropped)} records could not be read: {'; '.join(page.dropped[:3])}. {text}"
         )
     if endpoint == "thermo" and _has_two_mixes(evidence):
-        text = f"{_TWO_MIXES}. {text}"
-    if odd:
-        text = f"{', '.join(row.material_id for row in odd)}: no modulus is below 0. {text}"
+        text = f"{_TWO_MIXES_NOTE}. {text}"
+    if invalid:
+        text = f"{', '.join(row.material_id for row in invalid)}: no modulus is below 0. {text}"
     return ToolResult(evidence, text=text.strip(), total=page.total, unit="materials")
 
 
-def _cannot_be(row: Material) -> bool:
-    """Whether the database holds a modulus below 0, the sign of a calculation that went wrong."""
-    return any(each.property in _MODULI and float(each.value) < 0 for each in row.quantities)
+def _has_negative_modulus(row: Material) -> bool:
+    """Return True for a negative modulus, which indicates a failed calculation."""
+    return any(
+        quantity.property in _MODULI and float(quantity.value) < 0 for quantity in row.quantities
+    )
 
 
 def _has_two_mixes(evidence: Iterable[Quantity]) -> bool:
-    """Whether a material has several formation energies, and nothing says which is of what."""
+    """Return True if a material has several formation energies of unrecorded functional mixes."""
     energies = Counter(
-        each.subject_id
-        for each in evidence
-        if each.property == "formation_energy_per_atom" and "not recorded" in each.method
+        quantity.subject_id
+        for quantity in evidence
+        if quantity.property == "formation_energy_per_atom" and "not recorded" in quantity.method
     )
     return any(n > 1 for n in energies.values())
 
 
-def _search_tables(snapshot: SnapshotBackend, given: Given) -> ToolResult:
-    query = query_of("formula_tables", given, snapshot.formulas)
-    _refuse_misspelt(snapshot, query)
+def _search_tables(snapshot: SnapshotBackend, arguments: SearchArguments) -> ToolResult:
+    query = build_query("formula_tables", arguments, snapshot.formulas)
+    _check_case(snapshot, query)
     values, total = snapshot.formula_values(query)
-    count = _count(total, "n_values", snapshot, "formula_tables", given)
-    text = "" if total else _why_nothing(snapshot, "formula_tables", query)
+    count = _match_count(total, "n_values", snapshot, "formula_tables", arguments)
+    text = "" if total else _explain_no_match(snapshot, "formula_tables", query)
     return ToolResult([*values, count], text=text, total=total, unit="values")
 
 
-def _shown(
+def _selected_quantities(
     row: Material, endpoint: Endpoint, query: Query, *, only_ids: bool
 ) -> Iterable[Quantity]:
-    """The quantities of a row that were asked for; the main ones where no field was named."""
+    """Return the requested quantities of a row; the endpoint's main ones if no field is named."""
     if only_ids and row.quantities:
-        origin = row.quantities[0]
-        return [replace(origin, property="material_id", value=row.material_id, unit="", method="")]
-    descending = {each.removeprefix("-"): each.startswith("-") for each in query.sort_fields}
-    asked = {*query.fields, *descending}
+        template = row.quantities[0]
+        return [
+            replace(template, property="material_id", value=row.material_id, unit="", method="")
+        ]
+    descending = {key.removeprefix("-"): key.startswith("-") for key in query.sort_fields}
+    wanted = {*query.fields, *descending}
     if not query.fields:
-        asked |= {each.name for each in properties_of(endpoint) if endpoint in each.main}
-        asked |= {condition.property for condition in query.where}
-    kept = [each for each in row.quantities if each.property in asked] or list(row.quantities)
-    # Of several values of a sort key the one that placed the row comes first.
+        wanted |= {spec.name for spec in properties_of(endpoint) if endpoint in spec.main}
+        wanted |= {condition.property for condition in query.where}
+    selected = [quantity for quantity in row.quantities if quantity.property in wanted] or list(
+        row.quantities
+    )
+    # Of several values of a sort key, the one that determined the row's position comes first.
     for name in descending:
-        places = [index for index, each in enumerate(kept) if each.property == name]
+        positions = [index for index, quantity in enumerate(selected) if quantity.property == name]
         ordered = sorted(
-            (kept[index] for index in places), key=_magnitude, reverse=descending[name]
+            (selected[index] for index in positions), key=_sort_key, reverse=descending[name]
         )
-        for index, each in zip(places, ordered, strict=True):
-            kept[index] = each
-    return kept
+        for index, quantity in zip(positions, ordered, strict=True):
+            selected[index] = quantity
+    return selected
 
 
-def _magnitude(quantity: Quantity) -> tuple[float, str]:
+def _sort_key(quantity: Quantity) -> tuple[float, str]:
     value = quantity.value
     return (0.0, value) if isinstance(value, str) else (float(value), "")
 
 
-def _count(total: int, name: str, backend: Backend, place: SearchTarget, given: Given) -> Quantity:
-    """How many match, with what they match: counts of different searches are different rows."""
+def _match_count(
+    total: int, name: str, backend: Backend, target: SearchTarget, arguments: SearchArguments
+) -> Quantity:
+    """Return the number of matches; its source names the filters, so that counts stay distinct."""
     parts = [
         f"{key} {value if isinstance(value, str) else '; '.join(value)}"
         for key in ("formula", "material_ids", "chemsys", "elements", "exclude_elements", "where")
-        if (value := getattr(given, key))
+        if (value := getattr(arguments, key))
     ]
-    parts += [f"with {given.fields}"] if given.fields else []
+    parts += [f"with {arguments.fields}"] if arguments.fields else []
     return Quantity(
         value=total,
         property=name,
-        method=_COUNTED,
-        source=f"{place}: {', '.join(parts) or 'everything'}",
+        method=_COUNT_METHOD,
+        source=f"{target}: {', '.join(parts) or 'everything'}",
         licence="CC BY 4.0",
         version=backend.version,
     )
 
 
-def _refuse_misspelt(snapshot: SnapshotBackend, query: Query) -> None:
-    """A formula that is held in another spelling of upper and lower case only: SIC for SiC."""
+def _check_case(snapshot: SnapshotBackend, query: Query) -> None:
+    """Raise ToolError if an unknown formula differs from a known one only by case: SIC for SiC."""
     for formula in query.formulas:
-        if not snapshot.held(formula):
+        if not snapshot.holdings(formula):
             known = snapshot.formulas()
-            same = [each for each in known if each.lower() == formula.lower()]
-            if same:
-                raise ToolError(f"nothing is held for formula {formula}. Did you mean {same[0]}?")
+            matches = [
+                known_formula for known_formula in known if known_formula.lower() == formula.lower()
+            ]
+            if matches:
+                raise ToolError(
+                    f"nothing is held for formula {formula}. Did you mean {matches[0]}?"
+                )
 
 
-def _why_nothing(snapshot: SnapshotBackend | None, place: SearchTarget, query: Query) -> str:
-    """What is held instead, where nothing matches."""
+def _explain_no_match(snapshot: SnapshotBackend | None, target: SearchTarget, query: Query) -> str:
+    """Explain an empty result by the data that is available instead."""
     if snapshot is None:
         return "Nothing matches. Loosen the conditions."
-    reasons = [_why_not(snapshot, formula, place, query) for formula in query.formulas]
+    reasons = [_explain_formula(snapshot, formula, target, query) for formula in query.formulas]
     for material_id in query.material_ids:
         everything = Query(material_ids=(material_id,), limit=1)
         rows = snapshot.search("summary", everything).rows
         if not rows:
             reasons.append(f"{material_id} is not held.")
         else:
-            names = sorted({each.property for each in rows[0].quantities} - {"nelements"})
+            names = sorted({quantity.property for quantity in rows[0].quantities} - {"nelements"})
             reasons.append(f"{material_id} ({rows[0].formula}) does not match; of it are held: "
                            f"{', '.join(names)}.")  # fmt: skip
     return " ".join(reasons) or "No material meets all conditions. Loosen them."
 
 
-def _why_not(snapshot: SnapshotBackend, formula: str, place: SearchTarget, query: Query) -> str:
-    held = snapshot.held(formula)
-    if not held:
-        near = [each for each in suggest(formula, snapshot.formulas()) if reduced(each)]
+def _explain_formula(
+    snapshot: SnapshotBackend, formula: str, target: SearchTarget, query: Query
+) -> str:
+    holdings = snapshot.holdings(formula)
+    if not holdings:
+        near = [known for known in suggest(formula, snapshot.formulas()) if reduced(known)]
         hint = f" Near are {', '.join(near)}." if near else ""
         return f"Nothing is held for {formula}.{hint}"
-    here = {each.name for each in properties_of(place)}
-    wanted = set(query.fields or here)
-    mine, other = held.properties, held.table_properties
-    if place == "formula_tables":
-        mine, other = other, mine
-    elsewhere = "an endpoint's search" if place == "formula_tables" else "search_formula_tables"
-    if wanted & set(mine):
-        ids = f" ({', '.join(held.material_ids[:5])})" if place != "formula_tables" else ""
+    available = {spec.name for spec in properties_of(target)}
+    wanted = set(query.fields or available)
+    here, elsewhere = holdings.properties, holdings.table_properties
+    if target == "formula_tables":
+        here, elsewhere = elsewhere, here
+    other_tool = "an endpoint's search" if target == "formula_tables" else "search_formula_tables"
+    if wanted & set(here):
+        ids = f" ({', '.join(holdings.material_ids[:5])})" if target != "formula_tables" else ""
         return f"{formula} is held{ids}, but no row of it meets all conditions."
-    found = sorted(wanted & set(other))
-    if found:
-        return f"{formula} has no {', '.join(found)} here; {elsewhere} has it."
-    listed = ", ".join(sorted({*mine, *other} - {"nelements"}))
-    return f"{formula} is held without {', '.join(sorted(query.fields)) or place} (held: {listed})."
+    there = sorted(wanted & set(elsewhere))
+    if there:
+        return f"{formula} has no {', '.join(there)} here; {other_tool} has it."
+    listed = ", ".join(sorted({*here, *elsewhere} - {"nelements"}))
+    return (
+        f"{formula} is held without {', '.join(sorted(query.fields)) or target} (held: {listed})."
+    )

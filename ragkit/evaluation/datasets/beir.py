@@ -65,8 +65,8 @@ def read_beir(path: str | Path, *, split: str = "test", lenient: bool = False) -
 def beir_documents(source: Source, faults: Faults) -> Iterator[Document]:
     """Yield the documents of corpus.jsonl: `_id`, `text`, `title`, `metadata`."""
     seen: set[str] = set()
-    for place, value in json_values(source, faults):
-        with faults.at(place):
+    for location, value in json_values(source, faults):
+        with faults.at(location):
             row = as_object(value)
             key = get_id(row, "_id", "id")
             check_unique(seen, key, "document")
@@ -82,8 +82,8 @@ def beir_documents(source: Source, faults: Faults) -> Iterator[Document]:
 def beir_queries(source: Source, faults: Faults) -> dict[str, str]:
     """Read queries.jsonl: `_id` → `text`."""
     queries: dict[str, str] = {}
-    for place, value in json_values(source, faults):
-        with faults.at(place):
+    for location, value in json_values(source, faults):
+        with faults.at(location):
             row = as_object(value)
             key = get_id(row, "_id", "id")
             check_unique(queries, key, "query")
@@ -113,8 +113,8 @@ def read_pyserini_jsonl(path: str | Path, *, lenient: bool = False) -> Iterator[
     faults = Faults(lenient=lenient)
     seen: set[str] = set()
     for file in files:
-        for place, value in json_values(Source(file), faults):
-            with faults.at(place):
+        for location, value in json_values(Source(file), faults):
+            with faults.at(location):
                 row = as_object(value)
                 key = get_id(row, "id", "docid", "_id")
                 check_unique(seen, key, "document")

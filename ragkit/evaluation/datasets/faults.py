@@ -10,21 +10,21 @@ from ragkit.errors import DatasetError
 from ragkit.losses import report
 from ragkit.types import Loss
 
-_MAX_SHOWN = 5  # places listed in a loss
+_MAX_SHOWN = 5  # locations listed in a loss
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """A location in the input: a file, and the line or record in it."""
 
     file: str
-    spot: str
+    position: str
 
     def __str__(self) -> str:
-        return f"{self.file} {self.spot}"
+        return f"{self.file} {self.position}"
 
 
 class Malformed(Exception):
-    """Raised for a malformed record, with the problem and a remedy; `Faults.at` adds the place."""
+    """Raised for a malformed record, with a problem and a remedy; `Faults.at` adds the location."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(problem)
@@ -40,22 +40,22 @@ class Faults:
 
     >>> faults = Faults(lenient=True)
     >>> for line in (3, 9):
-    ...     faults.add(Place("a.tsv", f"line {line}"), "no score", "give each line 3 columns")
+    ...     faults.add(Location("a.tsv", f"line {line}"), "no score", "give each line 3 columns")
     >>> faults.losses()[0].lost
     '2 skipped: line 3, line 9'
     """
 
     def __init__(self, *, lenient: bool = False) -> None:
         self.lenient = lenient
-        self._spots: dict[tuple[str, str, str], list[str]] = {}
+        self._positions: dict[tuple[str, str, str], list[str]] = {}
         self._counts: dict[tuple[str, str, str], int] = {}
         self._first: dict[tuple[str, str, str], str] = {}
 
-    def add(self, place: Place, problem: str, remedy: str, *, done: str = "skipped") -> None:
+    def add(self, location: Location, problem: str, remedy: str, *, done: str = "skipped") -> None:
         """Report one fault.
 
         Args:
-            place: Its location.
+            location: Its location.
             problem: What is wrong, with the value.
             remedy: What was expected and what to do; faults are grouped by it.
             done: What is done about it if lenient.
@@ -64,30 +64,30 @@ class Faults:
             DatasetError: `lenient` is False.
         """
         if not self.lenient:
-            message = f"{place}: {problem}; {remedy} (lenient: {done} and counted)"
+            message = f"{location}: {problem}; {remedy} (lenient: {done} and counted)"
             raise DatasetError(message)
-        key = (place.file, remedy, done)
-        spots = self._spots.setdefault(key, [])
-        if len(spots) < _MAX_SHOWN:
-            spots.append(place.spot)
+        key = (location.file, remedy, done)
+        positions = self._positions.setdefault(key, [])
+        if len(positions) < _MAX_SHOWN:
+            positions.append(location.position)
         self._counts[key] = self._counts.get(key, 0) + 1
         self._first.setdefault(key, problem)
 
     @contextmanager
-    def at(self, place: Place) -> Iterator[None]:
-        """Turn `Malformed` raised in the block into a fault at this place, and leave the block."""
+    def at(self, location: Location) -> Iterator[None]:
+        """Turn `Malformed` raised in the block into a fault at this location; leave the block."""
         try:
             yield
         except Malformed as error:
-            self.add(place, error.problem, error.remedy)
+            self.add(location, error.problem, error.remedy)
 
     def losses(self) -> tuple[Loss, ...]:
-        """Return one loss for each file and kind of fault, with its count and first places."""
+        """Return one loss for each file and kind of fault, with its count and first locations."""
         losses = []
         for key, count in self._counts.items():
             file, remedy, done = key
-            spots = ", ".join(self._spots[key]) + (", …" if count > _MAX_SHOWN else "")
-            lost = f"{count} {done}: {spots}"
+            positions = ", ".join(self._positions[key]) + (", …" if count > _MAX_SHOWN else "")
+            lost = f"{count} {done}: {positions}"
             why = f"{self._first[key]}; {remedy}"
             losses.append(Loss("data set", file, lost, "the rest of the file", why))
         return tuple(losses)

@@ -49,8 +49,8 @@ def read_kilt(
     page_ids = {passage.id for passage in passages}
     questions: dict[str, Question] = {}
     source = Source(Path(path))
-    for place, value in json_values(source, faults):
-        with faults.at(place):
+    for location, value in json_values(source, faults):
+        with faults.at(location):
             question = _question(as_object(value))
             check_unique(questions, question.id, "question")
             for page in question.gold if passages else ():
@@ -79,8 +79,8 @@ def read_kilt_knowledge(path: str | Path, *, lenient: bool = False) -> Iterator[
 
 def _knowledge(source: Source, faults: Faults) -> Iterator[Document]:
     seen: set[str] = set()
-    for place, value in json_values(source, faults):
-        with faults.at(place):
+    for location, value in json_values(source, faults):
+        with faults.at(location):
             row = as_object(value)
             key = get_id(row, "wikipedia_id", "_id")
             check_unique(seen, key, "page")

@@ -45,8 +45,8 @@ def read_mtrag_tasks(path: str | Path, *, lenient: bool = False) -> QASet:
     passages = Passages()
     questions: dict[str, Question] = {}
     source = Source(Path(path))
-    for place, value in json_values(source, faults):
-        with faults.at(place):
+    for location, value in json_values(source, faults):
+        with faults.at(location):
             question = _task(as_object(value), passages)
             check_unique(questions, question.id, "task")
             questions[question.id] = question

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ragkit.evaluation.datasets.faults import Faults, Malformed, Place
+from ragkit.evaluation.datasets.faults import Faults, Location, Malformed
 from ragkit.evaluation.datasets.pairs import csv_rows
 from ragkit.evaluation.datasets.passages import Passages, content_id
 from ragkit.evaluation.datasets.reading import (
@@ -24,7 +24,7 @@ from ragkit.evaluation.datasets.reading import (
 )
 from ragkit.evaluation.datasets.shapes import QASet, Question
 
-Record = Callable[[Place, dict[str, Any], Passages], Question]
+Record = Callable[[Location, dict[str, Any], Passages], Question]
 
 
 def read_nq_open(path: str | Path, *, lenient: bool = False) -> QASet:
@@ -116,8 +116,8 @@ def read_pubmedqa(path: str | Path, *, lenient: bool = False) -> QASet:
     faults = Faults(lenient=lenient)
     passages = Passages()
     questions: dict[str, Question] = {}
-    for place, key, value in json_members(Source(Path(path)), faults):
-        with faults.at(place):
+    for location, key, value in json_members(Source(Path(path)), faults):
+        with faults.at(location):
             row = as_object(value)
             check_unique(questions, key, "question")
             sections = get_list(row, "CONTEXTS")
@@ -157,11 +157,11 @@ def read_llamp(path: str | Path, *, lenient: bool = False) -> QASet:
     source = Source(Path(path))
     questions: dict[str, Question] = {}
     header: list[str] = []
-    for place, cells in csv_rows(source, faults):
+    for location, cells in csv_rows(source, faults):
         if not header:
             header = cells
             continue
-        with faults.at(place):
+        with faults.at(location):
             if len(cells) != len(header):
                 problem = f"{len(cells)} columns"
                 raise Malformed(problem, "a row must have as many columns as the header")
@@ -179,10 +179,10 @@ def _read(path: Path, record: Record, *, lenient: bool) -> QASet:
     faults = Faults(lenient=lenient)
     passages = Passages()
     questions: dict[str, Question] = {}
-    for number, (place, value) in enumerate(json_values(Source(path), faults), start=1):
-        with faults.at(place):
+    for number, (location, value) in enumerate(json_values(Source(path), faults), start=1):
+        with faults.at(location):
             row = as_object(value)
-            question = record(Place(place.file, str(number)), row, passages)
+            question = record(Location(location.file, str(number)), row, passages)
             check_unique(questions, question.id, "question")
             questions[question.id] = question
     name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
@@ -195,14 +195,14 @@ def _strings(values: list[Any], name: str) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _open_question(place: Place, row: dict[str, Any], passages: Passages) -> Question:
+def _open_question(location: Location, row: dict[str, Any], passages: Passages) -> Question:
     answer = row.get("answer", row.get("answers"))
     answers = as_strings(answer if isinstance(answer, list) else [answer], "answer")
     metadata = {"type": row["type"]} if "type" in row else {}
-    return Question(place.spot, get_query(row, "question"), answers, (), metadata)
+    return Question(location.position, get_query(row, "question"), answers, (), metadata)
 
 
-def _litm_question(place: Place, row: dict[str, Any], passages: Passages) -> Question:
+def _litm_question(location: Location, row: dict[str, Any], passages: Passages) -> Question:
     question, answers = get_query(row, "question"), as_strings(get_list(row, "answers"), "answers")
     order, gold = [], []
     for value in get_list(row, "ctxs"):
@@ -214,10 +214,10 @@ def _litm_question(place: Place, row: dict[str, Any], passages: Passages) -> Que
     if not gold:
         raise Malformed("no passage is gold", "one of the ctxs must have isgold: true")
     metadata = {"order": tuple(order)}
-    return Question(place.spot, question, answers, tuple(dict.fromkeys(gold)), metadata)
+    return Question(location.position, question, answers, tuple(dict.fromkeys(gold)), metadata)
 
 
-def _strategy_question(place: Place, row: dict[str, Any], passages: Passages) -> Question:
+def _strategy_question(location: Location, row: dict[str, Any], passages: Passages) -> Question:
     key, question = get_id(row, "qid"), get_query(row, "question")
     answer = row.get("answer")
     if not isinstance(answer, bool):
@@ -232,7 +232,7 @@ def _strategy_question(place: Place, row: dict[str, Any], passages: Passages) ->
     return Question(key, question, ("yes" if answer else "no",), gold, metadata)
 
 
-def _fever_question(place: Place, row: dict[str, Any], passages: Passages) -> Question:
+def _fever_question(location: Location, row: dict[str, Any], passages: Passages) -> Question:
     pages: list[str] = []
     for evidence in get_list(row, "evidence"):
         for line in get_list({"evidence": evidence}, "evidence"):

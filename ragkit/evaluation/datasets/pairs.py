@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from ragkit.evaluation.datasets.faults import Faults, Malformed, Place
+from ragkit.evaluation.datasets.faults import Faults, Location, Malformed
 from ragkit.evaluation.datasets.reading import (
     Source,
     as_object,
@@ -37,25 +37,25 @@ def read_sts(path: str | Path, *, lenient: bool = False) -> PairSet:
     faults = Faults(lenient=lenient)
     source = Source(Path(path))
     pairs = []
-    for place, cells in csv_rows(source, faults):
-        with faults.at(place):
+    for location, cells in csv_rows(source, faults):
+        with faults.at(location):
             if len(cells) != 3:
                 remedy = "expected three: sentence, sentence, score"
                 raise Malformed(f"{len(cells)} columns", remedy)
             first, second, score = cells
             if not first.strip() or not second.strip():
                 raise Malformed("an empty sentence", "fill it in or delete the row")
-            pairs.append(Pair(place.spot.split()[-1], first, second, _score(score)))
+            pairs.append(Pair(location.position.split()[-1], first, second, _score(score)))
     return PairSet(source.path.stem, "all", tuple(pairs), faults.losses())
 
 
-def csv_rows(source: Source, faults: Faults) -> Iterator[tuple[Place, list[str]]]:
-    """Yield the rows of a CSV file that are not blank; the place of a row is its last line."""
-    place = Place(str(source), "line 1")
+def csv_rows(source: Source, faults: Faults) -> Iterator[tuple[Location, list[str]]]:
+    """Yield the rows of a CSV file that are not blank; the location of a row is its last line."""
+    location = Location(str(source), "line 1")
 
     def numbered() -> Iterator[str]:
-        nonlocal place
-        for place, line in read_lines(source, faults, blank=True):  # noqa: B007
+        nonlocal location
+        for location, line in read_lines(source, faults, blank=True):  # noqa: B007
             yield line + "\n"
 
     reader = csv.reader(numbered(), strict=True)
@@ -64,13 +64,16 @@ def csv_rows(source: Source, faults: Faults) -> Iterator[tuple[Place, list[str]]
             row = next(reader, None)
         except csv.Error as error:
             faults.add(
-                place, str(error), "fix the quotes of this row", done="the rest of the file skipped"
+                location,
+                str(error),
+                "fix the quotes of this row",
+                done="the rest of the file skipped",
             )
             return
         if row is None:
             return
         if row:
-            yield place, row
+            yield location, row
 
 
 def _score(cell: str) -> float:
@@ -99,8 +102,8 @@ def read_key_values(path: str | Path, *, lenient: bool = False) -> KeyValueSet:
     faults = Faults(lenient=lenient)
     source = Source(Path(path))
     probes = []
-    for number, (place, value) in enumerate(json_values(source, faults), start=1):
-        with faults.at(place):
+    for number, (location, value) in enumerate(json_values(source, faults), start=1):
+        with faults.at(location):
             row = as_object(value)
             records = []
             for record in get_list(row, "ordered_kv_records"):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ragkit.evaluation.datasets.faults import Faults, Malformed, Place
+from ragkit.evaluation.datasets.faults import Faults, Location, Malformed
 from ragkit.evaluation.datasets.passages import Passages, content_id, title_id
 from ragkit.evaluation.datasets.reading import (
     Source,
@@ -47,9 +47,9 @@ def read_squad(path: str | Path, *, lenient: bool = False) -> QASet:
     source = Source(Path(path))
     passages = Passages()
     questions: dict[str, Question] = {}
-    for place, key, row in _squad_paragraphs(source, faults, passages):
+    for location, key, row in _squad_paragraphs(source, faults, passages):
         for number, value in enumerate(get_list(row, "qas")):
-            with faults.at(Place(place.file, f"{place.spot}.qas[{number}]")):
+            with faults.at(Location(location.file, f"{location.position}.qas[{number}]")):
                 question = _squad_question(as_object(value), row["context"], key)
                 check_unique(questions, question.id, "question")
                 questions[question.id] = question
@@ -59,27 +59,27 @@ def read_squad(path: str | Path, *, lenient: bool = False) -> QASet:
 
 def _squad_paragraphs(
     source: Source, faults: Faults, passages: Passages
-) -> Iterator[tuple[Place, str, dict[str, Any]]]:
-    """Yield the place, the passage id and the record of each paragraph."""
+) -> Iterator[tuple[Location, str, dict[str, Any]]]:
+    """Yield the location, the passage id and the record of each paragraph."""
     file = str(source)
     articles: list[Any] = []
-    with faults.at(Place(file, "data")):
+    with faults.at(Location(file, "data")):
         articles = get_list(as_object(_whole_json(source, faults)), "data")
     for a, article in enumerate(articles):
-        spot = f"data[{a}]"
+        position = f"data[{a}]"
         rows: list[Any] = []
         title = ""
-        with faults.at(Place(file, spot)):
+        with faults.at(Location(file, position)):
             title = get_string(as_object(article), "title", str(len(articles)))
             rows = get_list(article, "paragraphs")
         for p, value in enumerate(rows):
-            place = Place(file, f"{spot}.paragraphs[{p}]")
-            with faults.at(place):
+            location = Location(file, f"{position}.paragraphs[{p}]")
+            with faults.at(location):
                 row = as_object(value)
                 get_list(row, "qas")
                 key = f"{title_id(title)}#{p}"
                 passages.add(key, get_string(row, "context"), title.replace("_", " "))
-                yield place, key, row
+                yield location, key, row
 
 
 def _squad_question(row: dict[str, Any], context: str, gold: str) -> Question:
@@ -134,8 +134,8 @@ def read_hotpot(
     faults = Faults(lenient=lenient)
     passages = Passages()
     if corpus is not None:
-        for place, title, sentences in json_members(Source(Path(corpus)), faults):
-            with faults.at(place):
+        for location, title, sentences in json_members(Source(Path(corpus)), faults):
+            with faults.at(location):
                 _add_sentences(passages, title, sentences, "")
     questions = _hotpot_questions(Source(Path(path)), faults, passages, "")
     return QASet(_stem(Source(Path(path))), "all", passages.all(), questions, faults.losses())
@@ -160,8 +160,8 @@ def read_2wiki(
     faults = Faults(lenient=lenient)
     passages = Passages()
     if corpus is not None:
-        for place, value in json_values(Source(Path(corpus)), faults):
-            with faults.at(place):
+        for location, value in json_values(Source(Path(corpus)), faults):
+            with faults.at(location):
                 row = as_object(value)
                 title = get_string(row, "title")
                 passages.add(title_id(title), get_string(row, "text"), title)
@@ -187,8 +187,8 @@ def _hotpot_questions(
     source: Source, faults: Faults, passages: Passages, space: str
 ) -> tuple[Question, ...]:
     questions: dict[str, Question] = {}
-    for place, value in json_values(source, faults):
-        with faults.at(place):
+    for location, value in json_values(source, faults):
+        with faults.at(location):
             row = as_object(value)
             key = get_id(row, "_id", "id")
             check_unique(questions, key, "question")
@@ -233,14 +233,14 @@ def read_musique(
     faults = Faults(lenient=lenient)
     passages = Passages()
     if corpus is not None:
-        for place, value in json_values(Source(Path(corpus)), faults):
-            with faults.at(place):
+        for location, value in json_values(Source(Path(corpus)), faults):
+            with faults.at(location):
                 row = as_object(value)
                 _add_musique(passages, get_string(row, "title"), get_string(row, "text"))
     questions: dict[str, Question] = {}
     source = Source(Path(path))
-    for place, value in json_values(source, faults):
-        with faults.at(place):
+    for location, value in json_values(source, faults):
+        with faults.at(location):
             question = _musique_question(as_object(value), passages)
             check_unique(questions, question.id, "question")
             questions[question.id] = question

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ragkit.errors import DatasetError
-from ragkit.evaluation.datasets.faults import Faults, Malformed, Place
+from ragkit.evaluation.datasets.faults import Faults, Location, Malformed
 
 _DOWNLOAD = "the file is truncated or damaged: download it again"
 _UTF8 = "convert the file to UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)"
@@ -71,27 +71,27 @@ class Source:
 
 def read_lines(
     source: Source, faults: Faults, *, blank: bool = False
-) -> Iterator[tuple[Place, str]]:
+) -> Iterator[tuple[Location, str]]:
     """Yield lines without their line ends, one at a time; blank lines only if `blank`."""
     file, number = str(source), 0
     with source.open() as stream:
         while True:
             number += 1
-            place = Place(file, f"line {number}")
+            location = Location(file, f"line {number}")
             try:
                 raw = stream.readline()
             except _DAMAGED as error:
-                faults.add(place, str(error), _DOWNLOAD, done="the rest of the file skipped")
+                faults.add(location, str(error), _DOWNLOAD, done="the rest of the file skipped")
                 return
             if not raw:
                 return
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
-                faults.add(place, _not_utf8(error), _UTF8)
+                faults.add(location, _not_utf8(error), _UTF8)
                 continue
             if blank or line.strip():
-                yield place, line
+                yield location, line
 
 
 def read_text(source: Source, faults: Faults) -> str:
@@ -103,7 +103,7 @@ def read_text(source: Source, faults: Faults) -> str:
                 buffer.write(piece)
         except _DAMAGED as error:
             faults.add(
-                Place(str(source), "end"),
+                Location(str(source), "end"),
                 str(error),
                 _DOWNLOAD,
                 done="the rest of the file skipped",
@@ -112,49 +112,49 @@ def read_text(source: Source, faults: Faults) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        place = Place(str(source), f"line {data.count(10, 0, error.start) + 1}")
-        faults.add(place, _not_utf8(error), _UTF8, done="shown as U+FFFD")
+        location = Location(str(source), f"line {data.count(10, 0, error.start) + 1}")
+        faults.add(location, _not_utf8(error), _UTF8, done="shown as U+FFFD")
         return data.decode(errors="replace")
 
 
-def json_values(source: Source, faults: Faults) -> Iterator[tuple[Place, Any]]:
+def json_values(source: Source, faults: Faults) -> Iterator[tuple[Location, Any]]:
     """Yield the values of JSON Lines (.jsonl), of one array, or of concatenated JSON values."""
     if source.suffix in (".jsonl", ".ndjson"):
-        for place, line in read_lines(source, faults):
+        for location, line in read_lines(source, faults):
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError) as error:
-                faults.add(place, f"incomplete or invalid JSON ({error})", _DOWNLOAD)
+                faults.add(location, f"incomplete or invalid JSON ({error})", _DOWNLOAD)
                 continue
-            yield place, value
+            yield location, value
         return
     cursor = _Cursor(source, read_text(source, faults), faults)
     array = cursor.take("[")
     while not cursor.at_end("]" if array else ""):
-        place = cursor.place()
+        location = cursor.location()
         value = cursor.value()
         if cursor.failed:
             return
-        yield place, value
+        yield location, value
         if array:
             cursor.comma("]")
 
 
-def json_members(source: Source, faults: Faults) -> Iterator[tuple[Place, str, Any]]:
+def json_members(source: Source, faults: Faults) -> Iterator[tuple[Location, str, Any]]:
     """Yield the names and values of one JSON object, which may be truncated."""
     cursor = _Cursor(source, read_text(source, faults), faults)
     if not cursor.take("{"):
         cursor.fail("not a JSON object")
         return
     while not cursor.at_end("}"):
-        place = cursor.place()
+        location = cursor.location()
         name = cursor.value()
         if not cursor.failed and not (isinstance(name, str) and cursor.take(":")):
             cursor.fail("expected a member name and a colon")
         value = cursor.value()
         if cursor.failed:
             return
-        yield place, name, value
+        yield location, name, value
         cursor.comma("}")
 
 
@@ -172,15 +172,17 @@ class _Cursor:
         match = _SPACE.match(self._text, self._position)
         self._position = match.end() if match else self._position
 
-    def place(self) -> Place:
+    def location(self) -> Location:
         self._line += self._text.count("\n", self._counted_to, self._position)
         self._counted_to = self._position
-        return Place(self._file, f"line {self._line}")
+        return Location(self._file, f"line {self._line}")
 
     def fail(self, problem: str) -> None:
         if not self.failed:
             self.failed = True
-            self._faults.add(self.place(), problem, _DOWNLOAD, done="the rest of the file skipped")
+            self._faults.add(
+                self.location(), problem, _DOWNLOAD, done="the rest of the file skipped"
+            )
 
     def take(self, mark: str) -> bool:
         if self.failed or not self._text.startswith(mark, self._position):

@@ -47,8 +47,8 @@ def read_rerank(
     queries: dict[str, str] = {}
     run: dict[str, dict[str, float]] = {}
     source = Source(Path(hits))
-    for place, value in json_values(source, faults):
-        with faults.at(place):
+    for location, value in json_values(source, faults):
+        with faults.at(location):
             row = as_object(value)
             rows = [as_object(hit) for hit in get_list(row, "hits")]
             if not rows:
@@ -89,8 +89,8 @@ def read_noveleval(path: str | Path, *, lenient: bool = False) -> RerankSet:
     folder = Path(path)
     faults = Faults(lenient=lenient)
     corpus: dict[str, Document] = {}
-    for place, line in read_lines(Source(folder / "corpus.tsv"), faults):
-        with faults.at(place):
+    for location, line in read_lines(Source(folder / "corpus.tsv"), faults):
+        with faults.at(location):
             key, tab, words = line.partition("\t")
             if not tab or not key:
                 raise Malformed("no id and tab", "each line is id, tab, text")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ragkit.errors import DatasetError
-from ragkit.evaluation.datasets.faults import Faults, Malformed, Place
+from ragkit.evaluation.datasets.faults import Faults, Location, Malformed
 from ragkit.evaluation.datasets.reading import Source, check_unique, read_lines
 from ragkit.evaluation.datasets.shapes import RetrievalSet
 from ragkit.evaluation.datasets.trec import check_judgement, judgements, topics
@@ -107,33 +107,35 @@ def _find_file(folder: Path, patterns: tuple[str, ...], what: str) -> Source:
     )
 
 
-def _records(source: Source, faults: Faults) -> Iterator[tuple[Place, str, dict[str, list[str]]]]:
-    """Yield the place, the .I number, and the lines by part letter of each record."""
-    place, number = Place(str(source), "line 1"), ""
+def _records(
+    source: Source, faults: Faults
+) -> Iterator[tuple[Location, str, dict[str, list[str]]]]:
+    """Yield the location, the .I number, and the lines by part letter of each record."""
+    location, number = Location(str(source), "line 1"), ""
     parts: dict[str, list[str]] = {}
     part: list[str] | None = None
-    for line_place, line in read_lines(source, faults, blank=True):
+    for line_location, line in read_lines(source, faults, blank=True):
         head, letter = _HEAD.fullmatch(line), _PART.fullmatch(line)
         if head:
             if number:
-                yield place, number, parts
-            place, number, parts, part = line_place, head[1], {}, None
+                yield location, number, parts
+            location, number, parts, part = line_location, head[1], {}, None
         elif letter and number:
             part = parts.setdefault(letter[1], [])
         elif part is not None:
             part.append(line.rstrip())
         elif line.strip():
             faults.add(
-                line_place, f"{line[:40]!r} outside of a part", "start it with .I n and .T or .W"
+                line_location, f"{line[:40]!r} outside of a part", "start it with .I n and .T or .W"
             )
     if number:
-        yield place, number, parts
+        yield location, number, parts
 
 
 def _documents(source: Source, faults: Faults) -> Iterator[Document]:
     seen: set[str] = set()
-    for place, number, parts in _records(source, faults):
-        with faults.at(place):
+    for location, number, parts in _records(source, faults):
+        with faults.at(location):
             check_unique(seen, number, "document")
             seen.add(number)
             metadata = {
@@ -147,8 +149,8 @@ def _documents(source: Source, faults: Faults) -> Iterator[Document]:
 
 def _queries(source: Source, faults: Faults, *, by_order: bool) -> dict[str, str]:
     queries: dict[str, str] = {}
-    for count, (place, number, parts) in enumerate(_records(source, faults), start=1):
-        with faults.at(place):
+    for count, (location, number, parts) in enumerate(_records(source, faults), start=1):
+        with faults.at(location):
             key = str(count) if by_order else str(int(number))
             check_unique(queries, key, "query")
             text = _one_line([*parts.get("T", ()), *parts.get("W", ())])
@@ -184,8 +186,8 @@ def _judgements(
     else:
         width, columns = 4, lambda cells: (cells[0], cells[1], "1")
     qrels: dict[str, dict[str, int]] = {}
-    for place, line in read_lines(source, faults):
-        with faults.at(place):
+    for location, line in read_lines(source, faults):
+        with faults.at(location):
             cells = line.split()
             if len(cells) != width or not all(map(_is_number, columns(cells))):
                 problem = f"{line.strip()[:40]!r}"
@@ -208,8 +210,8 @@ def _cacm_documents(path: Path, faults: Faults) -> Iterator[Document]:
                 stream = archive.extractfile(member)
                 if stream is None:
                     continue
-                place = Place(f"{path}:{member.name}", "line 1")
-                with faults.at(place):
+                location = Location(f"{path}:{member.name}", "line 1")
+                with faults.at(location):
                     yield _cacm_document(Path(member.name).stem, stream.read())
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise DatasetError(f"{path} cannot be read ({error}); download it again") from error

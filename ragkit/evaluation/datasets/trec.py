@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from ragkit.durable import replace_text
-from ragkit.evaluation.datasets.faults import Faults, Malformed, Place
+from ragkit.evaluation.datasets.faults import Faults, Location, Malformed
 from ragkit.evaluation.datasets.reading import Source, check_unique, read_lines
 from ragkit.evaluation.datasets.shapes import RetrievalSet
 from ragkit.types import Document
@@ -69,11 +69,11 @@ def judgements(
     """
     qrels: dict[str, dict[str, int]] = {}
     width = 0
-    for place, line in read_lines(source, faults):
+    for location, line in read_lines(source, faults):
         cells = _cells(line)
         if not width and cells[0].lower() in _HEADS and not _is_integer(cells[-1]):
             continue
-        with faults.at(place):
+        with faults.at(location):
             if len(cells) not in (3, 4) or len(cells) != (width or len(cells)):
                 remedy = "expected query, 0, document, relevance, or query, document, relevance"
                 raise Malformed(f"{len(cells)} columns", remedy)
@@ -121,14 +121,14 @@ def read_run(path: str | Path, *, lenient: bool = False) -> dict[str, dict[str, 
     run: dict[str, dict[str, float]] = {}
     last: tuple[str, int, float] = ("", 0, 0.0)
     unordered = set()
-    for place, line in read_lines(Source(Path(path)), faults):
-        with faults.at(place):
+    for location, line in read_lines(Source(Path(path)), faults):
+        with faults.at(location):
             query, document, rank, score = _run_line(line)
             check_unique(run.get(query, {}), document, f"query {query!r}: document")
             problem = _disorder(query, rank, score, last, run)
             if problem:
                 remedy = "list each query's documents together, best score first, with their ranks"
-                faults.add(place, problem, remedy, done="sorted by score")
+                faults.add(location, problem, remedy, done="sorted by score")
                 unordered.add(query)
             run.setdefault(query, {})[document] = score
             last = (query, rank, score)
@@ -193,8 +193,8 @@ def read_trec_topics(
 def topics(source: Source, faults: Faults, *, field: TopicField = "title") -> dict[str, str]:
     """Read topics as `read_trec_topics` does."""
     texts: dict[str, str] = {}
-    for place, number, text in _topics(source, faults, field):
-        with faults.at(place):
+    for location, number, text in _topics(source, faults, field):
+        with faults.at(location):
             check_unique(texts, number, "topic")
             if not text:
                 problem = f"topic {number!r} is empty"
@@ -206,8 +206,8 @@ def topics(source: Source, faults: Faults, *, field: TopicField = "title") -> di
 def trec_documents(source: Source, faults: Faults) -> Iterator[Document]:
     """Yield documents from `<DOC>` blocks with `<DOCNO>`; `<TITLE>` becomes the title."""
     seen: set[str] = set()
-    for place, head, body in _blocks(read_lines(source, faults, blank=True), faults):
-        with faults.at(place):
+    for location, head, body in _blocks(read_lines(source, faults, blank=True), faults):
+        with faults.at(location):
             number = _DOCNO.search(body)
             if head[0] != "doc" or not number:
                 raise Malformed("a block without <DOCNO>", "each <DOC> needs a <DOCNO>")
@@ -234,11 +234,11 @@ def read_trec(
     """
     faults = Faults(lenient=lenient)
     corpus = tuple(trec_documents(Source(Path(documents)), faults))
-    asked = topics(Source(Path(queries)), faults)
+    topic_texts = topics(Source(Path(queries)), faults)
     ids = {document.id for document in corpus}
-    judged = judgements(Source(Path(qrels)), faults, documents=ids, queries=asked)
+    judged = judgements(Source(Path(qrels)), faults, documents=ids, queries=topic_texts)
     name = Path(documents).absolute().parent.name
-    return RetrievalSet(name, "all", corpus, asked, judged, faults.losses())
+    return RetrievalSet(name, "all", corpus, topic_texts, judged, faults.losses())
 
 
 def _cells(line: str) -> list[str]:
@@ -290,23 +290,25 @@ def _check_word(value: str, what: str) -> None:
         )
 
 
-def _topics(source: Source, faults: Faults, field: TopicField) -> Iterator[tuple[Place, str, str]]:
+def _topics(
+    source: Source, faults: Faults, field: TopicField
+) -> Iterator[tuple[Location, str, str]]:
     numbered = read_lines(source, faults)
     first = next(numbered, None)
     if first is None:
         return
     rest = itertools.chain([first], numbered)
     if not first[1].lstrip().startswith("<"):
-        for place, line in rest:
+        for location, line in rest:
             number, tab, text = line.partition("\t")
             if not tab:
-                faults.add(place, "no tab", "each line is id, tab, text")
+                faults.add(location, "no tab", "each line is id, tab, text")
                 continue
-            yield place, number.strip(), text.strip()
+            yield location, number.strip(), text.strip()
         return
-    for place, (kind, attributes), body in _blocks(rest, faults):
-        with faults.at(place):
-            yield place, *_topic(kind, attributes, body, field)
+    for location, (kind, attributes), body in _blocks(rest, faults):
+        with faults.at(location):
+            yield location, *_topic(kind, attributes, body, field)
 
 
 def _topic(kind: str, attributes: str, body: str, field: TopicField) -> tuple[str, str]:
@@ -323,22 +325,22 @@ def _topic(kind: str, attributes: str, body: str, field: TopicField) -> tuple[st
 
 
 def _blocks(
-    numbered: Iterator[tuple[Place, str]], faults: Faults
-) -> Iterator[tuple[Place, tuple[str, str], str]]:
-    """Yield each `<top>`, `<topic>` or `<doc>`: its place, its tag with attributes, its content."""
-    start: Place | None = None
+    numbered: Iterator[tuple[Location, str]], faults: Faults
+) -> Iterator[tuple[Location, tuple[str, str], str]]:
+    """Yield each `<top>`, `<topic>` or `<doc>`: its location, tag with attributes, content."""
+    start: Location | None = None
     head = ("", "")
     inside: list[str] = []
-    for place, line in numbered:
+    for location, line in numbered:
         opening = _OPENING.search(line)
         if opening:
             if start:
                 faults.add(start, f"<{head[0]}> is not closed", "close each block")
-            start, head, inside = place, (opening[1].lower(), opening[2]), []
+            start, head, inside = location, (opening[1].lower(), opening[2]), []
             line = line[opening.end() :]
         if not start:
             if line.strip() and not line.lstrip().startswith("<"):
-                faults.add(place, "text outside of a block", "put it in a block or delete it")
+                faults.add(location, "text outside of a block", "put it in a block or delete it")
             continue
         before, end, _ = _partition(line, f"</{head[0]}>")
         inside.append(before)

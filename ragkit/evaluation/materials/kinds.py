@@ -124,11 +124,11 @@ _SLOTS = (
 
 
 def search_call(
-    place: str, request: str, *, thought: str = "", **arguments: str | int | list[str]
+    tool: str, request: str, *, thought: str = "", **arguments: str | int | list[str]
 ) -> Call:
     """Make a call of a search tool."""
-    reason = thought or f"{place} has the {arguments.get('fields', 'materials')}."
-    return Call(f"search_{place}", arguments, reason, request)
+    reason = thought or f"{tool} has the {arguments.get('fields', 'materials')}."
+    return Call(f"search_{tool}", arguments, reason, request)
 
 
 def choose_property(
@@ -147,7 +147,7 @@ class _Subject:
     text: str
     key: str
     values: tuple[Value, ...]
-    place: str
+    tool: str
     arguments: dict[str, str]
 
 
@@ -157,7 +157,7 @@ def _draw_subject(data: QuestionData, rng: random.Random, name: str) -> _Subject
         return None
     key = rng.choice(data.material_pool[name])
     formula = data.formula_of(key)
-    place = data.words.properties[name].tool
+    tool = data.words.properties[name].tool
     if rng.random() < 0.25:
         with_value = [
             material_id for material_id in data.ids[key]
@@ -166,10 +166,10 @@ def _draw_subject(data: QuestionData, rng: random.Random, name: str) -> _Subject
         chosen = rng.choice(with_value)
         text = rng.choice((chosen, f"{formula} ({chosen})"))
         values = data.of_material[chosen, name]
-        return _Subject(text, key, tuple(values), place, {"material_ids": chosen})
+        return _Subject(text, key, tuple(values), tool, {"material_ids": chosen})
     text = (english_name(formula) if rng.random() < 0.4 else "") or formula
     values = data.of_formula[key, name]
-    return _Subject(text, key, tuple(values), place, {"formula": formula})
+    return _Subject(text, key, tuple(values), tool, {"formula": formula})
 
 
 def _draw_measured_subject(data: QuestionData, rng: random.Random, name: str) -> _Subject | None:
@@ -201,7 +201,7 @@ def lookup(data: QuestionData, rng: random.Random) -> Draft | None:
     if subject is None:
         return None
     text = question_text(data, rng, "lookup", name=phrase, subject=subject.text)
-    call = search_call(subject.place, text, fields=name, **subject.arguments)
+    call = search_call(subject.tool, text, fields=name, **subject.arguments)
     truth = Truth((_facts(subject.values),))
     return Draft(text, truth, Plan((call,), (row_template(0, name),)), frozenset({subject.key}))
 
@@ -222,7 +222,7 @@ def conversion(data: QuestionData, rng: random.Random) -> Draft | None:
     if stored_unit == "1/cm":
         arguments["context"] = "spectroscopy"
     calls = (
-        search_call(subject.place, request, fields=name, **subject.arguments),
+        search_call(subject.tool, request, fields=name, **subject.arguments),
         Call("convert_unit", arguments, f"Convert it to {unit}."),
     )
     facts = _facts(subject.values)

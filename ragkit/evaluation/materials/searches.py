@@ -109,9 +109,9 @@ def extremum_draft(
     drawn = _draw_extreme(data, rng)
     if drawn is None:
         return None
-    top, name, place, values = drawn
+    top, name, tool, values = drawn
     text = worded(**values["words"])
-    call = search_call(place, text, fields=name, limit=1, **values["arguments"])
+    call = search_call(tool, text, fields=name, limit=1, **values["arguments"])
     plan = Plan((call,), (row_template(0, name, top.material_id),))
     return Draft(text, Truth(((top.fact,),)), plan, frozenset({top.reduced}))
 
@@ -120,7 +120,7 @@ def _draw_extreme(
     data: QuestionData, rng: random.Random
 ) -> tuple[Value, str, str, dict[str, dict[str, str]]] | None:
     """Draw an extreme; return (value, property, tool, words and arguments)."""
-    name, place, phrase = choose_searched_property(data, rng)
+    name, tool, phrase = choose_searched_property(data, rng)
     elements = choose_elements(data, rng, name)
     if elements is None:
         return None
@@ -134,7 +134,7 @@ def _draw_extreme(
     extreme = extreme_word(data, rng, "extremum", highest=highest)
     words = {"group": group_phrase(data, rng, elements, values), "extreme": extreme, "name": phrase}
     arguments = {"elements": ",".join(elements), "sort_fields": f"-{name}" if highest else name}
-    return top, name, place, {"words": words, "arguments": arguments}
+    return top, name, tool, {"words": words, "arguments": arguments}
 
 
 def multi_hop(data: QuestionData, rng: random.Random) -> Draft | None:
@@ -149,7 +149,7 @@ def multi_hop_draft(
     drawn = _draw_extreme(data, rng)
     if drawn is None:
         return None
-    top, name, place, values = drawn
+    top, name, tool, values = drawn
     other, wording, phrase = choose_property(data, rng, list(WORDINGS))
     values_of_other = data.of_material.get((top.material_id or "", other))
     if other == name or not values_of_other or not data.may_combine("pair", name, other):
@@ -161,7 +161,7 @@ def multi_hop_draft(
         data, rng, "second hop", "lookup", name=phrase, subject=material_id
     )
     calls = (
-        search_call(place, first_request, fields=name, limit=1, **values["arguments"]),
+        search_call(tool, first_request, fields=name, limit=1, **values["arguments"]),
         search_call(wording.tool, second_request, material_ids=material_id, fields=other),
     )
     rows = (row_template(1, other, top.material_id), row_template(0, name, top.material_id))
@@ -175,7 +175,7 @@ def filtered(data: QuestionData, rng: random.Random) -> Draft | None:
         return _by_chemical_system(data, rng)
     if rng.random() < 0.3:
         return _by_ordering(data, rng)
-    name, place, phrase = choose_searched_property(data, rng)
+    name, tool, phrase = choose_searched_property(data, rng)
     elements = choose_elements(data, rng, name)
     if elements is None or name == "nsites":
         return None
@@ -191,7 +191,7 @@ def filtered(data: QuestionData, rng: random.Random) -> Draft | None:
     )
     group = group_phrase(data, rng, elements, values)
     text = question_text(data, rng, "filter", group=group, condition=fix_articles(condition))
-    call = search_call(place, text, elements=",".join(elements), where=[f"{name} {sign} {limit:g}"],
+    call = search_call(tool, text, elements=",".join(elements), where=[f"{name} {sign} {limit:g}"],
                   fields=name, limit=20)  # fmt: skip
     return set_draft(text, call, name, chosen)
 
@@ -270,7 +270,7 @@ def count(data: QuestionData, rng: random.Random) -> Draft | None:
     """Ask how many materials, or measured values, meet a condition."""
     if rng.random() < 0.25:
         return _count_measured(data, rng)
-    name, place, phrase = choose_searched_property(data, rng)
+    name, tool, phrase = choose_searched_property(data, rng)
     elements = choose_elements(data, rng, name)
     values = data.matching(name, elements or ())
     if elements is None or len(values) < 5:
@@ -287,7 +287,7 @@ def count(data: QuestionData, rng: random.Random) -> Draft | None:
     )
     group = group_phrase(data, rng, elements, values)
     text = question_text(data, rng, "count", group=group, condition=fix_articles(condition))
-    call = search_call(place, text, elements=",".join(elements), where=[f"{name} {sign} {limit:g}"],
+    call = search_call(tool, text, elements=",".join(elements), where=[f"{name} {sign} {limit:g}"],
                   fields=name, limit=1, thought="Searches count all rows.")  # fmt: skip
     return count_draft(text, call, "n_materials", len(ids))
 

@@ -1,1 +1,1 @@
-"""Elements, formulas, names and properties."""
+"""Chemical elements, formulas, names and material properties."""

@@ -1,7 +1,7 @@
-"""Chemical formulas: read, reduced to a key that compares, found by name, repaired when misspelt.
+"""Parse, normalize, look up by name and spell-check chemical formulas.
 
-Only the composition is kept: CaCO3 is calcite and aragonite alike. Isotopes count as their element
-(D2O is H2O), since the databases hold none.
+A formula stands for a composition: CaCO3 is both calcite and aragonite. Isotopes count as their
+element (D2O is H2O), since the databases do not distinguish them.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ _MAX_LENGTH = 400
 _NUMBER = r"\d+(?:\.\d+)?|\.\d+"
 _TOKEN = re.compile(rf"([A-Z][a-z]*)|([(\[{{])|([)\]}}])|({_NUMBER})")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
-_TIMES = re.compile(_NUMBER)
+_MULTIPLIER = re.compile(_NUMBER)
 _HYDRATE = re.compile(rf"\.({_NUMBER})?\(?[HD]2O\)?$")
 
 
 def parse_formula(text: str) -> dict[str, float]:
-    """The atoms of each element in one formula unit, elements in the order written.
+    """Parse a formula into the number of atoms of each element, in order of appearance.
 
-    Understood are brackets, fractions, hydrates (CuSO4·5H2O), subscripts (Unicode, LaTeX, HTML) and
-    the isotopes D and T, which count as H. "CuSO4.5H2O" is a hydrate: what precedes the last dot
-    has two elements or more and what follows is so many H2O.
+    Supports brackets, fractions, hydrates (CuSO4·5H2O), subscripts (Unicode, LaTeX, HTML) and the
+    isotopes D and T, which count as H. "CuSO4.5H2O" is a hydrate as well: the part before the last
+    dot has at least two elements, and the part after it is a multiple of H2O.
 
     Args:
-        text: One formula, at most 400 characters.
+        text: Formula of at most 400 characters.
 
     Raises:
-        ToolError: It is no formula; says where, and what may have been meant.
+        ToolError: The formula is invalid. The message locates the error and suggests a correction.
 
     >>> parse_formula("Ca(OH)2")
     {'Ca': 1.0, 'O': 2.0, 'H': 2.0}
@@ -45,32 +45,31 @@ def parse_formula(text: str) -> dict[str, float]:
 
 
 def reduced(text: str) -> str:
-    """The composition as a key: elements alphabetically, smallest whole numbers, 1 left out.
+    """Return the reduced formula: elements in alphabetical order, smallest integers, 1 omitted.
 
-    Decimals are taken as written, so 0.333 is 333/1000 and not a third. The key is itself a
-    formula.
+    It identifies the composition. Decimals are exact, so 0.333 is 333/1000 and not a third.
 
     Raises:
-        ToolError: It is no formula.
+        ToolError: The formula is invalid.
 
     >>> reduced("Ga2As2"), reduced("Ag0.5Ge1Pb1.75S4"), reduced("D2O")
     ('AsGa', 'Ag2Ge4Pb7S16', 'H2O')
     """
     amounts = _amounts(text)
     scale = math.lcm(*(amount.denominator for amount in amounts.values()))
-    whole = {element: int(amount * scale) for element, amount in amounts.items()}
-    divisor = math.gcd(*whole.values())
+    counts = {element: int(amount * scale) for element, amount in amounts.items()}
+    divisor = math.gcd(*counts.values())
     return "".join(
         element + (str(count // divisor) if count != divisor else "")
-        for element, count in sorted(whole.items())
+        for element, count in sorted(counts.items())
     )
 
 
 def chemsys(text: str) -> str:
-    """The elements of a formula, alphabetically, joined by "-".
+    """Return the chemical system: the elements of a formula in alphabetical order, joined by "-".
 
     Raises:
-        ToolError: It is no formula.
+        ToolError: The formula is invalid.
 
     >>> chemsys("BaTiO3")
     'Ba-O-Ti'
@@ -79,29 +78,29 @@ def chemsys(text: str) -> str:
 
 
 def element_symbol(text: str) -> str:
-    """The symbol of an element given by symbol or name; D and T are H.
+    """Return the symbol of an element from its symbol or name; D and T are H.
 
     Raises:
-        ToolError: There is no such element.
+        ToolError: The element is unknown.
 
     >>> element_symbol("iron"), element_symbol(" Fe "), element_symbol("FE")
     ('Fe', 'Fe', 'Fe')
     """
-    given = text.strip()
-    symbol = ISOTOPES.get(given, given)
-    for candidate in (symbol, BY_NAME.get(given.lower(), ""), given.capitalize()):
+    query = text.strip()
+    symbol = ISOTOPES.get(query, query)
+    for candidate in (symbol, BY_NAME.get(query.lower(), ""), query.capitalize()):
         if candidate in ELEMENTS:
             return candidate
-    near = [each for each in ELEMENTS if _distance(each.lower(), given.lower()) == 1][:4]
+    near = [known for known in ELEMENTS if _edit_distance(known.lower(), query.lower()) == 1][:4]
     hint = f"; near are {', '.join(near)}" if near else ""
-    raise ToolError(f"{given!r} is no chemical element{hint}. Give a symbol such as Fe.")
+    raise ToolError(f"{query!r} is no chemical element{hint}. Give a symbol such as Fe.")
 
 
 def from_name(text: str) -> str | None:
-    """The formula of an element or a well-known substance given by name; None for what is no name.
+    """Return the formula of an element or a well-known substance by name, or None.
 
-    Names that fit several compositions (iron oxide) give None, and so does every text that is a
-    formula as it stands: "TiN" is not tin.
+    The result is None for unknown names, for names of several compositions (iron oxide) and for
+    valid formulas: "TiN" is not tin.
 
     >>> from_name("gallium arsenide"), from_name("heavy water"), from_name("molybdenum disulfide")
     ('GaAs', 'H2O', 'MoS2')
@@ -114,74 +113,74 @@ def from_name(text: str) -> str | None:
 
 
 def suggest(text: str, known: Iterable[str], limit: int = 5) -> list[str]:
-    """The known formulas that a formula which is not held, or is none, may have been meant to be.
+    """Suggest known formulas for an unknown or invalid formula.
 
-    First those that differ in upper and lower case only, then those of the same elements, then
-    those one element or number away; each composition once.
+    Formulas that differ only by case come first, then those of the same elements, then those at an
+    edit distance of one element or number. Each composition occurs once.
 
     Args:
-        text: What was given.
-        known: The formulas to choose from.
-        limit: How many at most.
+        text: The formula.
+        known: Formulas to choose from.
+        limit: Maximum number of suggestions.
 
     >>> suggest("GaAS", ["GaAs", "GaN", "BaTiO3"])
     ['GaAs', 'GaN']
     """
-    flat = re.sub(r"\s", "", _plain(text)).lower()
-    flat = re.sub(r"(?<![\d.])0(?=\d)", "o", flat)
-    wanted = [_tokens(reading) for reading in (_readings(flat) or [_plain(text)])]
-    systems = [{token for token in tokens if token in ELEMENTS} for tokens in wanted]
-    ranked = []
+    normalized = re.sub(r"\s", "", _remove_markup(text)).lower()
+    normalized = re.sub(r"(?<![\d.])0(?=\d)", "o", normalized)
+    readings = [_tokens(form) for form in (_capitalizations(normalized) or [_remove_markup(text)])]
+    systems = [{token for token in tokens if token in ELEMENTS} for tokens in readings]
+    ranking = []
     for formula in dict.fromkeys(known):
         tokens = _tokens(formula)
         elements = {token for token in tokens if token in ELEMENTS}
-        if formula.lower() == flat:
-            ranked.append((0, 0, formula))
+        if formula.lower() == normalized:
+            ranking.append((0, 0, formula))
         elif any(elements == system for system in systems):
-            ranked.append((1, abs(len(formula) - len(flat)), formula))
+            ranking.append((1, abs(len(formula) - len(normalized)), formula))
         elif any(len(elements ^ system) <= 2 for system in systems):
-            away = min(_distance(tokens, each) for each in wanted)
-            if away <= 1:
-                ranked.append((2, abs(len(formula) - len(flat)), formula))
+            distance = min(_edit_distance(tokens, reading) for reading in readings)
+            if distance <= 1:
+                ranking.append((2, abs(len(formula) - len(normalized)), formula))
     chosen: dict[str, str] = {}
-    for _, _, formula in sorted(ranked):
+    for _, _, formula in sorted(ranking):
         chosen.setdefault(reduced(formula), formula)
         if len(chosen) == limit:
             break
     return list(chosen.values())
 
 
-class _Malformed(ValueError):
-    """Why a text is no formula."""
+class _InvalidFormula(ValueError):
+    """Raised for an invalid formula, with the reason."""
 
 
 def _amounts(text: str) -> dict[str, Fraction]:
-    """As `parse_formula`, exactly."""
-    plain = _plain(text)
+    """Parse a formula as `parse_formula` does, with exact fractions."""
+    plain = _remove_markup(text)
     try:
-        return _composition(plain)
-    except _Malformed as error:
+        return _parse_composition(plain)
+    except _InvalidFormula as error:
         raise ToolError(
-            f"{_cut(plain)!r} is no chemical formula: {error}. {_advice(plain)}"
+            f"{_truncate(plain)!r} is no chemical formula: {error}. {_suggestion(plain)}"
         ) from None
 
 
-def _composition(plain: str) -> dict[str, Fraction]:
+def _parse_composition(plain: str) -> dict[str, Fraction]:
     if not plain or len(plain) > _MAX_LENGTH:
-        raise _Malformed(f"it is {'too long' if plain else 'empty'}")
+        raise _InvalidFormula(f"it is {'too long' if plain else 'empty'}")
     total: dict[str, Fraction] = {}
-    for part in _parts(plain):
-        leading = _TIMES.match(part)
-        times = Fraction(leading[0]) if leading else Fraction(1)
-        for element, amount in _read(part[leading.end() if leading else 0 :]).items():
-            total[element] = total.get(element, Fraction(0)) + times * amount
+    for part in _split_hydrate(plain):
+        match = _MULTIPLIER.match(part)
+        multiplier = Fraction(match[0]) if match else Fraction(1)
+        for element, amount in _parse_part(part[match.end() if match else 0 :]).items():
+            total[element] = total.get(element, Fraction(0)) + multiplier * amount
     if not all(total.values()):
-        raise _Malformed("an element or group in it has the number 0")
+        raise _InvalidFormula("an element or group in it has the number 0")
     return total
 
 
-def _plain(text: str) -> str:
-    """The formula without markup: subscripts on the line, one kind of centre dot."""
+def _remove_markup(text: str) -> str:
+    """Remove markup from a formula, and unify subscripts and centre dots."""
     plain = unicodedata.normalize("NFKC", text).strip().strip("$").strip()
     plain = re.sub(r"</?su[bp]>|\\(?:mathrm|text|rm|ce)\b|\^\{?\d+\}?(?=\s*[A-Z])", "", plain)
     plain = re.sub(r"_\{([\d.]+)\}", r"\1", plain)
@@ -192,66 +191,68 @@ def _plain(text: str) -> str:
     return re.sub(r"\s+(?=[A-Z\d.(\[{)\]}·])|(?<=[·(\[{])\s+", "", plain)
 
 
-def _parts(plain: str) -> list[str]:
-    """The formula and its crystal water."""
-    found = _HYDRATE.search(plain)
-    if found and "·" not in plain:
-        head = plain[: found.start()]
+def _split_hydrate(plain: str) -> list[str]:
+    """Split a formula into its parts at centre dots or before its crystal water."""
+    match = _HYDRATE.search(plain)
+    if match and "·" not in plain:
+        head = plain[: match.start()]
         if len(re.findall("[A-Z]", head)) >= 2 and not re.search(r"(?<!\d)0$", head):
-            return [head, plain[found.start() + 1 :]]
+            return [head, plain[match.start() + 1 :]]
     return plain.split("·")
 
 
-def _read(part: str) -> dict[str, Fraction]:
-    """The amounts of one part, which has no leading number."""
+def _parse_part(part: str) -> dict[str, Fraction]:
+    """Parse one part of a formula, without its leading multiplier."""
     stack: list[tuple[str, dict[str, Fraction]]] = [("", {})]
     position = 0
     while position < len(part):
-        found = _TOKEN.match(part, position)
-        if found is None:
-            raise _Malformed(f"{part[position]!r} does not belong in one")
-        letters, opening, closing, number = found.groups()
+        match = _TOKEN.match(part, position)
+        if match is None:
+            raise _InvalidFormula(f"{part[position]!r} does not belong in one")
+        letters, opening, closing, number = match.groups()
         if number:
-            raise _Malformed(f"the number {number} follows no element or group")
-        position = found.end()
+            raise _InvalidFormula(f"the number {number} follows no element or group")
+        position = match.end()
         if opening:
             stack.append((_CLOSING[opening], {}))
             continue
-        last = {_known(letters): Fraction(1)} if letters else _closed(stack, closing)
-        times = _TIMES.match(part, position)
-        if times and re.match(r"0\d", times[0]):
-            raise _Malformed(f"the number {times[0]} starts with 0 (the letter O may be meant)")
-        position = times.end() if times else position
-        for element, amount in last.items():
-            factor = Fraction(times[0]) if times else Fraction(1)
+        group = {_known_element(letters): Fraction(1)} if letters else _close_group(stack, closing)
+        multiplier = _MULTIPLIER.match(part, position)
+        if multiplier and re.match(r"0\d", multiplier[0]):
+            raise _InvalidFormula(
+                f"the number {multiplier[0]} starts with 0 (the letter O may be meant)"
+            )
+        position = multiplier.end() if multiplier else position
+        for element, amount in group.items():
+            factor = Fraction(multiplier[0]) if multiplier else Fraction(1)
             stack[-1][1][element] = stack[-1][1].get(element, Fraction(0)) + amount * factor
     if len(stack) > 1:
-        raise _Malformed(f"a bracket {stack[-1][0]!r} is missing")
+        raise _InvalidFormula(f"a bracket {stack[-1][0]!r} is missing")
     if not stack[0][1]:
-        raise _Malformed("there is no element in it")
+        raise _InvalidFormula("there is no element in it")
     return stack[0][1]
 
 
-def _closed(stack: list[tuple[str, dict[str, Fraction]]], bracket: str) -> dict[str, Fraction]:
+def _close_group(stack: list[tuple[str, dict[str, Fraction]]], bracket: str) -> dict[str, Fraction]:
     expected, group = stack.pop() if len(stack) > 1 else ("", {})
     if expected != bracket or not group:
-        raise _Malformed(f"the bracket {bracket!r} closes nothing")
+        raise _InvalidFormula(f"the bracket {bracket!r} closes nothing")
     return group
 
 
-def _known(letters: str) -> str:
+def _known_element(letters: str) -> str:
     symbol = ISOTOPES.get(letters, letters)
     if symbol not in ELEMENTS:
-        raise _Malformed(f"{letters!r} is no element")
+        raise _InvalidFormula(f"{letters!r} is no element")
     return symbol
 
 
-def _advice(plain: str) -> str:
-    """What may have been meant by a text that is no formula."""
+def _suggestion(plain: str) -> str:
+    """Return advice for an invalid formula."""
     bare = re.sub(r"(?<=[A-Za-z\d)\]])(\^?\d*[+\-]|\^.*)$", "", plain)
     tail = plain.rsplit("-", 1)[-1]
     lower = re.sub(r"\s", "", plain).lower()
-    readings = _readings(re.sub(r"(?<![\d.])0(?=\d)", "o", lower)) or _readings(lower)
+    readings = _capitalizations(re.sub(r"(?<![\d.])0(?=\d)", "o", lower)) or _capitalizations(lower)
     if meant := from_name(plain):
         return f"That is a name: give {meant}."
     if re.fullmatch(r"(?:[A-Z][a-z]?-)+[A-Z][a-z]?", plain):
@@ -269,46 +270,46 @@ def _advice(plain: str) -> str:
 
 def _is_formula(text: str) -> bool:
     try:
-        _composition(_plain(text))
-    except _Malformed:
+        _parse_composition(_remove_markup(text))
+    except _InvalidFormula:
         return False
     return True
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
-def _readings(lower: str) -> list[str]:
-    """Every way to read lower-case text as symbols and numbers, two-letter symbols first."""
-    found: list[str] = []
+def _capitalizations(lower: str) -> list[str]:
+    """Return the valid capitalizations of a lower-case formula, two-letter symbols first."""
+    readings: list[str] = []
 
-    def read(position: int, done: str) -> None:
-        if len(found) >= 8:
+    def read(position: int, prefix: str) -> None:
+        if len(readings) >= 8:
             return
         if position == len(lower):
-            found.append(done)
+            readings.append(prefix)
             return
         if not lower[position].isalpha():
             if lower[position] in "().0123456789":
-                read(position + 1, done + lower[position])
+                read(position + 1, prefix + lower[position])
             return
         for length in (2, 1):
             symbol = lower[position : position + length].capitalize()
             if len(symbol) == length and symbol in ELEMENTS:
-                read(position + length, done + symbol)
+                read(position + length, prefix + symbol)
 
     if len(lower) <= 20:
         read(0, "")
-    return [each for each in found if _is_formula(each)]
+    return [reading for reading in readings if _is_formula(reading)]
 
 
 def _tokens(formula: str) -> list[str]:
     return re.findall(rf"[A-Z][a-z]?|{_NUMBER}|[()]", formula)
 
 
-def _distance(left: str | list[str], right: str | list[str]) -> int:
-    """The Levenshtein distance of two sequences."""
+def _edit_distance(left: str | list[str], right: str | list[str]) -> int:
+    """Return the Levenshtein distance of two sequences."""
     row = list(range(len(right) + 1))
     for i, one in enumerate(left, 1):
         previous, row[0] = row[0], i

@@ -1,4 +1,4 @@
-"""Elements and well-known substances by name."""
+"""Names of chemical elements and well-known substances."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ISOTOPES = {"D": "H", "T": "H"}
 _SPELLINGS = {"aluminum": "Al", "cesium": "Cs", "sulphur": "S"}
 BY_NAME = {name: symbol for symbol, name in ELEMENTS.items()} | _SPELLINGS
 
-# Names of one composition each. Those that name several (iron oxide, copper sulfide) are left out.
+# Names with exactly one composition; ambiguous ones (iron oxide, copper sulfide) are omitted.
 _SUBSTANCES = {
     "water": "H2O", "heavy water": "H2O", "deuterium oxide": "H2O", "tritiated water": "H2O",
     "ice": "H2O", "deuterium": "H2", "tritium": "H2", "diamond": "C", "graphite": "C",
@@ -69,17 +69,17 @@ _ANIONS = {
     "telluride": ("Te", 2), "nitride": ("N", 3), "phosphide": ("P", 3), "arsenide": ("As", 3),
     "antimonide": ("Sb", 3),
 }  # fmt: skip
-# Cations with one charge; those of the last group have it with oxygen and the nitrogen family only.
+# Cations with one charge; the last group has it with oxygen and the nitrogen family only.
 _CHARGES = dict.fromkeys("Li Na K Rb Cs".split(), 1) | dict.fromkeys(
     "Be Mg Ca Sr Ba Zn Cd".split(), 2
 )
 _PNICTOGEN_CHARGES = dict.fromkeys("Al B Ga In Sc Y La".split(), 3)
-# "trioxide" of these has two of them: As2O3, but WO3.
-_SESQUI = frozenset("B Al N P As Sb Bi".split())
+# Elements whose trioxide has two cations: As2O3, but WO3.
+_SESQUIOXIDE_FORMERS = frozenset("B Al N P As Sb Bi".split())
 
 
 def composition_of(name: str) -> str | None:
-    """The formula that a name stands for; None where it stands for none or for several.
+    """Return the formula for a name, or None if the name is unknown or ambiguous.
 
     >>> composition_of("Vanadium pentoxide"), composition_of("boron nitride")
     ('V2O5', 'BN')
@@ -87,47 +87,51 @@ def composition_of(name: str) -> str | None:
     True
     """
     plain = re.sub(r"[\s-]+", " ", name.strip().lower())
-    return _SUBSTANCES.get(plain) or BY_NAME.get(plain) or _binary(plain)
+    return _SUBSTANCES.get(plain) or BY_NAME.get(plain) or _binary_formula(plain)
 
 
-def _binary(name: str) -> str | None:
-    """The formula of "gallium arsenide" or "molybdenum disulfide", where the name settles it."""
+def _binary_formula(name: str) -> str | None:
+    """Return the formula of a binary compound such as "gallium arsenide", or None if ambiguous."""
     words = name.split()
-    if len(words) != 2 or (found := _anion(words[1])) is None:
+    if len(words) != 2 or (anion_and_count := _parse_anion(words[1])) is None:
         return None
-    (anion, charge), count = found
-    cation, cations = _counted(words[0], BY_NAME)
+    (anion, charge), count = anion_and_count
+    cation, cations = _split_prefix(words[0], BY_NAME)
     if cation is None:
         return None
     symbol = BY_NAME[cation]
-    if not cations and charge == 2 and (count == 5 or (count == 3 and symbol in _SESQUI)):
+    if (
+        not cations
+        and charge == 2
+        and (count == 5 or (count == 3 and symbol in _SESQUIOXIDE_FORMERS))
+    ):
         cations = 2
     if count or cations:
-        return f"{symbol}{_shown(cations or 1)}{anion}{_shown(count or 1)}"
-    own = _CHARGES.get(symbol)
-    if own is None and anion in ("O", "N", "P", "As", "Sb"):
-        own = _PNICTOGEN_CHARGES.get(symbol)
-    if own is None:
+        return f"{symbol}{_subscript(cations or 1)}{anion}{_subscript(count or 1)}"
+    own_charge = _CHARGES.get(symbol)
+    if own_charge is None and anion in ("O", "N", "P", "As", "Sb"):
+        own_charge = _PNICTOGEN_CHARGES.get(symbol)
+    if own_charge is None:
         return None
-    common = math.lcm(own, charge)
-    return f"{symbol}{_shown(common // own)}{anion}{_shown(common // charge)}"
+    common = math.lcm(own_charge, charge)
+    return f"{symbol}{_subscript(common // own_charge)}{anion}{_subscript(common // charge)}"
 
 
-def _anion(word: str) -> tuple[tuple[str, int], int] | None:
-    stem, count = _counted(re.sub(r"^(mon|tetr|pent|hex|hept|oct)ox", r"\1aox", word), _ANIONS)
+def _parse_anion(word: str) -> tuple[tuple[str, int], int] | None:
+    stem, count = _split_prefix(re.sub(r"^(mon|tetr|pent|hex|hept|oct)ox", r"\1aox", word), _ANIONS)
     if stem is None:
-        stem, count = _counted(word.replace("monox", "monoox"), _ANIONS)
+        stem, count = _split_prefix(word.replace("monox", "monoox"), _ANIONS)
     return None if stem is None else (_ANIONS[stem], count)
 
 
-def _counted(word: str, known: Iterable[str]) -> tuple[str | None, int]:
-    """The known word in it and the number its Greek prefix names, 0 without one."""
-    held = set(known)
+def _split_prefix(word: str, stems: Iterable[str]) -> tuple[str | None, int]:
+    """Split a word into a known stem and the number of its Greek prefix (0 without a prefix)."""
+    names = set(stems)
     for count, prefix in enumerate(_PREFIXES):
-        if word.startswith(prefix) and word[len(prefix) :] in held:
+        if word.startswith(prefix) and word[len(prefix) :] in names:
             return word[len(prefix) :], count
     return None, 0
 
 
-def _shown(count: int) -> str:
+def _subscript(count: int) -> str:
     return str(count) if count != 1 else ""

@@ -1,6 +1,6 @@
-"""The properties that can be asked for: names, units, meanings and what people call them.
+"""Searchable properties: names, units, descriptions and aliases.
 
-Names are those of the Materials Project's API where it has one; nested fields are flattened
+Names are those of the Materials Project's API where they exist; nested fields are flattened
 (`bulk_modulus.vrh` is `k_vrh`).
 """
 
@@ -15,7 +15,7 @@ from ragkit.agents.materials.backend import Endpoint
 from ragkit.agents.tools import ToolError
 
 SearchTarget = Endpoint | Literal["formula_tables"]
-"""An endpoint, or the tables of values known by formula only."""
+"""An endpoint, or the tables of values that are identified by formula only."""
 
 Kind = Literal["number", "text", "flag"]
 
@@ -24,16 +24,17 @@ ENERGY_ORDER = "lowest and smallest mean the most negative"
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """A property.
+    """Property of materials.
 
     Attributes:
-        name: As in the Materials Project's API.
-        unit: In pint's notation, with "atom" as a unit of count; "" for plain numbers and texts.
-        kind: Of its values.
-        about: One line; defines order words where they are ambiguous.
-        places: The endpoints that serve it, and "formula_tables".
-        main: Where a search that names no fields shows it.
-        aliases: What people call it, in lower case.
+        name: Name in the Materials Project's API.
+        unit: Unit in pint's notation, with "atom" as a unit of count; "" for plain numbers and
+            texts.
+        kind: Type of its values.
+        about: One-line description; defines order words if they are ambiguous.
+        places: Search targets that provide it.
+        main: Search targets that return it if no fields are named.
+        aliases: Common names in lower case.
     """
 
     name: str
@@ -58,7 +59,15 @@ _PLACES: dict[str, SearchTarget] = {
 
 
 def _property(name: str, unit: str, places: str, about: str, aliases: str = "") -> Property:
-    """A row; places are initials, capital where it is shown unasked; unit ! is a flag, ? text."""
+    """Build a property from a compact notation.
+
+    Args:
+        name: Name of the property.
+        unit: Unit; "!" marks a flag, "?" a text.
+        places: Initials of the search targets, upper case for those in `main`.
+        about: Description.
+        aliases: Comma-separated common names.
+    """
     kind: Kind = "flag" if unit == "!" else "text" if unit == "?" else "number"
     return Property(
         name=name,
@@ -158,9 +167,9 @@ PROPERTIES: tuple[Property, ...] = (
     _property("glass_forming", "!", "F", "whether it forms a bulk metallic glass",
               "glass forming ability, metallic glass, glass"),
 )  # fmt: skip
-_BY_NAME = {each.name: each for each in PROPERTIES}
-_BY_ALIAS = {alias: each.name for each in PROPERTIES for alias in each.aliases}
-WHOLE = frozenset(
+_BY_NAME = {spec.name: spec for spec in PROPERTIES}
+_BY_ALIAS = {alias: spec.name for spec in PROPERTIES for alias in spec.aliases}
+INTEGER_PROPERTIES = frozenset(
     {
         "nsites",
         "nelements",
@@ -170,9 +179,9 @@ WHOLE = frozenset(
         "exchange_symmetry",
     }
 )
-"""Properties whose numbers are counts or labels."""
+"""Properties whose values are integers (counts or labels)."""
 
-# Paths in the records of the Materials Project.
+# Property names by path in the records of the Materials Project.
 PATHS = {
     "bulk_modulus.vrh": "k_vrh",
     "bulk_modulus.voigt": "k_voigt",
@@ -189,62 +198,63 @@ PATHS = {
 }
 
 
-def properties_of(place: SearchTarget) -> tuple[Property, ...]:
-    """The properties that an endpoint serves.
+def properties_of(target: SearchTarget) -> tuple[Property, ...]:
+    """Return the properties of a search target.
 
     Raises:
-        ToolError: There is no such endpoint.
+        ToolError: The target is unknown.
 
-    >>> [each.name for each in properties_of("piezoelectric")]
+    >>> [spec.name for spec in properties_of("piezoelectric")]
     ['e_ij_max']
     """
     known = (*get_args(Endpoint), "formula_tables")
-    if place not in known:
-        raise ToolError(f"there is no endpoint {place!r}. Use one of {', '.join(known)}.")
-    return tuple(each for each in PROPERTIES if place in each.places)
+    if target not in known:
+        raise ToolError(f"there is no endpoint {target!r}. Use one of {', '.join(known)}.")
+    return tuple(spec for spec in PROPERTIES if target in spec.places)
 
 
-def find_property(name: str, place: SearchTarget | None = None) -> Property:
-    """The property of that name, path or phrase.
+def find_property(name: str, target: SearchTarget | None = None) -> Property:
+    """Find a property by name, path or alias.
 
     Args:
         name: "band_gap", "bulk_modulus.vrh", "refractive index".
-        place: Where it must be served; anywhere if None.
+        target: Search target that must provide it; None accepts any.
 
     Raises:
-        ToolError: There is none, or that endpoint does not serve it; names the nearest.
+        ToolError: The property is unknown, or the target does not provide it. The message suggests
+            similar names.
 
     >>> find_property("bandgap").name, find_property("Bulk modulus").unit
     ('band_gap', 'GPa')
     """
     plain = " ".join(name.strip().lower().split())
-    found = lookup(plain)
-    allowed = PROPERTIES if place is None else properties_of(place)
-    if found in allowed:
-        return found
-    where = f" of {place}" if place else ""
-    names = [each.name for each in allowed]
-    if found is not None:
-        elsewhere = ", ".join(found.places)
-        reason = f"{found.name!r} is served by {elsewhere}, and is no property{where}"
+    spec = lookup(plain)
+    allowed = PROPERTIES if target is None else properties_of(target)
+    if spec in allowed:
+        return spec
+    suffix = f" of {target}" if target else ""
+    names = [candidate.name for candidate in allowed]
+    if spec is not None:
+        targets = ", ".join(spec.places)
+        reason = f"{spec.name!r} is served by {targets}, and is no property{suffix}"
     else:
         near = nearest(plain, names)
         hint = f"; near are {', '.join(near)}" if near else ""
-        reason = f"there is no property {name.strip()!r}{where}{hint}"
-    listed = f" Use one of: {', '.join(names)}." if place else " Use a property's name."
+        reason = f"there is no property {name.strip()!r}{suffix}{hint}"
+    listed = f" Use one of: {', '.join(names)}." if target else " Use a property's name."
     raise ToolError(f"{reason}.{listed}")
 
 
 def nearest(name: str, names: list[str]) -> list[str]:
-    """The names that are written alike or contained in it, at most three."""
-    within = [each for each in names if len(each) > 1 and each in name]
+    """Return up to three known names that are contained in a name or spelled similarly."""
+    contained = [known for known in names if len(known) > 1 and known in name]
     words = difflib.get_close_matches(name.replace(" ", "_"), [*names, *_BY_ALIAS], 4, 0.6)
-    alike = [_BY_ALIAS.get(each, each) for each in words]
-    return [each for each in dict.fromkeys([*within, *alike]) if each in names][:3]
+    similar = [_BY_ALIAS.get(word, word) for word in words]
+    return [match for match in dict.fromkeys([*contained, *similar]) if match in names][:3]
 
 
 def lookup(name: str) -> Property | None:
-    """The property of that name, path or phrase; None if there is none.
+    """Find a property by name, path or alias; return None if it is unknown.
 
     >>> lookup("Energy gap").name, lookup("hardness")
     ('band_gap', None)

@@ -1,1 +1,1 @@
-"""Crystal structures: cells, symmetry, voids, similarity, and the tools over them."""
+"""Crystal structures: unit cells, symmetry, voids and similarity, with tools."""

@@ -1,18 +1,18 @@
-"""How alike two crystal structures are, from a fingerprint of 64 numbers each.
+"""Similarity of crystal structures by fingerprints of 64 numbers.
 
-The fingerprint is that of Oganov and Valle (J. Chem. Phys. 130, 104504, 2009; Valle and Oganov,
-Acta Cryst. A 66, 507, 2010): the smeared radial distribution of the periodic crystal minus that of
-a structureless one, compared by cosine distance. Deviations, so that it tells structure types and
-not substances:
+The fingerprint follows Oganov and Valle (J. Chem. Phys. 130, 104504, 2009; Valle and Oganov, Acta
+Cryst. A 66, 507, 2010): the smeared radial distribution function of the periodic crystal minus that
+of a structureless one, compared by cosine distance. Deviations, so that it distinguishes structure
+types rather than substances:
 
-- Lengths are divided by (volume / number of atoms)^(1/3), so NaCl and MgO compare as types.
-- Elements count only as "the same" or "another": instead of one function for each pair of elements
-  there are two, over all pairs and over pairs of one element. So rock salt differs from simple
-  cubic, and ZnS and GaAs in one structure type do not differ.
-- Gaussians of a fixed width in reduced length (0.08), distances up to 3.4, 32 bins a function.
+- Lengths are divided by (volume / number of atoms)^(1/3), so that NaCl and MgO are the same type.
+- Instead of one function for each pair of elements there are two: over all pairs of atoms, and over
+  pairs of the same element. Rock salt therefore differs from simple cubic, whereas ZnS and GaAs of
+  one structure type do not differ.
+- Gaussians have a fixed width in reduced length (0.08); distances up to 3.4, 32 bins per function.
 
-A fingerprint does not change with the choice of the cell, the origin or the orientation. Mirror
-images are not told apart, and neither are the rare crystals that share all distances.
+A fingerprint is invariant under the choice of cell, origin and orientation. It does not distinguish
+mirror images, nor the rare crystals with identical distances.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ragkit.agents.materials.crystals.voids import images
 from ragkit.agents.tools import Tool, ToolError, ToolResult, tool
 
 DIMENSION = 64
-"""Numbers in a fingerprint: 32 over all pairs of atoms, then 32 over pairs of one element."""
+"""Length of a fingerprint: 32 bins over all pairs of atoms, 32 over pairs of the same element."""
 
 METHOD = "radial distribution fingerprint (Valle and Oganov 2010, in reduced lengths), cosine"
 
@@ -40,21 +40,20 @@ Matrix = NDArray[np.float32]
 Limit = Annotated[int, Field(ge=1, le=50)]
 
 _BINS = DIMENSION // 2
-_FIRST, _LAST, _WIDTH = 0.6, 3.4, 0.08
-_REACH = _LAST + 5 * _WIDTH
+_MIN_DISTANCE, _MAX_DISTANCE, _WIDTH = 0.6, 3.4, 0.08
+_CUTOFF = _MAX_DISTANCE + 5 * _WIDTH
 
 
 def fingerprint(poscar: str) -> Vector:
-    """The structure's fingerprint, of length 1: float32, (64,).
+    """Compute the fingerprint of a structure file: a unit vector, float32, (64,).
 
-    Its numbers are within [-1, 1]. float16 (128 bytes a structure) changes distances by less
-    than 0.001.
+    Rounding to float16 (128 bytes per structure) changes distances by less than 0.001.
 
     Args:
         poscar: POSCAR or CIF text.
 
     Raises:
-        ToolError: The text is no structure.
+        ToolError: The text is not a valid structure.
 
     Source:
         Valle and Oganov 2010, equations 3 and 7, with the deviations of the module's docstring.
@@ -63,19 +62,19 @@ def fingerprint(poscar: str) -> Vector:
 
 
 def structure_fingerprint(structure: Structure) -> Vector:
-    """As `fingerprint`, of a structure that was read already."""
+    """Compute the fingerprint of a parsed structure; see `fingerprint`."""
     scale = (structure.volume / len(structure)) ** (1 / 3)
     lattice = np.asarray(structure.lattice.matrix, dtype=float) / scale  # (3, 3)
     positions = np.asarray(structure.frac_coords, dtype=float) % 1.0  # (atoms, 3)
     elements = np.array([site.specie.Z for site in structure])  # (atoms,)
     heights = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)  # (3,)
-    n_images = len(images(positions[:1], _REACH / heights))
+    n_images = len(images(positions[:1], _CUTOFF / heights))
     if n_images * len(positions) > 2_000_000:
         raise ToolError("the cell is too flat or too skewed for a fingerprint. Reduce it first.")
     total, same = np.zeros(_BINS), np.zeros(_BINS)
-    for distances, alike in _pairs(lattice, positions, elements, heights):
-        total += _smeared(distances)
-        same += _smeared(distances[alike])
+    for distances, alike in _neighbour_distances(lattice, positions, elements, heights):
+        total += _smear(distances)
+        same += _smear(distances[alike])
     shares = np.unique(elements, return_counts=True)[1] / len(elements)  # (elements,)
     vector = np.concatenate(
         [total / len(positions) - 1.0, same / len(positions) - np.sum(shares**2)]
@@ -84,42 +83,42 @@ def structure_fingerprint(structure: Structure) -> Vector:
     return (vector / norm if norm else vector).astype(np.float32)
 
 
-def _pairs(
+def _neighbour_distances(
     lattice: NDArray[np.float64],
     positions: NDArray[np.float64],
     elements: NDArray[np.int64],
     heights: NDArray[np.float64],
 ) -> list[tuple[NDArray[np.float64], NDArray[np.bool_]]]:
-    """For each atom the distances of its neighbours, and whether they are of its element."""
-    found = []
+    """Return distances of neighbours and a mask of equal elements, by atom and element."""
+    pairs = []
     for element in np.unique(elements):
-        nearby = images(positions[elements == element], _REACH / heights) @ lattice  # (images, 3)
+        nearby = images(positions[elements == element], _CUTOFF / heights) @ lattice  # (images, 3)
         for i, centre in enumerate(positions @ lattice):
             distances = np.linalg.norm(nearby - centre, axis=1)  # (images,)
-            near = distances[(distances > 1e-3) & (distances < _REACH)]
-            found.append((near, np.full(len(near), elements[i] == element)))
-    return found
+            near = distances[(distances > 1e-3) & (distances < _CUTOFF)]
+            pairs.append((near, np.full(len(near), elements[i] == element)))
+    return pairs
 
 
-def _smeared(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sum of Gaussians at the distances over 4 pi r^2, at the centres of the bins."""
-    centres = np.linspace(_FIRST, _LAST, _BINS)  # (bins,)
+def _smear(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Evaluate a sum of Gaussians at the distances, divided by 4 pi r^2, at the bin centres."""
+    centres = np.linspace(_MIN_DISTANCE, _MAX_DISTANCE, _BINS)  # (bins,)
     gaps = (centres[:, None] - distances[None]) / _WIDTH  # (bins, pairs)
     weights = np.exp(-0.5 * gaps**2).sum(axis=1) / (_WIDTH * np.sqrt(2 * np.pi))  # (bins,)
     return np.asarray(weights / (4 * np.pi * centres**2))
 
 
 def dissimilarity(left: Vector, right: Vector) -> float:
-    """The cosine distance (1 - cos) / 2: 0 for the same structure type, 1 for the opposite."""
+    """Return the cosine distance (1 - cos) / 2 in [0, 1]; 0 is the same structure type."""
     return float(dissimilarities(left, right[None])[0])
 
 
 def dissimilarities(vector: Vector, others: Matrix) -> NDArray[np.float64]:
-    """The cosine distances of one fingerprint from many.
+    """Return the cosine distances of one fingerprint to others.
 
     Args:
-        vector: (64,).
-        others: Any float type, (structures, 64).
+        vector: Fingerprint, (64,).
+        others: Fingerprints as rows, any float type, (structures, 64).
     """
     rows = np.asarray(others, dtype=np.float64)  # (structures, 64)
     target = np.asarray(vector, dtype=np.float64)  # (64,)
@@ -131,27 +130,27 @@ def dissimilarities(vector: Vector, others: Matrix) -> NDArray[np.float64]:
 def nearest(
     vector: Vector, others: Matrix, ids: Sequence[str], *, limit: int = 10, leave_out: str = ""
 ) -> list[tuple[str, float]]:
-    """The most similar structures and how far they are, nearest first, ties by id.
+    """Return ids and distances of the most similar structures, nearest first, ties by id.
 
     Args:
-        vector: Of the structure in question, (64,).
+        vector: Fingerprint of the query structure, (64,).
         others: Fingerprints as rows, (structures, 64).
-        ids: Of the rows.
-        limit: How many at most.
-        leave_out: An id that is not returned: the structure itself.
+        ids: Ids of the rows.
+        limit: Maximum number of results.
+        leave_out: Id to exclude, such as that of the query structure.
 
     Raises:
-        ValueError: There are not as many ids as rows.
+        ValueError: The number of ids differs from the number of rows.
     """
     if len(ids) != len(others):
-        raise ValueError(f"{len(ids)} ids for {len(others)} fingerprints; give one for each")
+        raise ValueError(f"{len(ids)} ids for {len(others)} fingerprints; expected equal numbers")
     distances = np.round(dissimilarities(vector, others), 6)
     order = sorted(range(len(ids)), key=lambda i: (distances[i], ids[i]))
     return [(ids[i], float(distances[i])) for i in order if ids[i] != leave_out][:limit]
 
 
 def similarity_tools(backend: Backend) -> list[Tool]:
-    """The tool of this module, over what a back end finds similar: similar_structures."""
+    """Return the tool `similar_structures` over a back end."""
 
     def similar_structures(material_id: str, limit: Limit = 5) -> ToolResult:
         """Find materials whose crystal structure is most like a material's.
@@ -160,7 +159,7 @@ def similarity_tools(backend: Backend) -> list[Tool]:
             material_id: Such as mp-149.
             limit: How many.
         """
-        wanted = material_id.strip()
+        query_id = material_id.strip()
         method = METHOD if backend.name == "snapshot" else "as the API computes it"
         rows = [
             Quantity(
@@ -168,13 +167,13 @@ def similarity_tools(backend: Backend) -> list[Tool]:
                 "",
                 "dissimilarity",
                 formula,
-                found,
+                neighbour,
                 kind="material",
-                method=f"distance from {wanted}; {method}",
+                method=f"distance from {query_id}; {method}",
                 source=f"structures of the {backend.name}",
                 version=backend.version,
             )
-            for found, formula, distance in backend.similar(wanted, limit)
+            for neighbour, formula, distance in backend.similar(query_id, limit)
         ]
         return ToolResult(rows, text="Nearest first; 0 is the same structure type.")
 

@@ -1,4 +1,4 @@
-"""Tools for crystal structures: fetched, measured, repeated and edited; arithmetic of formulas."""
+"""Tools that return, analyse, repeat and edit crystal structures, and compute with formulas."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ _UNITS = {
     "volume": "angstrom**3",
     "density": "g/cm**3",
 }
-_TOO_CLOSE = 0.7  # angstrom; shorter than the bond of H2
+_MIN_DISTANCE = 0.7  # angstrom, shorter than the bond of H2
 
 
 def structure_tools(backend: Backend) -> list[Tool]:
-    """The tools of this module over a back end's structures.
+    """Return the structure tools over a back end.
 
-    They are get_structure, make_supercell, substitute and add_interstitial, which return a file and
-    have `direct` set; structure_facts; formula_facts.
+    They are get_structure, make_supercell, substitute and add_interstitial (which return a file and
+    are `direct`), structure_facts and formula_facts.
     """
-    files = [_get_structure, _make_supercell, _substitute, _add_interstitial]
-    giving_file = tool(direct=True, timeout_s=60.0)
-    made = [giving_file(make(backend)) for make in files]
-    return [*made, tool(_structure_facts(backend), timeout_s=60.0), tool(formula_facts)]
+    file_factories = [_get_structure, _make_supercell, _substitute, _add_interstitial]
+    file_tool = tool(direct=True, timeout_s=60.0)
+    file_tools = [file_tool(factory(backend)) for factory in file_factories]
+    return [*file_tools, tool(_structure_facts(backend), timeout_s=60.0), tool(formula_facts)]
 
 
 def _get_structure(backend: Backend) -> Callable[..., object]:
@@ -57,9 +57,11 @@ def _get_structure(backend: Backend) -> Callable[..., object]:
             material_id: Such as mp-149.
             format: poscar or cif.
         """
-        structure = _held(backend, material_id)
-        text = cells.write_structure(structure, format, f"{_name(structure)} {material_id}")
-        return ToolResult(_measured(backend, material_id, structure), text=text)
+        structure = _load_structure(backend, material_id)
+        text = cells.write_structure(
+            structure, format, f"{_reduced_formula(structure)} {material_id}"
+        )
+        return ToolResult(_structure_rows(backend, material_id, structure), text=text)
 
     return get_structure
 
@@ -71,13 +73,13 @@ def _structure_facts(backend: Backend) -> Callable[..., object]:
         Args:
             material_id: Such as mp-149.
         """
-        return _measured(backend, material_id, _held(backend, material_id))
+        return _structure_rows(backend, material_id, _load_structure(backend, material_id))
 
     return structure_facts
 
 
-def _measured(backend: Backend, material_id: str, structure: Structure) -> list[Quantity]:
-    return _facts(
+def _structure_rows(backend: Backend, material_id: str, structure: Structure) -> list[Quantity]:
+    return _cell_rows(
         structure,
         subject_id=material_id,
         method="computed from the structure",
@@ -96,8 +98,8 @@ def _make_supercell(backend: Backend) -> Callable[..., object]:
             b: Times along b.
             c: Times along c.
         """
-        made = cells.supercell(_held(backend, material_id), a, b, c)
-        rows, text = _edited(backend, made, f"{a}x{b}x{c} supercell of {material_id}")
+        repeated = cells.supercell(_load_structure(backend, material_id), a, b, c)
+        rows, text = _edited_results(backend, repeated, f"{a}x{b}x{c} supercell of {material_id}")
         return ToolResult(rows, text=text)
 
     return make_supercell
@@ -116,12 +118,12 @@ def _substitute(backend: Backend) -> Callable[..., object]:
             fraction: Of the sites; leave out for all.
         """
         old, new = element_symbol(from_element), element_symbol(to_element)
-        structure = _held(backend, material_id)
-        made, count = cells.substituted(structure, old, new, fraction)
+        structure = _load_structure(backend, material_id)
+        edited, count = cells.substituted(structure, old, new, fraction)
         sites = int(structure.composition[old])
-        what = f"{material_id} with {count} of {sites} {old} replaced by {new}"
-        more = "" if count == sites else "; the replaced sites are far apart, others are possible"
-        rows, text = _edited(backend, made, what + more)
+        description = f"{material_id} with {count} of {sites} {old} replaced by {new}"
+        remark = "" if count == sites else "; the replaced sites are far apart, others are possible"
+        rows, text = _edited_results(backend, edited, description + remark)
         return ToolResult(rows, text=text)
 
     return substitute
@@ -137,23 +139,23 @@ def _add_interstitial(backend: Backend) -> Callable[..., object]:
             position: Fractions "x y z"; leave out for the largest void.
         """
         symbol = element_symbol(element)
-        structure = _held(backend, material_id)
+        structure = _load_structure(backend, material_id)
         if position.strip():
-            place, where = _place(position), "the given position"
-            gaps = structure.lattice.get_all_distances(place, structure.frac_coords)
-            distance = float(gaps.min())
+            point, origin = _parse_position(position), "the given position"
+            distances = structure.lattice.get_all_distances(point, structure.frac_coords)
+            distance = float(distances.min())
         else:
-            place, distance = largest_void(structure.lattice.matrix, structure.frac_coords)
-            where = "the largest void"
-        if distance < _TOO_CLOSE:
+            point, distance = largest_void(structure.lattice.matrix, structure.frac_coords)
+            origin = "the largest void"
+        if distance < _MIN_DISTANCE:
             raise ToolError(
-                f"{position!r} is {distance:.2f} angstrom from an atom; at least {_TOO_CLOSE} are "
-                "needed. Leave position out for the largest void."
+                f"{position!r} is {distance:.2f} angstrom from an atom; at least {_MIN_DISTANCE} "
+                "are needed. Leave position out for the largest void."
             )
-        made = structure.copy().append(symbol, place)
-        at = " ".join(f"{each:.4f}" for each in place)
-        what = f"{material_id} with {symbol} added at {at} ({where})"
-        rows, text = _edited(backend, made, what)
+        edited = structure.copy().append(symbol, point)
+        coordinates = " ".join(f"{fraction:.4f}" for fraction in point)
+        description = f"{material_id} with {symbol} added at {coordinates} ({origin})"
+        rows, text = _edited_results(backend, edited, description)
         gap = dataclasses.replace(
             rows[0], value=distance, unit="angstrom", property="distance_to_nearest_atom"
         )
@@ -171,16 +173,16 @@ def formula_facts(formula: str) -> ToolResult:
     amounts = parse_formula(formula)
     lowest = reduced(formula)
     element = require("pymatgen.core", extra="materials").Element
-    masses = {each: float(element(each).atomic_mass) * n for each, n in amounts.items()}
+    masses = {symbol: float(element(symbol).atomic_mass) * n for symbol, n in amounts.items()}
     mass, atoms = math.fsum(masses.values()), math.fsum(amounts.values())
-    written = formula.strip()
+    subject = formula.strip()
 
     def row(value: Scalar, name: str, unit: str = "") -> Quantity:
         return Quantity(
             value,
             unit,
             name,
-            written,
+            subject,
             kind="material",
             method="computed from the formula and atomic masses",
             source="pymatgen table of the elements",
@@ -190,13 +192,13 @@ def formula_facts(formula: str) -> ToolResult:
     per_unit = math.fsum(parse_formula(lowest).values())
     rows = [row(mass, "molar_mass", "g/mol"), row(lowest, "reduced_formula")]
     rows += [row(atoms / per_unit, "formula_units"), row(atoms, "atoms")]
-    for each, n in amounts.items():
-        rows.append(row(masses[each] / mass, f"mass_fraction.{each}"))
-        rows.append(row(n / atoms, f"atom_fraction.{each}"))
+    for symbol, n in amounts.items():
+        rows.append(row(masses[symbol] / mass, f"mass_fraction.{symbol}"))
+        rows.append(row(n / atoms, f"atom_fraction.{symbol}"))
     return ToolResult(rows)
 
 
-def _held(backend: Backend, material_id: str) -> Structure:
+def _load_structure(backend: Backend, material_id: str) -> Structure:
     text = backend.structure(material_id.strip())
     if text is None:
         raise ToolError(
@@ -206,12 +208,12 @@ def _held(backend: Backend, material_id: str) -> Structure:
     return cells.read_structure(text)
 
 
-def _name(structure: Structure) -> str:
+def _reduced_formula(structure: Structure) -> str:
     return str(structure.composition.reduced_formula)
 
 
-def _facts(structure: Structure, **origin: Any) -> list[Quantity]:
-    """A row for each fact of the cell."""
+def _cell_rows(structure: Structure, **origin: Any) -> list[Quantity]:
+    """Return a row for each fact of the cell."""
     facts = dataclasses.asdict(cells.cell_facts(structure))
     formula, symbol = facts.pop("formula"), facts["space_group"]
     rows = []
@@ -220,30 +222,32 @@ def _facts(structure: Structure, **origin: Any) -> list[Quantity]:
             value, _UNITS.get(name, ""), name, formula, variant=symbol, kind="material", **origin
         )
         if name.startswith("space_group"):
-            by = f"spglib, tolerance {cells.SYMMETRY_TOLERANCE} angstrom"
-            row = dataclasses.replace(row, method=f"{row.method} ({by})")
+            settings = f"spglib, tolerance {cells.SYMMETRY_TOLERANCE} angstrom"
+            row = dataclasses.replace(row, method=f"{row.method} ({settings})")
         rows.append(row)
     return rows
 
 
-def _edited(backend: Backend, structure: Structure, what: str) -> tuple[list[Quantity], str]:
-    """The facts of an edited structure, and its POSCAR, which says what it is."""
-    rows = _facts(
+def _edited_results(
+    backend: Backend, structure: Structure, description: str
+) -> tuple[list[Quantity], str]:
+    """Return rows and the POSCAR of an edited structure, both with a description of the edit."""
+    rows = _cell_rows(
         structure,
-        method=f"computed from an edited structure ({what}), {NOT_RELAXED}",
+        method=f"computed from an edited structure ({description}), {NOT_RELAXED}",
         source=f"edited from a structure in the {backend.name}",
         version=backend.version,
     )
-    comment = f"{structure.composition.formula} | {what} | {NOT_RELAXED}"
+    comment = f"{structure.composition.formula} | {description} | {NOT_RELAXED}"
     return rows, cells.write_structure(structure, comment=comment)
 
 
-def _place(position: str) -> np.ndarray[Any, Any]:
+def _parse_position(position: str) -> np.ndarray[Any, Any]:
     parts = position.replace(",", " ").split()
     try:
-        place = np.array([float(each) for each in parts])
+        point = np.array([float(part) for part in parts])
     except ValueError:
-        place = np.empty(0)
-    if place.shape != (3,) or not np.isfinite(place).all():
+        point = np.empty(0)
+    if point.shape != (3,) or not np.isfinite(point).all():
         raise ToolError(f'{position[:60]!r} is no position. Give three fractions: "0.5 0.5 0.5".')
-    return place % 1.0
+    return point % 1.0

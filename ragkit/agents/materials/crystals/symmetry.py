@@ -1,6 +1,6 @@
-"""The 230 space groups: international short symbols, crystal systems, point groups.
+"""Space groups: international short symbols, crystal systems and point groups.
 
-Symbols as in the International Tables for Crystallography, volume A (since 2002: Cmce for Cmca).
+Symbols follow the International Tables for Crystallography, volume A (since 2002: Cmce for Cmca).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SYSTEMS = (
     (194, "Hexagonal"),
     (230, "Cubic"),
 )
-# Settings of one point group that the space group's symbol tells apart.
+# Point group by the orientations that symbols of space groups distinguish.
 _ORIENTED = {"-4m2": "-42m", "-62m": "-6m2"} | {
     form: group
     for group, forms in {"32": "312 321", "3m": "3m1 31m", "-3m": "-31m -3m1"}.items()
@@ -43,10 +43,10 @@ _ORIENTED = {"-4m2": "-42m", "-62m": "-6m2"} | {
 
 
 def space_group_symbol(number: int) -> str:
-    """The symbol of a space group.
+    """Return the symbol of a space group.
 
     Args:
-        number: 1 to 230.
+        number: Number of the space group, 1 to 230.
 
     Raises:
         ValueError: The number is out of range.
@@ -60,7 +60,7 @@ def space_group_symbol(number: int) -> str:
 
 
 def crystal_system(number: int) -> str:
-    """The crystal system of a space group, capitalised.
+    """Return the crystal system of a space group, capitalised.
 
     >>> crystal_system(194)
     'Hexagonal'
@@ -70,7 +70,7 @@ def crystal_system(number: int) -> str:
 
 
 def point_group(number: int) -> str:
-    """The point group of a space group: its symbol without lattice letter, screws and glides.
+    """Return the point group: the space group's symbol without lattice letter, screws and glides.
 
     >>> point_group(227), point_group(14), point_group(72)
     ('m-3m', '2/m', 'mmm')

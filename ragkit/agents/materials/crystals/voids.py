@@ -1,15 +1,14 @@
-"""The largest void of a crystal: where an interstitial atom has most room.
+"""Find the largest void of a crystal, where an interstitial atom has most space.
 
-The centre of the largest sphere that holds no atom's centre is a vertex of the Voronoi diagram of
-the periodic atoms (it is a local maximum of the distance to the nearest atom; Willems et al.,
-Microporous and Mesoporous Materials 149, 134, 2012, use the same diagram for pores). All atoms
-count as points of equal size, which is a deviation from there. Steps:
+The centre of the largest sphere that contains no atom centre is a vertex of the Voronoi diagram of
+the periodic atoms (a local maximum of the distance to the nearest atom). Willems et al.,
+Microporous and Mesoporous Materials 149, 134, 2012, use the same diagram for pores; deviation: all
+atoms are points of equal size. Steps:
 
-1. A grid gives an upper bound R of the void's radius (largest distance found + half a grid
-   diagonal).
-2. The Voronoi vertices of the cell's atoms and of all images within R of the cell are computed.
-   Every empty sphere centred in the cell touches only those.
-3. The vertex in the cell that is farthest from its nearest atom is taken; ties by coordinates.
+1. A grid gives an upper bound R of the void's radius (largest distance + half a grid diagonal).
+2. The Voronoi vertices of the cell's atoms and of all images within R of the cell are computed; an
+   empty sphere centred in the cell can touch no other atoms.
+3. The vertex in the cell that is farthest from its nearest atom is returned; ties by coordinates.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ _MAX_IMAGES = 300_000
 
 
 def largest_void(lattice: Floats, positions: Floats) -> tuple[Floats, float]:
-    """Where the largest void is, as fractions of the edges, and how far its nearest atom is.
+    """Return the centre of the largest void (fractional) and the distance to its nearest atom.
 
     Args:
-        lattice: Cell edges as rows, angstrom, (3, 3).
-        positions: Of the atoms, as fractions of the edges, (atoms, 3).
+        lattice: Cell edges as rows in angstrom, (3, 3).
+        positions: Fractional coordinates of the atoms, (atoms, 3).
 
     Source:
         The module's docstring.
@@ -52,7 +51,7 @@ def largest_void(lattice: Floats, positions: Floats) -> tuple[Floats, float]:
     vertices = diagram.vertices @ np.linalg.inv(lattice)  # (vertices, 3)
     inside = vertices[np.all((vertices > -_EDGE) & (vertices < 1 + _EDGE), axis=1)]
     inside = np.round(inside, 6) % 1.0
-    inside[inside > 1 - 2 * _EDGE] = 0.0  # rounding puts 0 there
+    inside[inside > 1 - 2 * _EDGE] = 0.0  # rounding may turn 0 into 1
     distances = spatial.cKDTree(atoms @ lattice).query(inside @ lattice)[0]  # (inside,)
     best = inside[distances > distances.max() - 1e-4]
     centre = best[np.lexsort(np.round(best, 4).T[::-1])[0]]
@@ -60,23 +59,23 @@ def largest_void(lattice: Floats, positions: Floats) -> tuple[Floats, float]:
 
 
 def images(positions: Floats, margin: Floats) -> Floats:
-    """The atoms of the cell and their images up to a margin outside it.
+    """Return the atoms of the cell and their periodic images within a margin around it.
 
     Args:
-        positions: As fractions of the edges, (atoms, 3).
-        margin: As fractions of the edges, (3,).
+        positions: Fractional coordinates of the atoms, (atoms, 3).
+        margin: Margin as fractions of the edges, (3,).
 
     Raises:
-        ToolError: There would be too many.
+        ToolError: There would be too many images.
     """
     wrapped = positions % 1.0  # (atoms, 3)
-    ranges = [range(-int(np.ceil(each)), int(np.ceil(each)) + 1) for each in margin]
-    if math.prod(len(each) for each in ranges) * len(positions) > _MAX_IMAGES:
+    ranges = [range(-int(np.ceil(width)), int(np.ceil(width)) + 1) for width in margin]
+    if math.prod(map(len, ranges)) * len(positions) > _MAX_IMAGES:
         raise ToolError("the cell is too flat or too skewed for a search. Use a reduced cell.")
     shifts = np.array(list(itertools.product(*ranges)), dtype=float)  # (shifts, 3)
-    found = (wrapped[None] + shifts[:, None]).reshape(-1, 3)  # (shifts * atoms, 3)
-    near = np.all((found >= -margin - _EDGE) & (found <= 1 + margin + _EDGE), axis=1)
-    return np.asarray(found[near])
+    points = (wrapped[None] + shifts[:, None]).reshape(-1, 3)  # (shifts * atoms, 3)
+    inside = np.all((points >= -margin - _EDGE) & (points <= 1 + margin + _EDGE), axis=1)
+    return np.asarray(points[inside])
 
 
 def _upper_bound(lattice: Floats, positions: Floats, heights: Floats) -> float:
@@ -84,6 +83,6 @@ def _upper_bound(lattice: Floats, positions: Floats, heights: Floats) -> float:
     steps = np.arange(_GRID) / _GRID
     grid = np.array(list(itertools.product(steps, repeat=3)))  # (grid, 3)
     nearby = images(positions, np.minimum(1.0, 10.0 / heights)) @ lattice
-    found = spatial.cKDTree(nearby).query(grid @ lattice)[0].max()
+    largest = spatial.cKDTree(nearby).query(grid @ lattice)[0].max()
     diagonals = np.array(list(itertools.product((-1, 1), repeat=3))) @ lattice / _GRID  # (8, 3)
-    return float(found + np.linalg.norm(diagonals, axis=1).max() / 2)
+    return float(largest + np.linalg.norm(diagonals, axis=1).max() / 2)

@@ -1,1 +1,1 @@
-"""The Materials Project's live API, as a back end."""
+"""Back end for the Materials Project's live API."""

@@ -1,4 +1,4 @@
-"""The Materials Project's live database as a back end; needs a key and a network."""
+"""Back end for the Materials Project's live database; needs a key and a network."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from ragkit.agents.materials.backend import Endpoint, Page, Query, material_orde
 from ragkit.agents.materials.chemistry.formulas import reduced
 from ragkit.agents.materials.chemistry.properties import find_property, properties_of
 from ragkit.agents.materials.live import parse as live_parse
-from ragkit.agents.materials.live.filters import Clause, home
-from ragkit.agents.materials.live.http import ENDPOINT, Pace, RequestLimits, Service
+from ragkit.agents.materials.live.filters import Clause, endpoint_of
+from ragkit.agents.materials.live.http import ENDPOINT, RateLimiter, RequestLimits, Service
 from ragkit.agents.materials.live.pages import Pages
-from ragkit.agents.materials.live.search import Search, checked_id, normal
+from ragkit.agents.materials.live.search import Search, checked_id, normalized
 from ragkit.agents.tools import ToolError
 
-_RECIPES_A_REQUEST = 10  # the server gives no more at once
+_MAX_RECIPES_PER_REQUEST = 10  # limit of the server
 
 
 class LiveMaterialsProject:
     """Materials data from the live API; implements `backend.Backend`.
 
-    A search fetches all matching records before it sorts, counts and cuts, so "the lowest" and "how
-    many" are exact. Records that were fetched are kept for the object's life: for a new version of
-    the database make a new object.
+    A search fetches all matching records before it sorts, counts and truncates them, so minima and
+    counts are exact. Fetched records are cached in the object: create a new object for a new
+    version of the database.
 
     Args:
-        api_key: The key; MP_API_KEY if None.
-        endpoint: The server: https, or http on this machine.
-        cache: A folder that keeps fetched pages for later runs; none if None.
-        thermo_type: Which hull the energies of thermo refer to.
-        limits: What requests and searches may take.
-        pace: Spaces requests and waits between tries.
+        api_key: Key of the Materials Project; None uses MP_API_KEY.
+        endpoint: Address of the server: https, or http on this machine.
+        cache: Folder for an on-disk cache of fetched pages; None caches in memory only.
+        thermo_type: Convex hull that the energies of thermo refer to.
+        limits: Limits of requests and searches.
+        rate_limiter: Limits the rate of requests and waits between attempts.
 
     Raises:
-        ToolError: There is no key, or RAGKIT_OFFLINE is set and the server is elsewhere.
-        ValueError: The endpoint is none that a key may be sent to.
+        ToolError: The key is missing, or RAGKIT_OFFLINE is set and the server is not local.
+        ValueError: The endpoint is not secure enough for a key.
 
     >>> from ragkit.testing.materials_project import MaterialsProjectServer
     >>> with MaterialsProjectServer() as server:
@@ -49,7 +49,7 @@ class LiveMaterialsProject:
     ('mp-2534', 'GPa')
     """
 
-    # Which filters an endpoint takes besides material ids; for the others summary is asked first.
+    # Filters that an endpoint accepts besides material ids; others are resolved through summary.
     takes: ClassVar[Mapping[Endpoint, frozenset[str]]] = {
         "summary": frozenset({"formulas", "chemsys", "elements", "exclude_elements"}),
         "electronic_structure": frozenset({"formulas", "chemsys", "elements", "exclude_elements"}),
@@ -68,12 +68,12 @@ class LiveMaterialsProject:
         cache: str | Path | None = None,
         thermo_type: Literal["GGA_GGA+U_R2SCAN", "GGA_GGA+U", "r2SCAN"] = "GGA_GGA+U_R2SCAN",
         limits: RequestLimits = RequestLimits(),  # noqa: B008 - frozen
-        pace: Pace | None = None,
+        rate_limiter: RateLimiter | None = None,
     ) -> None:
         self.name: Literal["snapshot", "live"] = "live"
-        self.version = ""  # known once the server has been asked
+        self.version = ""  # set by `connect`
         self._thermo_type = thermo_type
-        self._service = Service(api_key, endpoint, limits, pace or Pace())
+        self._service = Service(api_key, endpoint, limits, rate_limiter or RateLimiter())
         self._pages = Pages(self._service, limits, Path(cache) if cache is not None else None)
         self._connected = False
 
@@ -85,10 +85,12 @@ class LiveMaterialsProject:
         self._service.close()
 
     def connect(self) -> None:
-        """Ask the server for the version of its database; the first search does it too.
+        """Fetch the version of the database, as the first search does automatically.
+
+        The key is not checked.
 
         Raises:
-            ToolError: The server cannot be reached or names no version. The key is not checked yet.
+            ToolError: The server cannot be reached or does not return a version.
         """
         if self._connected:
             return
@@ -104,33 +106,35 @@ class LiveMaterialsProject:
         self._connected = True
 
     def search(self, endpoint: Endpoint, query: Query) -> Page:
-        """The materials that match and have at least one of the fields.
+        """Return the materials that match and have at least one of the fields.
 
-        Without `sort_fields`, thermo comes by energy above the hull, the others by material id.
+        Without `sort_fields`, thermo is sorted by energy above hull, the others by material id.
 
         Raises:
-            ToolError: A field, property or value is unknown or makes no sense; more records match
-                than are fetched; the server fails (asking again goes on where it stopped).
+            ToolError: A field, property or value is invalid; too many records match; or the server
+                fails (the next call resumes at the failed page).
         """
         shown = tuple(find_property(name, endpoint) for name in query.fields)
         shown = tuple(dict.fromkeys(shown or properties_of(endpoint)))
         clauses = [Clause.of(condition) for condition in query.where]
-        given = query.sort_fields or (("energy_above_hull",) if endpoint == "thermo" else ())
-        keys = [(find_property(name.removeprefix("-")), name.startswith("-")) for name in given]
+        sort_fields = query.sort_fields or (("energy_above_hull",) if endpoint == "thermo" else ())
+        keys = [
+            (find_property(name.removeprefix("-")), name.startswith("-")) for name in sort_fields
+        ]
         for key, _ in keys:
-            home(key)
-        wanted = normal(query)
+            endpoint_of(key)
+        normalized_query = normalized(query)
         self.connect()
         search = Search(
-            self._pages, wanted, clauses, takes=self.takes, thermo_type=self._thermo_type
+            self._pages, normalized_query, clauses, takes=self.takes, thermo_type=self._thermo_type
         )
         return search.page(endpoint, shown, keys)
 
     def structure(self, material_id: str) -> str | None:
-        """The crystal structure as POSCAR text; None if none is held.
+        """Return the crystal structure as POSCAR text, or None if it is not available.
 
         Raises:
-            ToolError: The id is malformed, the structure is disordered, or the server fails.
+            ToolError: The id is invalid, the structure is disordered, or the server fails.
         """
         self.connect()
         params = {
@@ -147,37 +151,37 @@ class LiveMaterialsProject:
     def syntheses(
         self, formula: str, keywords: Sequence[str], limit: int = 5
     ) -> list[Mapping[str, Any]]:
-        """The first `limit` text-mined recipes for a target, without their paragraphs.
+        """Return the first `limit` text-mined recipes for a target, without their paragraphs.
 
         Raises:
-            ToolError: It is no formula, or the server fails.
+            ToolError: The formula is invalid, or the server fails.
         """
         self.connect()
         params = {"target_formula": reduced(formula)}
-        words = [each.replace(",", " ").strip() for each in keywords]
+        words = [word.replace(",", " ").strip() for word in keywords]
         if any(words):
             params["keywords"] = ",".join(filter(None, words))
         if limit < 1:
             return []
-        size = min(limit, _RECIPES_A_REQUEST)
-        found = self._pages.records("materials/synthesis/", params, page_size=size, first=limit)
-        return [row for each in found if (row := live_parse.recipe(each)) is not None]
+        size = min(limit, _MAX_RECIPES_PER_REQUEST)
+        documents = self._pages.records("materials/synthesis/", params, page_size=size, first=limit)
+        return [row for document in documents if (row := live_parse.recipe(document)) is not None]
 
     def similar(self, material_id: str, limit: int) -> list[tuple[str, str, float]]:
-        """(material id, formula, dissimilarity in %) of similar structures, nearest first.
+        """Return (material id, formula, dissimilarity in %) of similar structures, nearest first.
 
-        Taken from the list that the server keeps for the material; if that is empty, from a search
-        with the material's structural fingerprint.
+        They come from the server's precomputed list; if it is empty, from a search with the
+        material's structural fingerprint.
 
         Raises:
-            ToolError: The id is malformed, or the server fails.
+            ToolError: The id is invalid, or the server fails.
         """
         if limit < 1:
             return []
         self.connect()
         fields = "feature_vector,material_id,sim"
         params = {"material_ids": checked_id(material_id), "_fields": fields}
-        found: dict[str, tuple[str, str, float]] = {}
+        neighbours: dict[str, tuple[str, str, float]] = {}
         for document in self._pages.records("materials/similarity/", params):
             if not isinstance(document, Mapping):
                 continue
@@ -185,16 +189,20 @@ class LiveMaterialsProject:
             for entry in entries if isinstance(entries, list) else ():
                 row = _neighbour(entry)
                 if row is not None and row[0] != material_id:
-                    found.setdefault(row[0], row)
-        ranked = sorted(found.values(), key=lambda row: (row[2], material_order(row[0])))
+                    neighbours.setdefault(row[0], row)
+        ranked = sorted(neighbours.values(), key=lambda row: (row[2], material_order(row[0])))
         return ranked[:limit]
 
     def _matches(self, vector: object, limit: int) -> list[Any]:
-        """What the server finds near a fingerprint; it takes the unit vector and the length."""
-        given = vector if isinstance(vector, list) else []
-        numbers = [number for each in given if (number := live_parse.finite(each)) is not None]
+        """Search by fingerprint; the server expects the unit vector and the norm separately."""
+        components = vector if isinstance(vector, list) else []
+        numbers = [
+            number
+            for component in components
+            if (number := live_parse.finite(component)) is not None
+        ]
         norm = math.hypot(*numbers)
-        if not norm or len(numbers) != len(given):
+        if not norm or len(numbers) != len(components):
             return []
         packed = struct.pack(f"<{len(numbers)}d", *(number / norm for number in numbers))
         params = {
@@ -208,7 +216,7 @@ class LiveMaterialsProject:
 
 
 def _neighbour(entry: object) -> tuple[str, str, float] | None:
-    """A row of `similar` from {"task_id", "formula", "dissimilarity"} or from a match's "score"."""
+    """Parse a list entry (with "dissimilarity") or a match (with "score") to a row of `similar`."""
     if not isinstance(entry, Mapping):
         return None
     name = entry.get("task_id") or entry.get("material_id")

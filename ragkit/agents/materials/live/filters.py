@@ -1,4 +1,4 @@
-"""Conditions of a live search: what the server applies, under its names, and what holds here."""
+"""Conditions of a live search: translated to server parameters, and checked on records."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragkit.agents.materials.backend import ENDPOINTS, Condition, Endpoint, Operator
-from ragkit.agents.materials.chemistry.properties import WHOLE, Property, find_property
+from ragkit.agents.materials.chemistry.properties import INTEGER_PROPERTIES, Property, find_property
 from ragkit.agents.materials.crystals.symmetry import space_group_symbol
 from ragkit.agents.materials.live.parse import Record
-from ragkit.agents.materials.snapshot.statements import OPERATORS, TOLERANCE, checked_value, loose
+from ragkit.agents.materials.snapshot.statements import (
+    OPERATORS,
+    TOLERANCE,
+    checked_value,
+    comparison_key,
+)
 from ragkit.agents.tools import ToolError
 
 _ORDERINGS = ("FM", "AFM", "FiM", "NM")
-_SYSTEMS = "Triclinic Monoclinic Orthorhombic Tetragonal Trigonal Hexagonal Cubic".split()
-# Properties whose limits the server applies, and what it calls them where that differs.
-_RANGES: dict[Endpoint, dict[str, str]] = {
+_CRYSTAL_SYSTEMS = "Triclinic Monoclinic Orthorhombic Tetragonal Trigonal Hexagonal Cubic".split()
+# Properties that the server filters by range, with the name of the parameter.
+_RANGE_PARAMETERS: dict[Endpoint, dict[str, str]] = {
     "summary": {
         name: name
         for name in (
@@ -52,7 +57,7 @@ _RANGES: dict[Endpoint, dict[str, str]] = {
     "piezoelectric": {"e_ij_max": "piezo_modulus"},
     "electronic_structure": {name: name for name in "band_gap efermi nelements".split()},
 }
-_EQUAL: dict[Endpoint, dict[str, str]] = {
+_EQUALITY_PARAMETERS: dict[Endpoint, dict[str, str]] = {
     "summary": {
         "is_stable": "is_stable",
         "is_gap_direct": "is_gap_direct",
@@ -74,7 +79,7 @@ _EQUAL: dict[Endpoint, dict[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """A condition, its property found and its value checked; flags as 0 and 1."""
+    """Condition with resolved property and validated value; flags are 0 and 1."""
 
     spec: Property
     operator: Operator
@@ -82,80 +87,84 @@ class Clause:
 
     @classmethod
     def of(cls, condition: Condition) -> Clause:
-        """The clause of a condition.
+        """Resolve and validate a condition.
 
         Raises:
-            ToolError: No endpoint has the property, or the value does not suit it.
+            ToolError: No endpoint has the property, or the value has the wrong type.
         """
         spec = find_property(condition.property)
-        home(spec)
+        endpoint_of(spec)
         return cls(spec, condition.operator, checked_value(spec, condition))
 
-    def holds(self, record: Record) -> bool:
-        """Whether the record has the property and it satisfies the condition."""
+    def matches(self, record: Record) -> bool:
+        """Return True if the record has the property and satisfies the condition."""
         quantity = record.quantities.get(self.spec.name)
         if quantity is None:
             return False
         if isinstance(self.value, str):
-            return loose(str(quantity.value)) == loose(self.value)
+            return comparison_key(str(quantity.value)) == comparison_key(self.value)
         number = float(quantity.value)
         if self.operator == "=":
             return math.isclose(number, self.value, rel_tol=TOLERANCE, abs_tol=0.0)
         return bool(OPERATORS[self.operator](number, self.value))
 
 
-def home(spec: Property, preferred: Endpoint | None = None) -> Endpoint:
-    """The endpoint to ask for a property.
+def endpoint_of(spec: Property, preferred: Endpoint | None = None) -> Endpoint:
+    """Return an endpoint that provides a property, preferably a given one.
 
     Raises:
         ToolError: No endpoint has it.
     """
-    for place in (preferred, *ENDPOINTS):
-        if place is not None and place in spec.places:
-            return place
+    for endpoint in (preferred, *ENDPOINTS):
+        if endpoint is not None and endpoint in spec.places:
+            return endpoint
     raise ToolError(
         f"{spec.name!r} is not in the live database. Use the snapshot's formula tables for it."
     )
 
 
-def server_conditions(place: Endpoint, clauses: Sequence[Clause]) -> dict[str, str]:
-    """The parameters for the conditions that the server can apply.
+def server_conditions(endpoint: Endpoint, clauses: Sequence[Clause]) -> dict[str, str]:
+    """Return the request parameters for the conditions that the server can apply.
 
-    They may let more through than the conditions do, never less.
+    The server's result is a superset of the matching records.
     """
     bounds: dict[str, float] = {}
     params: dict[str, str] = {}
     for clause in clauses:
         name = clause.spec.name
-        if name in _RANGES[place] and not isinstance(clause.value, str):
-            base = _RANGES[place][name]
+        if name in _RANGE_PARAMETERS[endpoint] and not isinstance(clause.value, str):
+            parameter = _RANGE_PARAMETERS[endpoint][name]
             slack = abs(clause.value) * TOLERANCE if clause.operator == "=" else 0.0
-            whole = name in WHOLE
+            is_integer = name in INTEGER_PROPERTIES
             if clause.operator in (">", ">=", "="):
-                low = math.ceil(clause.value) if whole else clause.value - slack
-                bounds[f"{base}_min"] = max(low, bounds.get(f"{base}_min", low))
+                low = math.ceil(clause.value) if is_integer else clause.value - slack
+                bounds[f"{parameter}_min"] = max(low, bounds.get(f"{parameter}_min", low))
             if clause.operator in ("<", "<=", "="):
-                high = math.floor(clause.value) if whole else clause.value + slack
-                bounds[f"{base}_max"] = min(high, bounds.get(f"{base}_max", high))
-        elif clause.operator == "=" and (value := _equal(place, clause)) is not None:
-            params[_EQUAL[place][name]] = value
+                high = math.floor(clause.value) if is_integer else clause.value + slack
+                bounds[f"{parameter}_max"] = min(high, bounds.get(f"{parameter}_max", high))
+        elif clause.operator == "=" and (value := _equality_value(endpoint, clause)) is not None:
+            params[_EQUALITY_PARAMETERS[endpoint][name]] = value
     return params | {name: repr(value) for name, value in bounds.items()}
 
 
-def _equal(place: Endpoint, clause: Clause) -> str | None:
-    """What the server should find equal; None for a value that it might write differently."""
+def _equality_value(endpoint: Endpoint, clause: Clause) -> str | None:
+    """Return the parameter value of an equality, or None if the server's spelling is uncertain."""
     name, value = clause.spec.name, clause.value
-    if name not in _EQUAL.get(place, {}):
+    if name not in _EQUALITY_PARAMETERS.get(endpoint, {}):
         return None
     if not isinstance(value, str):
         flag = "true" if value else "false"
         return (
             flag if clause.spec.kind == "flag" else str(int(value)) if value.is_integer() else None
         )
-    known: Sequence[str] = _ORDERINGS if name == "ordering" else _SYSTEMS
+    candidates: Sequence[str] = _ORDERINGS if name == "ordering" else _CRYSTAL_SYSTEMS
     if name == "space_group":
-        known = [space_group_symbol(number) for number in range(1, 231)]
-    same = [index for index, each in enumerate(known) if loose(each) == loose(value)]
-    if len(same) != 1:
+        candidates = [space_group_symbol(number) for number in range(1, 231)]
+    matches = [
+        index
+        for index, candidate in enumerate(candidates)
+        if comparison_key(candidate) == comparison_key(value)
+    ]
+    if len(matches) != 1:
         return None
-    return str(same[0] + 1) if name == "space_group" else known[same[0]]
+    return str(matches[0] + 1) if name == "space_group" else candidates[matches[0]]

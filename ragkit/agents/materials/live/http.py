@@ -1,11 +1,11 @@
-"""One request to the Materials Project's REST API: key, pace, retries, limits, failures in words.
+"""HTTP client of the Materials Project's REST API, with rate limit, retries and error messages.
 
-This speaks to the documented routes with httpx instead of building on mp-api 0.46.5, measured in an
-empty environment: 65 packages and 990 MB (pyarrow, deltalake, boto3, pandas, plotly), 2.5 to 3.6 s
-to import. Its public interface has no paging that can be resumed (every route but summary hides
-the page), loses a whole answer to one invalid document unless validation is off altogether, sends
-5,000 ids as a URL of 49 kB, and hands the key to any host a redirect names; 0.46.5 also sends the
-upper bound of a bulk modulus as one of the shear modulus.
+It uses the documented routes through httpx instead of mp-api. Measured in an empty environment,
+mp-api 0.46.5 installs 65 packages and 990 MB (pyarrow, deltalake, boto3, pandas, plotly) and takes
+2.5 to 3.6 s to import. Its paging cannot be resumed (all routes but summary hide the page), one
+invalid document fails the whole response unless validation is disabled, 5,000 ids become a URL of
+49 kB, and redirects send the key to any host; 0.46.5 also sends the upper bound of a bulk modulus
+as that of the shear modulus.
 """
 
 from __future__ import annotations
@@ -26,24 +26,25 @@ from ragkit import models
 from ragkit.agents.tools import ToolError
 
 ENDPOINT = "https://api.materialsproject.org"
-# The server release whose routes and fields this was written for.
+# Server release whose routes and fields are supported.
 KNOWN_RELEASE = "0.86"
 KEY_PAGE = "https://next-gen.materialsproject.org/api"
 _MAX_URL = 6000
-_MAX_HOPS = 3
+_MAX_REDIRECTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What one request, and one search, may take.
+    """Limits of one request and of one search.
 
     Attributes:
-        timeout_s: For a request, from connecting to the last byte.
-        tries: How often a request is sent before it has failed.
-        max_wait_s: For all waiting between the tries of one request; a tool has 20 s in all.
-        page_size: Records a request asks for; the server allows 1,000.
-        max_records: Records a search may fetch; more ask for a narrower filter.
-        max_bytes: Of an answer, after decompression.
+        timeout_s: Time limit of a request, from connecting to the last byte.
+        tries: Maximum number of attempts of a request.
+        max_wait_s: Maximum total waiting time between the attempts of a request; a tool has a time
+            limit of 20 s.
+        page_size: Number of records in a request; the server allows 1,000.
+        max_records: Maximum number of records of a search; larger results raise an error.
+        max_bytes: Maximum size of a response after decompression.
     """
 
     timeout_s: float = 15.0
@@ -54,20 +55,21 @@ class RequestLimits:
     max_bytes: int = 64 * 2**20
 
 
-class Pace:
-    """A token bucket: at most so many requests a second, and as many at once.
+class RateLimiter:
+    """Token bucket that limits the rate of requests.
 
-    The Materials Project allows 25 a second and 1,000 a minute.
+    The Materials Project allows 25 requests per second and 1,000 per minute.
 
     Args:
-        requests_per_s: The rate, and the size of the bucket.
-        clock: Seconds that only grow.
-        sleep: Waits for so many seconds.
+        requests_per_s: Rate, and size of the bucket.
+        clock: Returns monotonic time in seconds.
+        sleep: Waits for a number of seconds.
 
     >>> now = [0.0]
-    >>> pace = Pace(2, clock=lambda: now[0], sleep=lambda s: now.__setitem__(0, now[0] + s))
+    >>> sleep = lambda s: now.__setitem__(0, now[0] + s)
+    >>> limiter = RateLimiter(2, clock=lambda: now[0], sleep=sleep)
     >>> for _ in range(4):
-    ...     pace.wait()
+    ...     limiter.wait()
     >>> now
     [1.0]
     """
@@ -88,7 +90,7 @@ class Pace:
         self._filled_at = clock()
 
     def wait(self) -> None:
-        """Return when the next request may be sent."""
+        """Block until the next request may be sent."""
         now = self._clock()
         capacity = max(self._rate, 1.0)
         self._tokens = min(capacity, self._tokens + (now - self._filled_at) * self._rate)
@@ -101,8 +103,8 @@ class Pace:
         self._tokens -= 1
 
 
-class _Transient(Exception):
-    """A failure that may pass; `wait_s` is what the server asks to wait."""
+class _TransientError(Exception):
+    """Failure that may be retried; `wait_s` is the server's Retry-After."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
@@ -110,36 +112,36 @@ class _Transient(Exception):
 
 
 class Service:
-    """The REST API at an address, with a key.
+    """Client of the REST API at one address.
 
     Args:
-        api_key: From the Materials Project; sent as X-API-KEY, shown nowhere.
-        endpoint: Its address: https, or http on this machine.
-        limits: What a request may take.
-        pace: Spaces the requests and waits between tries.
+        api_key: Key of the Materials Project, sent as X-API-KEY and never shown.
+        endpoint: Address of the server: https, or http on this machine.
+        limits: Limits of a request.
+        rate_limiter: Limits the rate of requests and waits between attempts.
 
     Raises:
-        ValueError: The address is none that a key may be sent to.
-        ToolError: There is no key.
+        ValueError: The address is not secure enough for a key.
+        ToolError: The key is missing.
     """
 
     def __init__(
-        self, api_key: str | None, endpoint: str, limits: RequestLimits, pace: Pace
+        self, api_key: str | None, endpoint: str, limits: RequestLimits, rate_limiter: RateLimiter
     ) -> None:
-        url = _checked(endpoint)
+        url = _validate_endpoint(endpoint)
         self._on_this_machine = _is_loopback(url.host)
         self.host = url.host
         self._check_online()
-        self._key = _found_key(api_key)
+        self._key = _resolve_key(api_key)
         self._limits = limits
-        self._pace = pace
+        self._rate_limiter = rate_limiter
         self.url = str(url).rstrip("/")
         self.release = ""
         self._client = httpx.Client(
             timeout=httpx.Timeout(limits.timeout_s, connect=min(limits.timeout_s, 10.0)),
             follow_redirects=False,
             trust_env=not self._on_this_machine,
-            verify=url.scheme == "https",  # loading the certificates takes a quarter of a second
+            verify=url.scheme == "https",  # loading certificates takes a quarter of a second
             headers={"Accept": "application/json", "User-Agent": "ragkit"},
         )
 
@@ -158,39 +160,39 @@ class Service:
         self._client.close()
 
     def get(self, route: str, params: Mapping[str, str]) -> dict[str, Any]:
-        """The JSON object that a route answers with.
+        """Send a GET request with retries and return its JSON object.
 
         Args:
-            route: "materials/summary/".
-            params: Of the query; lists as comma-separated text.
+            route: Route such as "materials/summary/".
+            params: Query parameters; lists are comma-separated.
 
         Raises:
-            ToolError: The network is switched off, or the request failed for good.
+            ToolError: RAGKIT_OFFLINE is set, or the request failed.
         """
         self._check_online()
         waited = 0.0
         attempt = 0
         while True:
             attempt += 1
-            self._pace.wait()
+            self._rate_limiter.wait()
             try:
-                return self._once(route, params)
-            except _Transient as error:
+                return self._request(route, params)
+            except _TransientError as error:
                 wait_s = error.wait_s if error.wait_s is not None else 0.5 * 2 ** (attempt - 1)
                 if attempt >= self._limits.tries or waited + wait_s > self._limits.max_wait_s:
-                    raise self._gave_up(error, attempt, wait_s) from error.__cause__
+                    raise self._retries_exhausted(error, attempt, wait_s) from error.__cause__
             waited += wait_s
-            self._pace.sleep(wait_s)
+            self._rate_limiter.sleep(wait_s)
 
-    def _gave_up(self, error: _Transient, attempt: int, wait_s: float) -> ToolError:
+    def _retries_exhausted(self, error: _TransientError, attempt: int, wait_s: float) -> ToolError:
         times = "once" if attempt == 1 else f"{attempt} times"
-        asked = f" and asks to wait {wait_s:g} s" if error.wait_s is not None else ""
+        requested_wait = f" and asks to wait {wait_s:g} s" if error.wait_s is not None else ""
         return ToolError(
-            f"the Materials Project at {self.host} was asked {times}: {error}{asked}. "
+            f"the Materials Project at {self.host} was asked {times}: {error}{requested_wait}. "
             "Try again later, or use the snapshot."
         )
 
-    def _once(self, route: str, params: Mapping[str, str]) -> dict[str, Any]:
+    def _request(self, route: str, params: Mapping[str, str]) -> dict[str, Any]:
         url = httpx.URL(f"{self.url}/{route}", params=dict(params))
         if len(str(url)) > _MAX_URL:
             raise ToolError(
@@ -199,21 +201,21 @@ class Service:
             )
         deadline = time.monotonic() + self._limits.timeout_s
         try:
-            for _ in range(_MAX_HOPS + 1):
+            for _ in range(_MAX_REDIRECTS + 1):
                 with self._client.stream("GET", url, headers={"X-API-KEY": self._key}) as response:
                     if response.has_redirect_location:
-                        url = self._next(url, response.headers["Location"])
+                        url = self._redirect_target(url, response.headers["Location"])
                         continue
-                    body = self._body(response, deadline)
-                return self._answer(route, response, body)
+                    body = self._read_body(response, deadline)
+                return self._parse(route, response, body)
         except httpx.TimeoutException as error:
             raise self._too_slow() from error
         except httpx.RequestError as error:
-            raise _Transient(f"the connection failed ({type(error).__name__})") from error
+            raise _TransientError(f"the connection failed ({type(error).__name__})") from error
         raise ToolError(f"{self.host} redirects in circles. Check the endpoint's address.")
 
-    def _next(self, url: httpx.URL, location: str) -> httpx.URL:
-        """Where a redirect leads, if that is on the same server."""
+    def _redirect_target(self, url: httpx.URL, location: str) -> httpx.URL:
+        """Return the target of a redirect; raise ToolError if it is on another server."""
         try:
             target = url.join(location)
         except (httpx.InvalidURL, ValueError):
@@ -231,7 +233,7 @@ class Service:
             f"{self._limits.timeout_s:g} s. Ask for less, or try again."
         )
 
-    def _body(self, response: httpx.Response, deadline: float) -> bytes:
+    def _read_body(self, response: httpx.Response, deadline: float) -> bytes:
         body = bytearray()
         for chunk in response.iter_bytes():
             body += chunk
@@ -244,16 +246,17 @@ class Service:
                 raise self._too_slow()
         return bytes(body)
 
-    def _answer(self, route: str, response: httpx.Response, body: bytes) -> dict[str, Any]:
+    def _parse(self, route: str, response: httpx.Response, body: bytes) -> dict[str, Any]:
         status = response.status_code
         if status != 200:
-            raise self._refusal(route, response, self._quoted(body))
+            raise self._error(route, response, self._error_text(body))
         try:
             answer = json.loads(body)
         except (ValueError, RecursionError):
             raise ToolError(
                 f"{self.host} answered {route} with something that is not JSON "
-                f"({self._quoted(body) or 'nothing'}). Check the endpoint's address, or try later."
+                f"({self._error_text(body) or 'nothing'}). Check the endpoint's address, or try "
+                "later."
             ) from None
         if not isinstance(answer, dict):
             raise ToolError(
@@ -262,63 +265,63 @@ class Service:
             )
         return answer
 
-    def _refusal(self, route: str, response: httpx.Response, detail: str) -> Exception:
+    def _error(self, route: str, response: httpx.Response, detail: str) -> Exception:
         status = response.status_code
-        said = f": {detail}" if detail else ""
+        suffix = f": {detail}" if detail else ""
         if status == 429:
             wait_s = _retry_after(response.headers.get("Retry-After"))
-            return _Transient(f"it takes no more requests for now (429){said}", wait_s)
+            return _TransientError(f"it takes no more requests for now (429){suffix}", wait_s)
         if status >= 500:
             wait_s = _retry_after(response.headers.get("Retry-After"))
-            return _Transient(f"it failed ({status}){said}", wait_s)
+            return _TransientError(f"it failed ({status}){suffix}", wait_s)
         if status in (401, 403):
             return ToolError(
-                f"the key was refused by {self.host} ({status}{said}). Check the argument or "
+                f"the key was refused by {self.host} ({status}{suffix}). Check the argument or "
                 f"MP_API_KEY; {KEY_PAGE} shows the key."
             )
         if status == 404:
             release = f"release {self.release}" if self.release else "unknown release"
             return ToolError(
-                f"{self.host} ({release}) has no route /{route} (404{said}). This version of "
+                f"{self.host} ({release}) has no route /{route} (404{suffix}). This version of "
                 f"ragkit knows the routes of release {KNOWN_RELEASE}: update ragkit, check the "
                 "endpoint's address, or use the snapshot."
             )
         return ToolError(
-            f"{self.host} did not accept the request to /{route} ({status}{said}). "
+            f"{self.host} did not accept the request to /{route} ({status}{suffix}). "
             "Revise the arguments."
         )
 
-    def _quoted(self, body: bytes) -> str:
-        """What an error's body says, short, and without the key should it be in there."""
+    def _error_text(self, body: bytes) -> str:
+        """Return a short message from the body of an error, with the key masked."""
         text = body[:4000].decode("utf-8", "replace")
         try:
             answer = json.loads(body)
         except (ValueError, RecursionError):
             text = re.sub(r"<[^>]*>|<[^>]*$", " ", text)
         else:
-            text = _detail(answer) or text
+            text = _error_detail(answer) or text
         text = " ".join(text.split()).replace(self._key, "[key]")
         return text if len(text) <= 200 else f"{text[:200]}…"
 
 
-def _detail(answer: object) -> str:
-    """The message of an error: a text, or a list of {"loc": […], "msg": "…"}."""
+def _error_detail(answer: object) -> str:
+    """Format the message of an error, which is a text or a list of {"loc": […], "msg": "…"}."""
     if not isinstance(answer, dict):
         return ""
     detail = answer.get("detail") or answer.get("message") or answer.get("error")
     if not isinstance(detail, list):
         return str(detail or "")
     parts = []
-    for each in detail:
-        if isinstance(each, dict):
-            where = each.get("loc")
-            name = str(where[-1]) if isinstance(where, list) and where else "a value"
-            parts.append(f"{name}: {each.get('msg', 'is not accepted')}")
+    for entry in detail:
+        if isinstance(entry, dict):
+            location = entry.get("loc")
+            name = str(location[-1]) if isinstance(location, list) and location else "a value"
+            parts.append(f"{name}: {entry.get('msg', 'is not accepted')}")
     return "; ".join(parts)
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds to wait, from a number of seconds or a date."""
+    """Parse a Retry-After header (seconds or a date) into seconds."""
     if not value:
         return None
     if re.fullmatch(r"\d{1,9}(\.\d+)?", value.strip()):
@@ -330,8 +333,8 @@ def _retry_after(value: str | None) -> float | None:
     return max(0.0, moment - time.time())
 
 
-def _found_key(given: str | None) -> str:
-    key = (given if given is not None else os.environ.get("MP_API_KEY", "")).strip()
+def _resolve_key(api_key: str | None) -> str:
+    key = (api_key if api_key is not None else os.environ.get("MP_API_KEY", "")).strip()
     if not key:
         raise ToolError(
             "there is no key for the Materials Project. Give api_key or set MP_API_KEY; a key is "
@@ -345,8 +348,8 @@ def _found_key(given: str | None) -> str:
     return key
 
 
-def _checked(endpoint: str) -> httpx.URL:
-    """The address, if a key may be sent there."""
+def _validate_endpoint(endpoint: str) -> httpx.URL:
+    """Parse an address; raise ValueError unless a key may be sent there."""
     try:
         url = httpx.URL(endpoint)
     except httpx.InvalidURL:

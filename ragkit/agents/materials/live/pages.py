@@ -1,6 +1,6 @@
-"""All records of a query, page by page; pages that were fetched are not fetched again.
+"""Fetch all records of a query page by page, with a cache of fetched pages.
 
-A failure in the middle costs the page it hit: asking again goes on from there.
+After a failure the next call resumes at the page that failed.
 """
 
 from __future__ import annotations
@@ -25,53 +25,54 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Slice:
-    """Some records and how many the query has in all, if the server says."""
+class _FetchedPage:
+    """Page of records, and the total number of records if the server reports it."""
 
     records: list[Any]
     total: int | None
 
 
 class Pages:
-    """Fetches queries and keeps their pages, in memory and, given a folder, on disk.
+    """Fetches the records of queries and caches their pages in memory and optionally on disk.
 
     Args:
-        service: Where they are fetched.
-        limits: The size of a page and how many records a query may have.
-        folder: For pages as JSON files; those of another database version are not used.
+        service: Client of the API.
+        limits: Page size and maximum number of records of a query.
+        folder: Folder for cached pages as JSON files; those of other database versions are ignored.
     """
 
     def __init__(self, service: Service, limits: RequestLimits, folder: Path | None = None) -> None:
         self._service = service
         self._limits = limits
         self._folder = folder
-        self._held: dict[str, dict[int, _Slice]] = {}
+        self._cached: dict[str, dict[int, _FetchedPage]] = {}
         self._lock = threading.Lock()
         self.version = ""
 
     def records(
         self, route: str, params: Mapping[str, str], *, page_size: int = 0, first: int = 0
     ) -> list[Any]:
-        """Every record of a query, in the server's order.
+        """Return the records of a query in the server's order.
 
         Args:
-            route: "materials/summary/".
-            params: Of the query, without those of the page.
-            page_size: Records a request; 0 takes the usual number.
-            first: Stop after so many; 0 takes all.
+            route: Route such as "materials/summary/".
+            params: Query parameters without those of paging.
+            page_size: Number of records in a request; 0 uses the default.
+            first: Maximum number of records; 0 returns all.
 
         Raises:
-            ToolError: A page failed (the message says how far it got), or there are too many.
+            ToolError: A page could not be fetched (the message reports the progress), or too many
+                records match.
         """
         size = page_size or self._limits.page_size
         request = json.dumps(
             {"version": self.version, "route": route, "params": dict(params), "size": size},
             sort_keys=True,
         )
-        found: list[Any] = []
+        records: list[Any] = []
         total: int | None = None
         while True:
-            page = self._page(request, len(found), total)
+            page = self._page(request, len(records), total)
             if total is not None and page.total != total:
                 self._forget(request)
                 raise ToolError(
@@ -79,20 +80,21 @@ class Pages:
                     "while it was read. Ask again."
                 )
             total = page.total
-            self._check_size(total if total is not None else len(found), first)
-            found += page.records
-            if first and len(found) >= first:
-                return found[:first]
+            self._check_size(total if total is not None else len(records), first)
+            records += page.records
+            if first and len(records) >= first:
+                return records[:first]
             if not page.records or (total is None and len(page.records) < size):
                 break
-            if total is not None and len(found) >= total:
+            if total is not None and len(records) >= total:
                 break
-        if total is not None and len(found) < total:
+        if total is not None and len(records) < total:
             self._forget(request)
             raise ToolError(
-                f"/{route} ended after {len(found):,} of {total:,} records. Ask again, or for less."
+                f"/{route} ended after {len(records):,} of {total:,} records. Ask again, or for "
+                "less."
             )
-        return found
+        return records
 
     def _check_size(self, total: int, first: int) -> None:
         most = self._limits.max_records
@@ -102,20 +104,20 @@ class Pages:
                 "a chemical system, elements, or a condition on a property."
             )
 
-    def _page(self, request: str, skip: int, total: int | None) -> _Slice:
-        """The page that starts there; one is fetched at a time, so a second caller finds it."""
+    def _page(self, request: str, skip: int, total: int | None) -> _FetchedPage:
+        """Return the page at an offset from the cache, or fetch it under the lock."""
         with self._lock:
-            held = self._held.setdefault(request, {})
-            if skip not in held:
+            cached_pages = self._cached.setdefault(request, {})
+            if skip not in cached_pages:
                 page = self._read(request, skip)
                 if page is None:
                     page = self._fetch(request, skip, total)
                     self._write(request, skip, page)
-                held[skip] = page
-                self._make_room(request)
-            return held[skip]
+                cached_pages[skip] = page
+                self._evict(request)
+            return cached_pages[skip]
 
-    def _fetch(self, request: str, skip: int, total: int | None) -> _Slice:
+    def _fetch(self, request: str, skip: int, total: int | None) -> _FetchedPage:
         parsed = json.loads(request)
         params = parsed["params"] | {"_limit": str(parsed["size"])}
         if skip:
@@ -125,10 +127,10 @@ class Pages:
         except ToolError as error:
             if not skip:
                 raise
-            of = f" of {total:,}" if total is not None else ""
+            of_total = f" of {total:,}" if total is not None else ""
             raise ToolError(
-                f"{error} {skip:,}{of} records are here already and kept: asking again fetches "
-                "only the rest."
+                f"{error} {skip:,}{of_total} records are here already and kept: asking again "
+                "fetches only the rest."
             ) from error
         records, meta = answer.get("data"), answer.get("meta")
         if not isinstance(records, list):
@@ -136,35 +138,37 @@ class Pages:
                 f"{self._service.host} answered /{parsed['route']} without a list of records. "
                 "Its format may have changed: update ragkit, or use the snapshot."
             )
-        counted = meta.get("total_doc") if isinstance(meta, dict) else None
-        known = isinstance(counted, int) and not isinstance(counted, bool) and counted >= 0
-        return _Slice(records, counted if known else None)
+        total_doc = meta.get("total_doc") if isinstance(meta, dict) else None
+        is_count = isinstance(total_doc, int) and not isinstance(total_doc, bool) and total_doc >= 0
+        return _FetchedPage(records, total_doc if is_count else None)
 
     def _forget(self, request: str) -> None:
         with self._lock:
-            for skip in self._held.pop(request, {}):
+            for skip in self._cached.pop(request, {}):
                 path = self._path(request, skip)
                 if path is not None:
                     path.unlink(missing_ok=True)
 
-    def _make_room(self, request: str) -> None:
-        """Drop the pages of the oldest queries while five full searches are held."""
+    def _evict(self, request: str) -> None:
+        """Evict the oldest queries while the cache exceeds five searches of maximum size."""
 
-        def held() -> int:
-            return sum(len(page.records) for kept in self._held.values() for page in kept.values())
+        def n_cached_records() -> int:
+            return sum(
+                len(page.records) for pages in self._cached.values() for page in pages.values()
+            )
 
-        while len(self._held) > 1 and held() > 5 * self._limits.max_records:
-            oldest = next(each for each in self._held if each != request)
-            del self._held[oldest]
+        while len(self._cached) > 1 and n_cached_records() > 5 * self._limits.max_records:
+            oldest = next(cached for cached in self._cached if cached != request)
+            del self._cached[oldest]
 
     def _path(self, request: str, skip: int) -> Path | None:
-        """The page's file; None without a folder or a version to tell old pages by."""
+        """Return the cache file of a page, or None without a folder or a known version."""
         if self._folder is None or not self.version:
             return None
         name = hashlib.sha256(request.encode()).hexdigest()[:32]
         return self._folder / name / f"{skip:07d}.json"
 
-    def _read(self, request: str, skip: int) -> _Slice | None:
+    def _read(self, request: str, skip: int) -> _FetchedPage | None:
         path = self._path(request, skip)
         if path is None:
             return None
@@ -173,14 +177,16 @@ class Pages:
             if page["format"] == _FORMAT and page["request"] == json.loads(request):
                 total = page["total"]
                 if isinstance(page["records"], list) and isinstance(total, int | None):
-                    return _Slice(page["records"], total)
+                    return _FetchedPage(page["records"], total)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            logger.warning("the page %s cannot be read and is fetched again: %s", path.name, error)
+            logger.warning(
+                "cached page %s cannot be read and is fetched again: %s", path.name, error
+            )
         return None
 
-    def _write(self, request: str, skip: int, page: _Slice) -> None:
+    def _write(self, request: str, skip: int, page: _FetchedPage) -> None:
         path = self._path(request, skip)
         if path is None:
             return
@@ -196,4 +202,4 @@ class Pages:
             durable.make_folder(path.parent)
             durable.replace_text(path, text)
         except OSError as error:
-            logger.warning("the page %s is kept in memory only: %s", path.name, error)
+            logger.warning("page %s is cached in memory only: %s", path.name, error)

@@ -1,7 +1,7 @@
-"""Documents of the Materials Project's API, read field by field; a bad one loses itself only.
+"""Parse documents of the Materials Project's API field by field.
 
-Unknown fields are ignored and missing ones are absent. What is there and cannot be read gives a
-reason, which the search reports.
+Unknown fields are ignored, missing fields are absent, and invalid fields or documents are reported
+as problems without failing the search.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from ragkit.agents.ledger import Quantity, Scalar
 from ragkit.agents.materials.backend import Endpoint
 from ragkit.agents.materials.chemistry.formulas import parse_formula
 from ragkit.agents.materials.chemistry.names import ELEMENTS
-from ragkit.agents.materials.chemistry.properties import PATHS, WHOLE, Property
+from ragkit.agents.materials.chemistry.properties import INTEGER_PROPERTIES, PATHS, Property
 from ragkit.agents.tools import ToolError
 
 SOURCE = "Materials Project"
 LICENCE = "CC BY 4.0"
 MATERIAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_:-]{0,59}")
 _FLAGS = {"true": True, "false": False}
-_PATH_OF = {name: path for path, name in PATHS.items()}
-# Where an endpoint, or a release of the server, has another name for it.
+_PATH_BY_NAME = {name: path for path, name in PATHS.items()}
+# Alternative names in other endpoints or releases of the server.
 _OTHER_PATHS: dict[str, tuple[str, ...]] = {
     "young_modulus": ("young_modulus", "youngs_modulus"),
     "ordering": ("ordering", "magnetic_ordering"),
 }
-_HULL = frozenset(
+_HULL_PROPERTIES = frozenset(
     "formation_energy_per_atom energy_above_hull is_stable decomposition_enthalpy "
     "equilibrium_reaction_energy_per_atom energy_per_atom".split()
 )
-_STRUCTURAL = frozenset(
+_STRUCTURAL_PROPERTIES = frozenset(
     "space_group spacegroup_number crystal_system point_group nsites nelements volume density "
     "density_atomic".split()
 )
-_ELASTIC = ("k_", "g_", "universal_", "homogeneous_", "young_", "thermal_conductivity_")
-_LINEAR_RESPONSE = frozenset(("e_total", "e_electronic", "e_ionic", "n", "e_ij_max"))
-_MIXES = {
+_ELASTIC_PREFIXES = ("k_", "g_", "universal_", "homogeneous_", "young_", "thermal_conductivity_")
+_RESPONSE_PROPERTIES = frozenset(("e_total", "e_electronic", "e_ionic", "n", "e_ij_max"))
+_FUNCTIONAL_MIXES = {
     "GGA_GGA+U_R2SCAN": "mixed GGA/GGA+U/r2SCAN",
     "GGA_GGA+U": "mixed GGA/GGA+U",
     "R2SCAN": "r2SCAN",
@@ -49,15 +49,15 @@ _MIXES = {
 
 @dataclass(slots=True)
 class Record:
-    """What was read of a document.
+    """Parsed document.
 
     Attributes:
-        material_id: "mp-2534".
-        formula: As the document writes it.
-        elements: In it.
+        material_id: Identifier, such as "mp-2534".
+        formula: Formula as the document writes it.
+        elements: Elements of the formula.
         space_group: International symbol, "" if the document has none.
-        quantities: By property.
-        unread: Values that are there and make no sense, each with its reason.
+        quantities: Quantities by property.
+        problems: Descriptions of invalid values.
     """
 
     material_id: str
@@ -65,11 +65,11 @@ class Record:
     elements: frozenset[str]
     space_group: str
     quantities: dict[str, Quantity] = field(default_factory=dict)
-    unread: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 def server_fields(endpoint: Endpoint, properties: Iterable[Property]) -> str:
-    """The fields to ask for, as the parameter `_fields` has them.
+    """Return the value of the parameter `_fields` for properties of an endpoint.
 
     >>> from ragkit.agents.materials.chemistry.properties import find_property
     >>> server_fields("elasticity", [find_property("k_vrh")])
@@ -78,118 +78,121 @@ def server_fields(endpoint: Endpoint, properties: Iterable[Property]) -> str:
     names = {"material_id", "formula_pretty", "symmetry", "origins"}
     if endpoint == "thermo":
         names |= {"thermo_type", "energy_type"}
-    for each in properties:
-        names |= {path.partition(".")[0] for path in _paths(endpoint, each.name)}
+    for spec in properties:
+        names |= {path.partition(".")[0] for path in _paths(endpoint, spec.name)}
     return ",".join(sorted(names))
 
 
 def _paths(endpoint: Endpoint, name: str) -> tuple[str, ...]:
     if name == "ordering":
         return _OTHER_PATHS[name][endpoint == "electronic_structure" :][:1]
-    return _OTHER_PATHS.get(name) or (_PATH_OF.get(name, name),)
+    return _OTHER_PATHS.get(name) or (_PATH_BY_NAME.get(name, name),)
 
 
 def read_record(
     document: object, endpoint: Endpoint, properties: Iterable[Property], version: str
 ) -> Record | str:
-    """The record of a document, or why it is none."""
+    """Parse a document, or return the reason why it is invalid."""
     if not isinstance(document, Mapping):
         return f"a record of {endpoint} is a {type(document).__name__} and no object"
     material_id = document.get("material_id")
     if not isinstance(material_id, str) or not MATERIAL_ID.fullmatch(material_id):
-        return f"a record of {endpoint} has no material id ({_shown(material_id)})"
+        return f"a record of {endpoint} has no material id ({_short_repr(material_id)})"
     formula = document.get("formula_pretty")
     if not isinstance(formula, str):
-        return f"{material_id} has no formula in {endpoint} ({_shown(formula)})"
+        return f"{material_id} has no formula in {endpoint} ({_short_repr(formula)})"
     try:
         elements = frozenset(parse_formula(formula))
     except ToolError:
-        return f"{material_id} has a formula in {endpoint} that cannot be read ({_shown(formula)})"
+        shown = _short_repr(formula)
+        return f"{material_id} has a formula in {endpoint} that cannot be read ({shown})"
     symmetry = document.get("symmetry")
     symbol = symmetry.get("symbol") if isinstance(symmetry, Mapping) else None
     record = Record(material_id, formula, elements, symbol[:20] if isinstance(symbol, str) else "")
-    for each in properties:
-        given = _first(document, _paths(endpoint, each.name))
-        if given is None:
+    for spec in properties:
+        raw = _first_present(document, _paths(endpoint, spec.name))
+        if raw is None:
             continue
-        value = _value(given, each)
+        value = _value(raw, spec)
         if value is not None:
-            record.quantities[each.name] = Quantity(
+            record.quantities[spec.name] = Quantity(
                 value=value,
-                unit=each.unit,
-                property=each.name,
+                unit=spec.unit,
+                property=spec.name,
                 subject=formula,
                 subject_id=material_id,
                 variant=record.space_group,
                 kind="material",
-                method=_method(each.name, endpoint, document),
+                method=_method(spec.name, endpoint, document),
                 source=SOURCE,
                 licence=LICENCE,
                 version=version,
             )
-        elif not (isinstance(given, float) and math.isnan(given)) and given != "NaN":
-            record.unread.append(f"{material_id}: {each.name} is {_shown(given)}, no {each.kind}")
+        elif not (isinstance(raw, float) and math.isnan(raw)) and raw != "NaN":
+            record.problems.append(
+                f"{material_id}: {spec.name} is {_short_repr(raw)}, no {spec.kind}"
+            )
     return record
 
 
-def _first(document: Mapping[str, Any], paths: Sequence[str]) -> Any:
-    """What the document holds at the first of the paths that leads to something."""
+def _first_present(document: Mapping[str, Any], paths: Sequence[str]) -> Any:
+    """Return the value at the first path that exists in the document, or None."""
     for path in paths:
-        at: Any = document
+        node: Any = document
         for step in path.split("."):
-            at = at.get(step) if isinstance(at, Mapping) else None
-        if at is not None:
-            return at
+            node = node.get(step) if isinstance(node, Mapping) else None
+        if node is not None:
+            return node
     return None
 
 
-def _value(given: object, spec: Property) -> Scalar | None:
-    """The value as its property has it; None for what is no such value."""
+def _value(raw: object, spec: Property) -> Scalar | None:
+    """Convert a raw value to the type of its property; return None if it is invalid."""
     if spec.kind == "flag":
-        if isinstance(given, bool):
-            return given
-        return _FLAGS.get(given.strip().lower()) if isinstance(given, str) else None
+        if isinstance(raw, bool):
+            return raw
+        return _FLAGS.get(raw.strip().lower()) if isinstance(raw, str) else None
     if spec.kind == "text":
-        plain = given.strip() if isinstance(given, str) else ""
+        plain = raw.strip() if isinstance(raw, str) else ""
         plain = plain.removeprefix("Ordering.")
         return plain if 0 < len(plain) <= 60 and plain.isprintable() else None
-    number = finite(given)
+    number = finite(raw)
     if number is None:
         return None
-    if spec.name in WHOLE:
+    if spec.name in INTEGER_PROPERTIES:
         return int(number) if number.is_integer() else None
     return number
 
 
-def finite(given: object) -> float | None:
-    """The number that a JSON number or a text stands for; None if it is none or not finite.
+def finite(raw: object) -> float | None:
+    """Convert a JSON number or numeric text to a finite float; return None if that fails.
 
     >>> finite("0.5"), finite(3), finite(True), finite(float("nan"))
     (0.5, 3.0, None, None)
     """
-    if isinstance(given, bool) or not isinstance(given, int | float | str):
+    if isinstance(raw, bool) or not isinstance(raw, int | float | str):
         return None
     try:
-        number = float(given)
+        number = float(raw)
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
 
 def _method(name: str, endpoint: Endpoint, document: Mapping[str, Any]) -> str:
-    """The level of theory, from the document where it says so; and the task it came from."""
-    if name in _STRUCTURAL:
+    """Return the level of theory of a property and the id of its task, as far as known."""
+    if name in _STRUCTURAL_PROPERTIES:
         return "DFT-relaxed structure"
-    if name in _HULL:
-        given = document.get("thermo_type")
-        mix = given if isinstance(given, str) else "GGA_GGA+U_R2SCAN"
-        method = f"DFT ({_MIXES.get(mix, mix[:40])})"
+    if name in _HULL_PROPERTIES:
+        thermo_type = document.get("thermo_type")
+        mix = thermo_type if isinstance(thermo_type, str) else "GGA_GGA+U_R2SCAN"
+        method = f"DFT ({_FUNCTIONAL_MIXES.get(mix, mix[:40])})"
         kind = document.get("energy_type")
-        named = endpoint == "thermo" and isinstance(kind, str) and 0 < len(kind) <= 20
-        return f"{method}, this entry {kind}" if named else method
-    if name.startswith(_ELASTIC):
+        has_energy_type = endpoint == "thermo" and isinstance(kind, str) and 0 < len(kind) <= 20
+        return f"{method}, this entry {kind}" if has_energy_type else method
+    if name.startswith(_ELASTIC_PREFIXES):
         method = "DFT (PBE), elastic tensor"
-    elif name in _LINEAR_RESPONSE:
+    elif name in _RESPONSE_PROPERTIES:
         method = "DFPT (PBE, GGA or GGA+U)"
     else:
         method = "DFT (GGA, GGA+U or r2SCAN)"
@@ -198,7 +201,7 @@ def _method(name: str, endpoint: Endpoint, document: Mapping[str, Any]) -> str:
 
 
 def _task(endpoint: Endpoint, origins: object) -> str:
-    """The calculation that the document names for its own property."""
+    """Return the id of the calculation that the document names as the endpoint's origin."""
     for origin in origins if isinstance(origins, list) else ():
         if isinstance(origin, Mapping) and origin.get("name") == endpoint:
             task = origin.get("task_id")
@@ -207,10 +210,12 @@ def _task(endpoint: Endpoint, origins: object) -> str:
 
 
 def poscar(structure: object, title: str) -> str:
-    """A structure of the API (pymatgen's form) as POSCAR text, atoms grouped by element.
+    """Convert a structure of the API (pymatgen's JSON format) to POSCAR text.
+
+    Atoms are grouped by element.
 
     Raises:
-        ToolError: It cannot be read, or a site is shared by several elements.
+        ToolError: The structure is invalid or disordered.
     """
     try:
         lattice, sites = _matrix(structure), _sites(structure)
@@ -220,17 +225,17 @@ def poscar(structure: object, title: str) -> str:
             "Ask for another material."
         ) from None
     symbols = list(dict.fromkeys(symbol for symbol, _ in sites))
-    groups = [[place for symbol, place in sites if symbol == each] for each in symbols]
+    groups = [[position for symbol, position in sites if symbol == element] for element in symbols]
     lines = [
         " ".join(title.split()),
         "1.0",
-        *(_row(row) for row in lattice),
+        *(_format_vector(row) for row in lattice),
         " ".join(symbols),
         " ".join(str(len(group)) for group in groups),
         "Direct",
     ]
     for symbol, group in zip(symbols, groups, strict=True):
-        lines += [f"{_row(place)} {symbol}" for place in group]
+        lines += [f"{_format_vector(position)} {symbol}" for position in group]
     return "\n".join(lines) + "\n"
 
 
@@ -238,7 +243,7 @@ def _matrix(structure: Any) -> list[list[float]]:
     rows = structure["lattice"]["matrix"]
     if len(rows) != 3:
         raise ValueError(f"the lattice has {len(rows)} vectors")
-    return [_three(row) for row in rows]
+    return [_parse_vector(row) for row in rows]
 
 
 def _sites(structure: Any) -> list[tuple[str, list[float]]]:
@@ -250,31 +255,31 @@ def _sites(structure: Any) -> list[tuple[str, list[float]]]:
         symbol = re.sub(r"\d*[+-]$", "", str(species[0]["element"]))
         if symbol not in ELEMENTS:
             raise ValueError(f"{symbol[:20]!r} is no element")
-        sites.append((symbol, _three(site["abc"])))
+        sites.append((symbol, _parse_vector(site["abc"])))
     if not sites:
         raise ValueError("it has no sites")
     return sites
 
 
-def _three(row: Any) -> list[float]:
-    numbers = [finite(each) for each in row]
+def _parse_vector(row: Any) -> list[float]:
+    numbers = [finite(number) for number in row]
     if len(numbers) != 3 or None in numbers:
-        raise ValueError(f"{_shown(row)} are not three numbers")
-    return [each for each in numbers if each is not None]
+        raise ValueError(f"{_short_repr(row)} are not three numbers")
+    return [number for number in numbers if number is not None]
 
 
-def _row(numbers: Sequence[float]) -> str:
-    return " ".join(f"{each:.10f}" for each in numbers)
+def _format_vector(numbers: Sequence[float]) -> str:
+    return " ".join(f"{number:.10f}" for number in numbers)
 
 
 def recipe(document: object) -> dict[str, Any] | None:
-    """A text-mined synthesis, short: None for what is none.
+    """Convert a text-mined synthesis to a short record; return None for an invalid document.
 
-    The paragraph and everything that is empty are left out.
+    The paragraph and empty fields are omitted.
     """
     if not isinstance(document, Mapping):
         return None
-    target = _material(document.get("target"))
+    target = _material_name(document.get("target"))
     if not target:
         return None
     row: dict[str, Any] = {
@@ -282,10 +287,10 @@ def recipe(document: object) -> dict[str, Any] | None:
         "synthesis_type": _text(document.get("synthesis_type")),
         "reaction": _text(document.get("reaction_string")),
         "precursors": [
-            name for each in _list(document.get("precursors")) if (name := _material(each))
+            name for item in _list(document.get("precursors")) if (name := _material_name(item))
         ],
         "operations": [
-            step for each in _list(document.get("operations")) if (step := _operation(each))
+            step for item in _list(document.get("operations")) if (step := _operation(item))
         ],
         "doi": _text(document.get("doi")),
         "source": SOURCE,
@@ -294,56 +299,58 @@ def recipe(document: object) -> dict[str, Any] | None:
     return {key: value for key, value in row.items() if value}
 
 
-def _material(given: object) -> str:
-    if not isinstance(given, Mapping):
+def _material_name(raw: object) -> str:
+    if not isinstance(raw, Mapping):
         return ""
-    return _text(given.get("material_formula")) or _text(given.get("material_string"))
+    return _text(raw.get("material_formula")) or _text(raw.get("material_string"))
 
 
-def _operation(given: object) -> dict[str, str]:
-    """A step with its conditions: {"type": "Heating", "temperature": "700-900 °C"}."""
-    if not isinstance(given, Mapping):
+def _operation(raw: object) -> dict[str, str]:
+    """Convert a step with its conditions: {"type": "Heating", "temperature": "700-900 °C"}."""
+    if not isinstance(raw, Mapping):
         return {}
-    conditions = given.get("conditions")
-    at: Mapping[str, Any] = conditions if isinstance(conditions, Mapping) else {}
-    atmosphere = [_text(each) for each in _list(at.get("heating_atmosphere"))]
+    conditions = raw.get("conditions")
+    details: Mapping[str, Any] = conditions if isinstance(conditions, Mapping) else {}
+    atmosphere = [_text(item) for item in _list(details.get("heating_atmosphere"))]
     step = {
-        "type": _text(given.get("type")).removesuffix("Operation").removesuffix("Synthesis"),
-        "word": _text(given.get("token")),
-        "temperature": ", ".join(filter(None, map(_range, _list(at.get("heating_temperature"))))),
-        "time": ", ".join(filter(None, map(_range, _list(at.get("heating_time"))))),
+        "type": _text(raw.get("type")).removesuffix("Operation").removesuffix("Synthesis"),
+        "word": _text(raw.get("token")),
+        "temperature": ", ".join(
+            filter(None, map(_format_range, _list(details.get("heating_temperature"))))
+        ),
+        "time": ", ".join(filter(None, map(_format_range, _list(details.get("heating_time"))))),
         "atmosphere": ", ".join(filter(None, atmosphere)),
-        "device": _text(at.get("mixing_device")),
-        "media": _text(at.get("mixing_media")),
+        "device": _text(details.get("mixing_device")),
+        "media": _text(details.get("mixing_media")),
     }
     return {key: value for key, value in step.items() if value}
 
 
-def _range(given: object) -> str:
-    """Numbers with their unit, such as "700-900 °C"."""
-    if not isinstance(given, Mapping):
+def _format_range(raw: object) -> str:
+    """Format numbers with their unit, such as "700-900 °C"."""
+    if not isinstance(raw, Mapping):
         return ""
-    low, high = finite(given.get("min_value")), finite(given.get("max_value"))
-    values = [number for each in _list(given.get("values")) if (number := finite(each)) is not None]
+    low, high = finite(raw.get("min_value")), finite(raw.get("max_value"))
+    values = [number for value in _list(raw.get("values")) if (number := finite(value)) is not None]
     if values:
-        shown = " and ".join(f"{each:g}" for each in values[:6])
+        text = " and ".join(f"{value:g}" for value in values[:6])
     elif low is None and high is None:
         return ""
     elif low is None or high is None or low == high:
-        shown = f"{low if low is not None else high:g}"
+        text = f"{low if low is not None else high:g}"
     else:
-        shown = f"{low:g}-{high:g}"
-    return f"{shown} {_text(given.get('units'))}".strip()
+        text = f"{low:g}-{high:g}"
+    return f"{text} {_text(raw.get('units'))}".strip()
 
 
-def _text(given: object) -> str:
-    return " ".join(given.split())[:300] if isinstance(given, str) else ""
+def _text(raw: object) -> str:
+    return " ".join(raw.split())[:300] if isinstance(raw, str) else ""
 
 
-def _list(given: object) -> list[Any]:
-    return given if isinstance(given, list) else []
+def _list(raw: object) -> list[Any]:
+    return raw if isinstance(raw, list) else []
 
 
-def _shown(given: object) -> str:
-    text = repr(given)
+def _short_repr(raw: object) -> str:
+    text = repr(raw)
     return text if len(text) <= 40 else f"{text[:40]}…"

@@ -1,7 +1,7 @@
-"""A search over the live endpoints: which are asked, in which order, and how the rows are joined.
+"""Search over the live endpoints, with joins by material id.
 
-An endpoint that does not take formulas or elements gets the ids that summary finds for them;
-conditions on another endpoint's properties become ids in the same way.
+For an endpoint without filters by formula or elements, and for conditions on properties of other
+endpoints, the matching ids are fetched first (from summary and those endpoints).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ragkit.agents.materials.backend import (
 )
 from ragkit.agents.materials.chemistry.formulas import element_symbol, reduced
 from ragkit.agents.materials.chemistry.properties import Property
-from ragkit.agents.materials.live.filters import Clause, home, server_conditions
+from ragkit.agents.materials.live.filters import Clause, endpoint_of, server_conditions
 from ragkit.agents.materials.live.pages import Pages
 from ragkit.agents.materials.live.parse import MATERIAL_ID, Record, read_record, server_fields
 from ragkit.agents.tools import ToolError
 
-# Ids and formulas in one request, so that no URL is refused for its length.
-_MAX_LISTED = 2500
-# Endpoints that few materials have, which summary can be asked for.
+# Maximum length of ids or formulas in one request, since servers reject long URLs.
+_MAX_BATCH_CHARS = 2500
+# Endpoints with few materials; summary can filter by their presence.
 _SPARSE = ("elasticity", "dielectric", "piezoelectric")
 
 
@@ -34,11 +34,11 @@ class Search:
     """One search.
 
     Args:
-        pages: Where records come from.
-        query: With formulas reduced and elements as symbols, see `normal`.
-        clauses: The conditions.
-        takes: Which filters each endpoint takes besides ids.
-        thermo_type: Which hull the energies of thermo refer to.
+        pages: Source of the records.
+        query: Normalized query, see `normalized`.
+        clauses: Conditions of the query.
+        takes: Filters that each endpoint accepts besides ids.
+        thermo_type: Convex hull that the energies of thermo refer to.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Search:
         self._takes = takes
         self._thermo_type = thermo_type
         self._dropped: dict[str, None] = {}
-        self._given = {
+        self._material_filter_names = {
             name
             for name in ("formulas", "chemsys", "elements", "exclude_elements")
             if getattr(query, name)
@@ -65,113 +65,129 @@ class Search:
     def page(
         self, endpoint: Endpoint, shown: Sequence[Property], keys: Sequence[tuple[Property, bool]]
     ) -> Page:
-        """The first rows, and how many there are.
+        """Return the first page of sorted rows.
 
         Args:
-            endpoint: Where the fields are.
-            shown: The fields.
-            keys: To sort by, each with whether it descends.
+            endpoint: Endpoint of the fields.
+            shown: Properties to return.
+            keys: Sort keys as (property, descending).
         """
-        homes = [(clause, home(clause.spec, endpoint)) for clause in self._clauses]
-        ids = self._ids(endpoint, homes)
+        clause_endpoints = [
+            (clause, endpoint_of(clause.spec, endpoint)) for clause in self._clauses
+        ]
+        ids = self._ids(endpoint, clause_endpoints)
         if ids is not None and not ids:
             return Page((), 0, tuple(self._dropped))
-        own = [clause for clause, home in homes if home == endpoint]
+        own_clauses = [clause for clause, source in clause_endpoints if source == endpoint]
         specs = [*shown, *(key for key, _ in keys if endpoint in key.places)]
-        found = self._records(endpoint, ids, own, specs)
-        names = [each.name for each in shown]
-        rows = {name: each for name, each in found.items() if _any(names, each)}
+        records = self._records(endpoint, ids, own_clauses, specs)
+        names = [spec.name for spec in shown]
+        rows = {
+            material_id: record
+            for material_id, record in records.items()
+            if _has_any(names, record)
+        }
         for key, _ in keys:
             if rows and endpoint not in key.places:
-                for name, other in self._records(home(key), sorted(rows), [], [key]).items():
+                for name, other in self._records(endpoint_of(key), sorted(rows), [], [key]).items():
                     rows[name].quantities.update(other.quantities)
         names = list(dict.fromkeys([*names, *(key.name for key, _ in keys)]))
-        ranked = _sorted(list(rows.values()), keys)
-        page = tuple(_material(each, names) for each in ranked[: max(self._query.limit, 0)])
+        ranked = _sort_records(list(rows.values()), keys)
+        page = tuple(_to_material(record, names) for record in ranked[: max(self._query.limit, 0)])
         return Page(page, len(ranked), tuple(self._dropped))
 
     def _ids(
-        self, endpoint: Endpoint, homes: Sequence[tuple[Clause, Endpoint]]
+        self, endpoint: Endpoint, clause_endpoints: Sequence[tuple[Clause, Endpoint]]
     ) -> list[str] | None:
-        """The ids that conditions elsewhere leave; None if nothing restricts them."""
+        """Return the ids that pass all filters of other endpoints, or None without such filters."""
         ids = list(self._query.material_ids) or None
-        asked = {home for _, home in homes} | {endpoint}
-        places = asked - {endpoint}
-        if any(self._given - self._takes[each] for each in asked):
-            places.add("summary")
-        for place in ENDPOINTS:
-            if place in places:
-                clauses = [clause for clause, home in homes if home == place]
-                present = [each for each in _SPARSE if each in asked] if place == "summary" else []
+        requested = {source for _, source in clause_endpoints} | {endpoint}
+        sources = requested - {endpoint}
+        if any(self._material_filter_names - self._takes[source] for source in requested):
+            sources.add("summary")
+        for source in ENDPOINTS:
+            if source in sources:
+                clauses = [clause for clause, owner in clause_endpoints if owner == source]
+                sparse = (
+                    [name for name in _SPARSE if name in requested] if source == "summary" else []
+                )
                 specs = [clause.spec for clause in clauses]
-                ids = sorted(self._records(place, ids, clauses, specs, present), key=material_order)
+                ids = sorted(self._records(source, ids, clauses, specs, sparse), key=material_order)
                 if not ids:
                     break
         return ids
 
     def _records(
         self,
-        place: Endpoint,
+        endpoint: Endpoint,
         ids: Sequence[str] | None,
         clauses: Sequence[Clause],
         specs: Iterable[Property],
         present: Sequence[str] = (),
     ) -> dict[str, Record]:
-        """The records that pass, by id; `present` names endpoints that must hold something too."""
-        wanted = list(dict.fromkeys([*specs, *(clause.spec for clause in clauses)]))
-        params = {"_fields": server_fields(place, wanted)} | server_conditions(place, clauses)
+        """Return matching records by id; `present` lists endpoints that must have data as well."""
+        properties = list(dict.fromkeys([*specs, *(clause.spec for clause in clauses)]))
+        params = {"_fields": server_fields(endpoint, properties)} | server_conditions(
+            endpoint, clauses
+        )
         if present:
             params["has_props"] = ",".join(present)
-        if place == "thermo":
+        if endpoint == "thermo":
             params["thermo_types"] = self._thermo_type
-        among = None if ids is None else frozenset(ids)
-        found: dict[str, Record] = {}
-        for listed in self._listed(place, ids):
-            for document in self._pages.records(f"materials/{place}/", params | listed):
-                if place == "thermo" and self._of_another_hull(document):
+        id_set = None if ids is None else frozenset(ids)
+        records: dict[str, Record] = {}
+        for filters in self._material_filters(endpoint, ids):
+            for document in self._pages.records(f"materials/{endpoint}/", params | filters):
+                if endpoint == "thermo" and self._has_other_hull(document):
                     continue
-                record = read_record(document, place, wanted, self._pages.version)
+                record = read_record(document, endpoint, properties, self._pages.version)
                 if isinstance(record, str):
                     self._dropped[record] = None
                     continue
-                self._dropped.update(dict.fromkeys(record.unread))
-                if record.material_id in found:
-                    twice = f"{record.material_id} came twice from {place}, another may be missing"
-                    self._dropped[twice] = None
-                elif self._fits(record, among) and all(clause.holds(record) for clause in clauses):
-                    found[record.material_id] = record
-        return found
+                self._dropped.update(dict.fromkeys(record.problems))
+                if record.material_id in records:
+                    problem = (
+                        f"{record.material_id} came twice from {endpoint}, another may be missing"
+                    )
+                    self._dropped[problem] = None
+                elif self._matches_query(record, id_set) and all(
+                    clause.matches(record) for clause in clauses
+                ):
+                    records[record.material_id] = record
+        return records
 
-    def _of_another_hull(self, document: object) -> bool:
+    def _has_other_hull(self, document: object) -> bool:
         named = document.get("thermo_type") if isinstance(document, Mapping) else None
         return isinstance(named, str) and named.lower() != self._thermo_type.lower()
 
-    def _listed(self, place: Endpoint, ids: Sequence[str] | None) -> Iterator[dict[str, str]]:
-        """The filters by material, in as many requests as their lengths need."""
-        query, takes = self._query, self._takes[place]
-        same: dict[str, str] = {}
-        if self._given <= takes:
+    def _material_filters(
+        self, endpoint: Endpoint, ids: Sequence[str] | None
+    ) -> Iterator[dict[str, str]]:
+        """Yield the filters by material, split into batches by URL length."""
+        query, accepted = self._query, self._takes[endpoint]
+        shared: dict[str, str] = {}
+        if self._material_filter_names <= accepted:
             if query.chemsys:
-                same["chemsys"] = "-".join(query.chemsys)
+                shared["chemsys"] = "-".join(query.chemsys)
             if query.elements:
-                same["elements"] = ",".join(query.elements)
+                shared["elements"] = ",".join(query.elements)
             if query.exclude_elements:
-                same["exclude_elements"] = ",".join(query.exclude_elements)
-        formulas = query.formulas if self._given <= takes else ()
+                shared["exclude_elements"] = ",".join(query.exclude_elements)
+        formulas = query.formulas if self._material_filter_names <= accepted else ()
         if ids is not None:
             for batch in _batches(ids):
-                yield same | {"material_ids": batch}
+                yield shared | {"material_ids": batch}
         elif formulas:
             for batch in _batches(formulas):
-                yield same | {"formula": batch}
+                yield shared | {"formula": batch}
         else:
-            yield same
+            yield shared
 
-    def _fits(self, record: Record, among: frozenset[str] | None) -> bool:
-        """Whether it is one that was asked for, should the server have ignored a filter."""
+    def _matches_query(self, record: Record, id_set: frozenset[str] | None) -> bool:
+        """Return True if a record matches the query, in case the server ignored a filter."""
         query = self._query
         return (
-            (among is None or record.material_id in among)
+            (id_set is None or record.material_id in id_set)
             and (not query.formulas or reduced(record.formula) in query.formulas)
             and (not query.chemsys or record.elements == frozenset(query.chemsys))
             and record.elements.issuperset(query.elements)
@@ -179,20 +195,20 @@ class Search:
         )
 
 
-def normal(query: Query) -> Query:
-    """The query with formulas as keys, elements as sorted symbols, ids checked, nothing twice.
+def normalized(query: Query) -> Query:
+    """Return the query with reduced formulas, sorted element symbols and unique, valid ids.
 
     Raises:
-        ToolError: One of them cannot be read.
+        ToolError: A formula, element or id is invalid.
     """
 
-    def symbols(given: Sequence[str]) -> tuple[str, ...]:
-        return tuple(sorted({element_symbol(each) for each in given}))
+    def symbols(names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(sorted({element_symbol(text) for text in names}))
 
     return replace(
         query,
-        material_ids=tuple(dict.fromkeys(checked_id(each) for each in query.material_ids)),
-        formulas=tuple(sorted({reduced(each) for each in query.formulas})),
+        material_ids=tuple(dict.fromkeys(checked_id(text) for text in query.material_ids)),
+        formulas=tuple(sorted({reduced(text) for text in query.formulas})),
         chemsys=symbols(query.chemsys),
         elements=symbols(query.elements),
         exclude_elements=symbols(query.exclude_elements),
@@ -200,10 +216,10 @@ def normal(query: Query) -> Query:
 
 
 def checked_id(material_id: str) -> str:
-    """The id without blanks around it.
+    """Strip and validate a material id.
 
     Raises:
-        ToolError: It is no id.
+        ToolError: The id is invalid.
     """
     plain = material_id.strip()
     if not MATERIAL_ID.fullmatch(plain):
@@ -212,11 +228,11 @@ def checked_id(material_id: str) -> str:
 
 
 def _batches(items: Sequence[str]) -> Iterator[str]:
-    """The items joined by commas, as many at a time as a URL should hold."""
+    """Yield the items as comma-separated batches of limited length."""
     batch: list[str] = []
     length = 0
     for item in items:
-        if batch and length + len(item) + 3 > _MAX_LISTED:
+        if batch and length + len(item) + 3 > _MAX_BATCH_CHARS:
             yield ",".join(batch)
             batch, length = [], 0
         batch.append(item)
@@ -225,25 +241,27 @@ def _batches(items: Sequence[str]) -> Iterator[str]:
         yield ",".join(batch)
 
 
-def _any(names: Iterable[str], record: Record) -> bool:
+def _has_any(names: Iterable[str], record: Record) -> bool:
     return any(name in record.quantities for name in names)
 
 
-def _sorted(records: list[Record], keys: Sequence[tuple[Property, bool]]) -> list[Record]:
-    """By the keys, then by id; those without a key's property come after those with it."""
-    ranked = sorted(records, key=lambda each: material_order(each.material_id))
+def _sort_records(records: list[Record], keys: Sequence[tuple[Property, bool]]) -> list[Record]:
+    """Sort records by the keys, then by id; records without a key's property come last."""
+    ranked = sorted(records, key=lambda record: material_order(record.material_id))
     for spec, descends in reversed(keys):
-        having = [each for each in ranked if spec.name in each.quantities]
-        without = [each for each in ranked if spec.name not in each.quantities]
+        with_value = [record for record in ranked if spec.name in record.quantities]
+        without_value = [record for record in ranked if spec.name not in record.quantities]
 
-        def value(each: Record, name: str = spec.name) -> tuple[float, str]:
-            held = each.quantities[name].value
-            return (0.0, held) if isinstance(held, str) else (float(held), "")
+        def value(record: Record, name: str = spec.name) -> tuple[float, str]:
+            record_value = record.quantities[name].value
+            return (
+                (0.0, record_value) if isinstance(record_value, str) else (float(record_value), "")
+            )
 
-        ranked = sorted(having, key=value, reverse=descends) + without
+        ranked = sorted(with_value, key=value, reverse=descends) + without_value
     return ranked
 
 
-def _material(record: Record, names: Sequence[str]) -> Material:
+def _to_material(record: Record, names: Sequence[str]) -> Material:
     quantities = tuple(record.quantities[name] for name in names if name in record.quantities)
     return Material(record.material_id, record.formula, record.space_group, quantities)

@@ -1,4 +1,4 @@
-"""Text-mined synthesis recipes as a tool; only the live back end has them."""
+"""Tool for text-mined synthesis recipes, which only the live back end has."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pydantic import Field
 from ragkit.agents.materials.backend import Backend
 from ragkit.agents.tools import Tool, ToolResult, tool
 
-_MOST = 5  # rule 6 of LLaMP: the first five recipes
-Limit = Annotated[int, Field(ge=1, le=_MOST)]
+_MAX_RECIPES = 5  # rule 6 of LLaMP, see `ragkit.agents.materials.tools`
+Limit = Annotated[int, Field(ge=1, le=_MAX_RECIPES)]
 
 
 def synthesis_tools(backend: Backend) -> list[Tool]:
-    """`search_synthesis`, where the back end has recipes."""
+    """Return the tool `search_synthesis` if the back end is live."""
     if backend.name != "live":
         return []
 
     def search_synthesis(
-        target_formula: str, keywords: str | None = None, limit: Limit = _MOST
+        target_formula: str, keywords: str | None = None, limit: Limit = _MAX_RECIPES
     ) -> ToolResult:
         """Published recipes for making a material: precursors, operations, temperatures.
 

@@ -1,1 +1,1 @@
-"""The shipped snapshot of published values, as a back end."""
+"""Back end for the shipped snapshot of published values."""

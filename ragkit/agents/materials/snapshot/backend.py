@@ -1,4 +1,4 @@
-"""The shipped snapshot: real values with ids, sources and licences, in a read-only SQLite file."""
+"""Back end for the shipped snapshot: published values in a read-only SQLite file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ragkit.agents.ledger import Quantity, Scalar
 from ragkit.agents.materials.backend import Endpoint, Material, Page, Query
 from ragkit.agents.materials.chemistry.formulas import reduced
 from ragkit.agents.materials.chemistry.properties import (
-    WHOLE,
+    INTEGER_PROPERTIES,
     Property,
     SearchTarget,
     find_property,
@@ -27,29 +27,29 @@ from ragkit.agents.materials.chemistry.properties import (
 from ragkit.agents.materials.snapshot import schema
 from ragkit.agents.materials.snapshot.statements import (
     JOINED,
-    composition,
-    has,
-    holds,
-    order,
+    composition_filters,
+    has_value,
     property_ids,
     quantities,
+    satisfies,
+    sort_expressions,
 )
 from ragkit.agents.tools import ToolError
 from ragkit.errors import RagkitError
-from ragkit.recipes import roots
+from ragkit.recipes import search_folders
 
 _FORMULAS, _MATERIALS, _QUANTITIES = schema.FORMULAS, schema.MATERIALS, schema.QUANTITIES
 _PROPERTIES, _ORIGINS, _TENSORS = schema.PROPERTIES, schema.ORIGINS, schema.TENSORS
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What the snapshot has for a composition.
+class Holdings:
+    """Data of the snapshot for one composition.
 
     Attributes:
-        material_ids: Its polymorphs.
-        properties: Known for at least one of them.
-        table_properties: Known by formula only.
+        material_ids: Ids of the polymorphs.
+        properties: Names of the properties with a value for at least one polymorph.
+        table_properties: Names of the properties with a value that is identified by formula only.
     """
 
     material_ids: tuple[str, ...]
@@ -61,17 +61,17 @@ class Held:
 
 
 def default_path() -> Path:
-    """The snapshot of the working folder, else the one that ragkit ships.
+    """Return the path of the snapshot in the working folder, or else of the shipped one.
 
     Raises:
-        RagkitError: There is none.
+        RagkitError: There is no snapshot.
     """
-    looked = [root / "materials" / "snapshot.db" for root in roots("agents")]
-    for path in looked:
+    candidates = [root / "materials" / "snapshot.db" for root in search_folders("agents")]
+    for path in candidates:
         if path.is_file():
             return path
     raise RagkitError(
-        f"there is no materials snapshot; looked for {', '.join(str(path) for path in looked)}. "
+        f"there is no materials snapshot; looked for {', '.join(map(str, candidates))}. "
         "Reinstall ragkit, or build one with python -m tools.materials_snapshot.build."
     )
 
@@ -79,13 +79,13 @@ def default_path() -> Path:
 class SnapshotBackend:
     """Materials data without a network; implements `backend.Backend`.
 
-    It may be read from several threads and from a place that cannot be written.
+    It is safe to use from several threads and on a read-only file system.
 
     Args:
-        path: The file; `default_path()` if None.
+        path: Snapshot file; None uses `default_path()`.
 
     Raises:
-        RagkitError: The file is missing, damaged or something else.
+        RagkitError: The file is missing, damaged or not a snapshot of this format.
 
     >>> snapshot = SnapshotBackend()
     >>> page = snapshot.search("summary", Query(material_ids=("mp-2534",), fields=("band_gap",)))
@@ -112,44 +112,44 @@ class SnapshotBackend:
         self.version = self.meta["version"]
 
     def _read_meta(self) -> dict[str, str]:
-        advice = "Build it anew with python -m tools.materials_snapshot.build, or reinstall ragkit."
+        advice = "Rebuild it with python -m tools.materials_snapshot.build, or reinstall ragkit."
         try:
             with self._engine.connect() as connection:
                 rows = connection.execute(sa.select(schema.META.c.key, schema.META.c.value)).all()
                 n_values = connection.scalar(sa.select(sa.func.count()).select_from(_QUANTITIES))
         except sa.exc.DBAPIError as error:
             raise RagkitError(
-                f"{str(self.path)!r} is no readable materials snapshot ({error.orig}). {advice}"
+                f"{str(self.path)!r} is not a readable materials snapshot ({error.orig}). {advice}"
             ) from error
         meta = {str(row.key): str(row.value) for row in rows}
         if meta.get("format") != schema.FORMAT or "version" not in meta or not n_values:
             raise RagkitError(
                 f"{str(self.path)!r} has format {meta.get('format')!r} and {n_values} values; "
-                f"expected format {schema.FORMAT!r} and some. {advice}"
+                f"expected format {schema.FORMAT!r} and at least one value. {advice}"
             )
         return meta
 
     def search(self, endpoint: Endpoint, query: Query) -> Page:
-        """The materials that match and have at least one of the fields.
+        """Return the materials that match and have at least one of the fields.
 
-        The rows also hold the properties sorted by (LLaMP's rule 2). Of several values of one
-        property, any may satisfy a condition; the smallest counts for ascending and the largest
-        for descending order.
+        The rows also contain the properties they are sorted by (LLaMP's rule 2). If a property has
+        several values, any of them may satisfy a condition; the smallest determines ascending and
+        the largest descending order.
 
         Raises:
-            ToolError: A field or property is unknown, or a condition makes no sense.
+            ToolError: A field or property is unknown, or a condition is invalid.
         """
         fields = _fields(endpoint, query.fields)
-        sort_keys = [find_property(each.removeprefix("-")) for each in query.sort_fields]
-        wanted = [
-            *composition(query),
-            has(_QUANTITIES.c.property.in_(property_ids(each.name for each in fields))),
-            *(has(holds(condition)) for condition in query.where),
+        sort_keys = [find_property(key.removeprefix("-")) for key in query.sort_fields]
+        filters = [
+            *composition_filters(query),
+            has_value(_QUANTITIES.c.property.in_(property_ids(field.name for field in fields))),
+            *(has_value(satisfies(condition)) for condition in query.where),
         ]
         if query.material_ids:
-            wanted.append(_MATERIALS.c.material_id.in_(query.material_ids))
+            filters.append(_MATERIALS.c.material_id.in_(query.material_ids))
         joined = _MATERIALS.join(_FORMULAS, _MATERIALS.c.formula == _FORMULAS.c.id)
-        chosen = (
+        statement = (
             sa.select(
                 _MATERIALS.c.id,
                 _MATERIALS.c.material_id,
@@ -157,14 +157,14 @@ class SnapshotBackend:
                 _MATERIALS.c.space_group,
             )
             .select_from(joined)
-            .where(*wanted)
-            .order_by(*order(query.sort_fields), _MATERIALS.c.id)
+            .where(*filters)
+            .order_by(*sort_expressions(query.sort_fields), _MATERIALS.c.id)
             .limit(max(query.limit, 0))
         )
-        count = sa.select(sa.func.count()).select_from(joined).where(*wanted)
+        count = sa.select(sa.func.count()).select_from(joined).where(*filters)
         with self._engine.connect() as connection:
             total = connection.scalar(count) or 0
-            rows = connection.execute(chosen).all()
+            rows = connection.execute(statement).all()
             values = self._values(connection, [row.id for row in rows], [*fields, *sort_keys])
         materials = [
             Material(row.material_id, row.formula, row.space_group, tuple(values.get(row.id, ())))
@@ -175,44 +175,45 @@ class SnapshotBackend:
     def _values(
         self, connection: sa.Connection, materials: Sequence[int], fields: Sequence[Property]
     ) -> dict[int, list[Quantity]]:
-        """The quantities of each material, in the order of the fields."""
-        rank = {each.name: index for index, each in enumerate(dict.fromkeys(fields))}
+        """Return the quantities of each material in the order of the fields."""
+        rank = {field.name: index for index, field in enumerate(dict.fromkeys(fields))}
         statement = quantities().where(
             _QUANTITIES.c.material.in_(materials), _PROPERTIES.c.name.in_(rank)
         )
         rows = connection.execute(statement.order_by(_QUANTITIES.c.id)).all()
-        found: dict[int, list[Quantity]] = {}
-        for row in sorted(rows, key=lambda each: rank[each.name]):
-            found.setdefault(row.material, []).append(self._quantity(row))
-        return found
+        by_material: dict[int, list[Quantity]] = {}
+        for row in sorted(rows, key=lambda row: rank[row.name]):
+            by_material.setdefault(row.material, []).append(self._quantity(row))
+        return by_material
 
     def formula_values(self, query: Query) -> tuple[tuple[Quantity, ...], int]:
-        """The values known by formula only that match, and how many there are in all.
+        """Return a page of values that are identified by formula only, and the number of matches.
 
-        Each row is one value, and conditions apply to it: `band_gap > 1` leaves band gaps only.
+        Each row is one value that must satisfy all conditions: `band_gap > 1` returns only band
+        gaps.
 
         Raises:
-            ToolError: A field or property is unknown to these tables, or material ids are given.
+            ToolError: A field or property is not in these tables, or the query has material ids.
         """
         if query.material_ids:
             raise ToolError(
                 "the formula tables have no material ids. Give a formula, or search an endpoint."
             )
         fields = _fields("formula_tables", query.fields)
-        wanted = [
+        filters = [
             _QUANTITIES.c.material.is_(None),
-            _PROPERTIES.c.name.in_([each.name for each in fields]),
-            *composition(query),
-            *(holds(condition, "formula_tables") for condition in query.where),
+            _PROPERTIES.c.name.in_([field.name for field in fields]),
+            *composition_filters(query),
+            *(satisfies(condition, "formula_tables") for condition in query.where),
         ]
-        ranking: list[sa.ColumnElement[Any]] = []
+        sort_keys: list[sa.ColumnElement[Any]] = []
         for field in query.sort_fields:
             spec = find_property(field.removeprefix("-"), "formula_tables")
-            ranking.append(_PROPERTIES.c.name != spec.name)
+            sort_keys.append(_PROPERTIES.c.name != spec.name)
             number = _QUANTITIES.c.number
-            ranking.append(number.desc() if field.startswith("-") else number.asc())
-        matching = quantities().where(*wanted)
-        page = matching.order_by(*ranking, _QUANTITIES.c.id).limit(max(query.limit, 0))
+            sort_keys.append(number.desc() if field.startswith("-") else number.asc())
+        matching = quantities().where(*filters)
+        page = matching.order_by(*sort_keys, _QUANTITIES.c.id).limit(max(query.limit, 0))
         with self._engine.connect() as connection:
             total = connection.scalar(sa.select(sa.func.count()).select_from(matching.subquery()))
             rows = connection.execute(page).all()
@@ -222,7 +223,7 @@ class SnapshotBackend:
         value: Scalar = row.text if row.number is None else row.number
         if row.kind == "flag":
             value = bool(row.number)
-        elif row.name in WHOLE:
+        elif row.name in INTEGER_PROPERTIES:
             value = int(row.number)
         return Quantity(
             value=value,
@@ -238,49 +239,49 @@ class SnapshotBackend:
             version=self.version,
         )
 
-    def held(self, formula: str) -> Held:
-        """What there is for a composition, whatever the endpoint.
+    def holdings(self, formula: str) -> Holdings:
+        """Return the data available for a composition, over all endpoints.
 
         Raises:
-            ToolError: It is no formula.
+            ToolError: The formula is invalid.
         """
-        here = _FORMULAS.c.reduced == reduced(formula)
+        is_composition = _FORMULAS.c.reduced == reduced(formula)
         statement = (
             sa.select(_PROPERTIES.c.name, _QUANTITIES.c.material.is_(None).label("table"))
             .select_from(JOINED)
-            .where(here)
+            .where(is_composition)
             .distinct()
             .order_by(_PROPERTIES.c.name)
         )
         ids = (
             sa.select(_MATERIALS.c.material_id)
             .join(_FORMULAS, _MATERIALS.c.formula == _FORMULAS.c.id)
-            .where(here)
+            .where(is_composition)
             .order_by(_MATERIALS.c.id)
         )
         with self._engine.connect() as connection:
             rows = connection.execute(statement).all()
             materials = tuple(connection.scalars(ids))
-        return Held(
+        return Holdings(
             materials,
             tuple(row.name for row in rows if not row.table),
             tuple(row.name for row in rows if row.table),
         )
 
     def formulas(self) -> list[str]:
-        """Every formula that has a value, as written by its source."""
+        """Return all formulas with a value, as written by their sources."""
         with self._engine.connect() as connection:
             return list(connection.scalars(sa.select(_FORMULAS.c.formula).order_by(_FORMULAS.c.id)))
 
     def structure(self, material_id: str) -> str | None:
-        """The crystal structure as POSCAR text; None if none is held."""
+        """Return the crystal structure as POSCAR text, or None if it is not available."""
         statement = sa.select(_MATERIALS.c.poscar).where(_MATERIALS.c.material_id == material_id)
         with self._engine.connect() as connection:
             packed = connection.scalar(statement)
         return None if packed is None else zlib.decompress(packed).decode()
 
     def tensor(self, material_id: str, name: str) -> list[list[float]] | None:
-        """A tensor by rows: e_total, e_electronic, piezoelectric_tensor or elastic_tensor."""
+        """Return a tensor as rows: e_total, e_electronic, piezoelectric_tensor, elastic_tensor."""
         statement = (
             sa.select(_TENSORS.c.rows)
             .join(_MATERIALS, _TENSORS.c.material == _MATERIALS.c.id)
@@ -294,7 +295,7 @@ class SnapshotBackend:
     def syntheses(
         self, formula: str, keywords: Sequence[str], limit: int
     ) -> list[Mapping[str, Any]]:
-        """Not in the snapshot.
+        """Raise ToolError, since the snapshot has no recipes.
 
         Raises:
             ToolError: Always.
@@ -305,10 +306,10 @@ class SnapshotBackend:
         )
 
     def similar(self, material_id: str, limit: int) -> list[tuple[str, str, float]]:
-        """The materials with the most similar structures; see `similarity`.
+        """Return the materials with the most similar structures, see `similarity`.
 
         Raises:
-            ToolError: No structure of that material is held.
+            ToolError: The snapshot has no structure of the material.
         """
         from ragkit.agents.materials.crystals.similarity import nearest
 
@@ -329,11 +330,16 @@ class SnapshotBackend:
             )
         packed = b"".join(row.fingerprint for row in rows)
         vectors = np.frombuffer(packed, dtype="<f2").reshape(len(rows), -1)  # (structures, 64)
-        own = vectors[list(formulas).index(material_id)].astype(np.float32)
-        found = nearest(own, vectors, list(formulas), limit=limit, leave_out=material_id)
-        return [(found_id, formulas[found_id], distance) for found_id, distance in found]
+        fingerprint = vectors[list(formulas).index(material_id)].astype(np.float32)
+        neighbours = nearest(
+            fingerprint, vectors, list(formulas), limit=limit, leave_out=material_id
+        )
+        return [
+            (neighbour_id, formulas[neighbour_id], distance)
+            for neighbour_id, distance in neighbours
+        ]
 
 
-def _fields(place: SearchTarget, names: Sequence[str]) -> list[Property]:
-    found = [find_property(name, place) for name in names] or list(properties_of(place))
-    return list(dict.fromkeys(found))
+def _fields(target: SearchTarget, names: Sequence[str]) -> list[Property]:
+    fields = [find_property(name, target) for name in names] or list(properties_of(target))
+    return list(dict.fromkeys(fields))

@@ -1,7 +1,7 @@
-"""The tables of the snapshot, which `build` writes and `Snapshot` reads.
+"""Database schema of the snapshot, shared by `tools.materials_snapshot` and `SnapshotBackend`.
 
-Every repeated text is stored once: a value is a number (or a text), a property, a formula and an
-origin. Values with no material are those known by formula only.
+The schema is normalized: a value is a number (or text) with references to a property, a formula and
+an origin. Values without a material are identified by formula only.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 FORMAT = "1"
-"""Raised whenever a table changes; a snapshot of another format is refused."""
+"""Version of the schema; snapshots of other versions are rejected."""
 
 METADATA = sa.MetaData()
 
@@ -25,8 +25,8 @@ FORMULAS = sa.Table(
     METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("formula", sa.Text, nullable=False, unique=True),  # as the source writes it
-    sa.Column("reduced", sa.Text, nullable=False),  # the key of `formulas.reduced`
-    sa.Column("elements", sa.Text, nullable=False),  # "-As-Ga-", so that "-Ga-" can be looked for
+    sa.Column("reduced", sa.Text, nullable=False),  # by `chemistry.formulas.reduced`
+    sa.Column("elements", sa.Text, nullable=False),  # "-As-Ga-", so that "-Ga-" can be searched
 )
 
 MATERIALS = sa.Table(
@@ -62,7 +62,7 @@ QUANTITIES = sa.Table(
     "quantities",
     METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("material", sa.ForeignKey("materials.id")),  # NULL: known by formula only
+    sa.Column("material", sa.ForeignKey("materials.id")),  # NULL: identified by formula only
     sa.Column("formula", sa.ForeignKey("formulas.id"), nullable=False),
     sa.Column("property", sa.ForeignKey("properties.id"), nullable=False),
     sa.Column("number", sa.Float),  # flags are 0 and 1
@@ -89,7 +89,7 @@ INDEXES = (
 
 
 def create(connection: sa.Connection) -> None:
-    """Make the empty tables, always in the same order."""
+    """Create the tables and indexes in a fixed order."""
     for table in METADATA.sorted_tables:
         connection.execute(sa.schema.CreateTable(table))
     for index in INDEXES:

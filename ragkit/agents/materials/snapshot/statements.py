@@ -1,4 +1,4 @@
-"""Parts of SQL statements over the snapshot's tables."""
+"""Build parts of SQL statements over the snapshot's tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ragkit.agents.tools import ToolError
 _FORMULAS, _MATERIALS, _QUANTITIES = schema.FORMULAS, schema.MATERIALS, schema.QUANTITIES
 _PROPERTIES, _ORIGINS = schema.PROPERTIES, schema.ORIGINS
 OPERATORS = {"<": operator.lt, "<=": operator.le, ">=": operator.ge, ">": operator.gt}
-# Equal numbers may differ in their last digits: 0.1861 finds 0.18610000000000015.
+# Relative tolerance of equality: 0.1861 matches 0.18610000000000015.
 TOLERANCE = 1e-9
 
 JOINED = (
@@ -29,7 +29,7 @@ JOINED = (
 
 
 def quantities() -> sa.Select[Any]:
-    """A statement for every value with all that a `Quantity` needs."""
+    """Return a SELECT of all values with the columns that a `Quantity` needs."""
     return sa.select(
         _QUANTITIES.c.material,
         _QUANTITIES.c.number,
@@ -46,51 +46,53 @@ def quantities() -> sa.Select[Any]:
     ).select_from(JOINED)
 
 
-def composition(query: Query) -> list[sa.ColumnElement[bool]]:
-    """What the query says of the elements."""
+def composition_filters(query: Query) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions of a query on formulas and elements."""
     elements = _FORMULAS.c.elements
-    wanted: list[sa.ColumnElement[bool]] = []
+    conditions: list[sa.ColumnElement[bool]] = []
     if query.formulas:
-        wanted.append(_FORMULAS.c.reduced.in_([reduced(each) for each in query.formulas]))
+        conditions.append(_FORMULAS.c.reduced.in_([reduced(formula) for formula in query.formulas]))
     if query.chemsys:
-        symbols = sorted({element_symbol(each) for each in query.chemsys})
-        wanted.append(elements == f"-{'-'.join(symbols)}-")
-    for each in query.elements:
-        wanted.append(elements.contains(f"-{element_symbol(each)}-", autoescape=True))
-    for each in query.exclude_elements:
-        wanted.append(~elements.contains(f"-{element_symbol(each)}-", autoescape=True))
-    return wanted
+        symbols = sorted({element_symbol(element) for element in query.chemsys})
+        conditions.append(elements == f"-{'-'.join(symbols)}-")
+    for element in query.elements:
+        conditions.append(elements.contains(f"-{element_symbol(element)}-", autoescape=True))
+    for element in query.exclude_elements:
+        conditions.append(~elements.contains(f"-{element_symbol(element)}-", autoescape=True))
+    return conditions
 
 
 def property_ids(names: Iterable[str]) -> sa.ScalarSelect[int]:
-    """The ids of properties, for `in_`."""
-    chosen = sa.select(_PROPERTIES.c.id).where(_PROPERTIES.c.name.in_(list(names)))
-    return chosen.scalar_subquery()
+    """Return a subquery of the ids of properties, for use with `in_`."""
+    statement = sa.select(_PROPERTIES.c.id).where(_PROPERTIES.c.name.in_(list(names)))
+    return statement.scalar_subquery()
 
 
-def has(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    """Whether the material has a value like that."""
+def has_value(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Return the condition that a material has a value with the given conditions."""
     return sa.exists().where(_QUANTITIES.c.material == _MATERIALS.c.id, *conditions)
 
 
-def holds(condition: Condition, place: SearchTarget | None = None) -> sa.ColumnElement[bool]:
-    """Whether a value is of the condition's property and satisfies it."""
-    spec = find_property(condition.property, place)
-    mine = _QUANTITIES.c.property.in_(property_ids([spec.name]))
+def satisfies(condition: Condition, target: SearchTarget | None = None) -> sa.ColumnElement[bool]:
+    """Return the condition that a value has the property of a condition and satisfies it."""
+    spec = find_property(condition.property, target)
+    is_property = _QUANTITIES.c.property.in_(property_ids([spec.name]))
     value = checked_value(spec, condition)
     if isinstance(value, str):
-        return mine & (sa.func.lower(sa.func.replace(_QUANTITIES.c.text, "_", "")) == loose(value))
+        return is_property & (
+            sa.func.lower(sa.func.replace(_QUANTITIES.c.text, "_", "")) == comparison_key(value)
+        )
     if condition.operator == "=":
-        return mine & (sa.func.abs(_QUANTITIES.c.number - value) <= TOLERANCE * abs(value))
-    compared: sa.ColumnElement[bool] = OPERATORS[condition.operator](_QUANTITIES.c.number, value)
-    return mine & compared
+        return is_property & (sa.func.abs(_QUANTITIES.c.number - value) <= TOLERANCE * abs(value))
+    comparison: sa.ColumnElement[bool] = OPERATORS[condition.operator](_QUANTITIES.c.number, value)
+    return is_property & comparison
 
 
 def checked_value(spec: Property, condition: Condition) -> float | str:
-    """The condition's value as its property has it; flags as 0 and 1.
+    """Convert a condition's value to the type of its property; flags become 0 and 1.
 
     Raises:
-        ToolError: The value or the operator does not suit the property.
+        ToolError: The value or the operator does not fit the property.
     """
     value = condition.value
     if spec.kind == "number" and isinstance(value, int | float) and not isinstance(value, bool):
@@ -112,13 +114,13 @@ def checked_value(spec: Property, condition: Condition) -> float | str:
     )
 
 
-def loose(text: str) -> str:
-    """A text as it is compared: without capitals and underscores."""
+def comparison_key(text: str) -> str:
+    """Normalize a text for comparison: lower case, without underscores."""
     return text.replace("_", "").lower()
 
 
-def order(sort_fields: Sequence[str]) -> Iterator[sa.ColumnElement[Any]]:
-    """How materials are sorted; those without the property come last."""
+def sort_expressions(sort_fields: Sequence[str]) -> Iterator[sa.ColumnElement[Any]]:
+    """Yield ORDER BY expressions; materials without the property come last."""
     for field in sort_fields:
         descending = field.startswith("-")
         spec = find_property(field.removeprefix("-"))
