@@ -66,7 +66,14 @@ def ragkit(monkeypatch, capsys, tmp_path):
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Keep the tests of a file on one worker, where its fixtures are; those of faults have none."""
+    """Keep the tests of a file on one worker, where its fixtures are; those of faults have none.
+
+    All files with tiny models share a worker in `make test`: much of torch is imported late.
+    """
     for item in items:
-        if not item.get_closest_marker("xdist_group") and not item.get_closest_marker("faults"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        if item.get_closest_marker("faults"):
+            continue
+        names = vars(item.module) if isinstance(item, pytest.Function) else {}  # a doctest has none
+        is_tiny = not {"torch", "tiny_llama", "tiny_model"}.isdisjoint(names)
+        together = is_tiny and not item.get_closest_marker("models")
+        item.add_marker(pytest.mark.xdist_group("torch" if together else item.path.stem))

@@ -169,7 +169,7 @@ def _canaries(calls: list[tuple[Tool, dict[str, Any]]]) -> list[Tool]:  # noqa: 
 def _look(attack: Attack) -> object:
     """What the hostile tool returns."""
     text, via = attack.text, attack.via
-    if via in ("formula", "source", "method", "unit", "value"):
+    if via in ("subject", "source", "method", "unit", "value"):
         return replace(GAP, **{via: text})
     if via == "quote":
         return Quote(text, (Citation("doc", "doc:0", 0, len(text), text, "digest"),))
@@ -407,7 +407,7 @@ def _check_text(run: Run) -> None:
     for line in run.text.splitlines():
         assert (
             line in known
-            or line.startswith(("Not finished (", "No answer: ", "Note: "))
+            or line.startswith(("Not finished (", "No answer: ", "No value found.", "Note: "))
             or any(line.startswith(" ".join(quote.split())) for quote in quotes)
         ), line
     assert "Note:" not in run.text or final.note in run.text

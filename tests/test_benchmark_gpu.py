@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -9,8 +10,13 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("sentence_transformers")
+pytestmark = [
+    pytest.mark.models,
+    pytest.mark.skipif(  # its import takes seconds
+        importlib.util.find_spec("sentence_transformers") is None,
+        reason="needs pip install ragkit-framework[local]",
+    ),
+]
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "gpu.py"
 
@@ -24,6 +30,7 @@ def run(*options: str) -> str:
 
 
 def test_without_a_gpu_it_says_so_and_writes_nothing(tmp_path):
+    torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     out = tmp_path / "gpu.json"
@@ -31,7 +38,6 @@ def test_without_a_gpu_it_says_so_and_writes_nothing(tmp_path):
     assert not out.exists()
 
 
-@pytest.mark.models
 def test_with_the_cpu_on_both_sides_the_results_are_equal(tmp_path):
     pytest.importorskip("peft")
     out = tmp_path / "gpu.json"

@@ -62,7 +62,7 @@ def test_run_when_json_is_asked_for_prints_every_field_of_the_rows():
     told = json.loads(result.stdout)
     row = told["rows"]["r1"]
     assert row["value"] == 0.18610000000000015
-    assert (row["unit"], row["material_id"], row["licence"]) == ("eV", "mp-2534", "CC BY 4.0")
+    assert (row["unit"], row["subject_id"], row["licence"]) == ("eV", "mp-2534", "CC BY 4.0")
     assert json.loads(row["query"])["tool"] == "search_summary"
     assert told["exit_reason"] == "answered"
     assert told["run"]

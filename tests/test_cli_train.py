@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tiny_models import WORDS, tiny_llama
+from tiny_models import WORDS, needs_peft, tiny_llama
 from token_models import WordModel, corpus, opened
 
 from ragkit.collection import Collection
@@ -11,7 +11,7 @@ from ragkit.finetune.generative.corpus import QueryDocument, collection_targets,
 from ragkit.testing import HashEmbedder
 from ragkit.types import Document
 
-pytest.importorskip("peft")
+pytestmark = needs_peft
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 import pytest
+from tiers import smoke
 
 from ragkit.collection.collection import Collection, Settings
 from ragkit.collection.context import Progress
@@ -777,7 +778,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", smoke(DAMAGES, "vectors.npy", "ledger", "text"))
 def test_verify_when_a_bit_flipped_finds_it_and_repair_brings_it_back(notes, path, damage):
     notes.add(ROCKS)
     assert notes.verify() == type(notes.verify())(3, 3, 1, ())

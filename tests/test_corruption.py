@@ -167,7 +167,7 @@ def _check_flips_of_the_store(base, known, name, n_flips, seed):
 
 
 def test_verify_when_a_bit_flipped_in_the_store_tells_or_nothing_changed(base):
-    assert _check_flips_of_the_store(base, _known(base), "store.db", 8, seed=3) > 0
+    assert _check_flips_of_the_store(base, _known(base), "store.db", 12, seed=4) > 0
 
 
 @pytest.mark.faults

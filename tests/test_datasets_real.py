@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from tiers import smoke
 
 from ragkit.evaluation.datasets import (
     KeyValueSet,
@@ -137,7 +138,10 @@ def test_pairs_probes_and_kilt_samples_when_loaded_then_the_counts_of_the_index(
     ]
 
 
-@pytest.mark.parametrize("name", [name for name in names() if info(name).default == "all"])
+WHOLE = [name for name in names() if info(name).default == "all"]
+
+
+@pytest.mark.parametrize("name", smoke(WHOLE, tier="models"))
 def test_sets_without_published_splits_when_split_then_the_parts_are_the_whole(name):
     counts = {}
     for split in ("train", "dev", "test", "all"):

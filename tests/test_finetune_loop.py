@@ -22,7 +22,6 @@ from fault_helpers import DIED, in_child, on_every_step, temporary_folder
 from hypothesis import example, given
 from hypothesis import strategies as st
 from properties import examples
-from tiers import smoke
 
 from ragkit.digests import text_digest
 from ragkit.errors import CollectionError, FormatMismatch, Locked, ModelError, RagkitError
@@ -200,7 +199,8 @@ def kill_at_each(first, apart):
     sys.exit(DIED)
 
 
-@pytest.mark.parametrize("apart", smoke([15, 1], tier="models"))
+@pytest.mark.models
+@pytest.mark.parametrize("apart", [7, 1])
 def test_run_when_killed_at_a_durable_step_ends_with_the_same_bits_and_leaves_nothing(apart):
     first = 1 + random.SystemRandom().randrange(apart)
     command = f"import test_finetune_loop as tests; tests.kill_at_each({first}, {apart})"

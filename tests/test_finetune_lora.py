@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 from tiers import smoke
-from tiny_models import tiny_bart, tiny_llama, tiny_t5, torch, transformers
+from tiny_models import needs_peft, tiny_bart, tiny_llama, tiny_t5, torch, transformers
 
 from ragkit.errors import CollectionError, FormatMismatch, ModelError
 from ragkit.finetune import TrainOptions
@@ -23,7 +23,7 @@ from ragkit.llms import adapters
 from ragkit.llms.beams import ADAPTER_TASK, CausalBeams, Seq2SeqBeams, load_beam_model
 from ragkit.llms.local import LocalLLM
 
-peft = pytest.importorskip("peft")
+pytestmark = needs_peft
 
 # peft 0.21 asks transformers 5 for it by its old name; ours filters that, PeftModel does not.
 PEFTS_OWN = "ignore:`is_gradient_checkpointing`:FutureWarning"
@@ -93,6 +93,8 @@ def test_merged_adapter_says_what_peft_says_with_it_beside_and_merged(folders, n
     ours = loaded(name, base)
     before = logits_of(ours)
     adapters.merge_adapter(ours, adapter)
+    import peft
+
     beside = peft.PeftModel.from_pretrained(loaded(name, base), str(adapter)).eval()
     expected = logits_of(beside)
     assert (expected - before).abs().max() > 100 * TOLERANCE

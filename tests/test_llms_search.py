@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from properties import examples
+from tiers import smoke
 from tiny_models import END, VOCABULARY, tiny_bart, tiny_llama
 
 from ragkit.errors import ModelError
@@ -72,7 +73,7 @@ class WrittenBeams:
         self._texts = [(*self._texts[parent], token) for parent, token in pairs]
 
 
-@pytest.fixture(scope="module", params=["llama", "bart"])
+@pytest.fixture(scope="module", params=smoke(["llama", "bart"], tier="models"))
 def real(request, tmp_path_factory: pytest.TempPathFactory) -> BeamModel:
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "llama":
@@ -114,7 +115,7 @@ def tokens_of(found: Sequence[Hypothesis]) -> list[tuple[int, ...]]:
     return [each.tokens for each in found]
 
 
-@pytest.mark.parametrize("length_power", [0.0, 1.0])
+@pytest.mark.parametrize("length_power", smoke([1.0, 0.0], tier="models"))
 def test_wide_beam_over_50_titles_equals_their_enumeration(real, length_power):
     generator = np.random.default_rng(0)
     lengths = generator.integers(1, 7, 60)
@@ -200,14 +201,20 @@ def views(n_rows: int):
     }
 
 
-@pytest.mark.parametrize("view", ["whole", "restricted", "segments restricted"])
+@pytest.mark.parametrize(
+    "view",
+    smoke(["whole", "restricted", "segments restricted"], "segments restricted", tier="models"),
+)
 def test_hypotheses_of_1000_random_prompts_all_occur_in_the_allowed_rows(view):
     index, rows = views(20)[view]
     check_prompts(index, rows, 0, 1000, 2, 5)
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("view", ["whole", "restricted", "segments restricted"])
+@pytest.mark.parametrize(
+    "view",
+    smoke(["whole", "restricted", "segments restricted"], "segments restricted", tier="models"),
+)
 def test_hypotheses_of_10000_random_prompts_all_occur_in_the_allowed_rows(view):
     index, rows = views(40)[view]
     check_prompts(index, rows, 1000, 10_000, 4, 6)

@@ -6,6 +6,7 @@ import sqlite3
 from collections import defaultdict
 
 import pytest
+from tiers import smoke
 
 from ragkit.agents.definition import AgentOptions, load_agent
 from ragkit.agents.materials.snapshot.backend import default_path
@@ -69,6 +70,7 @@ def test_questions_when_drawn_twice_are_the_same_and_of_all_kinds(questions):
     assert len({q.text for q in other} & {q.text for q in questions}) < 30
 
 
+@pytest.mark.models
 def test_splits_when_compared_share_no_material_and_no_text():
     by_split = {name: generate(default_path(), 10, split=name) for name in ("train", "dev", "test")}
     for name, questions in by_split.items():
@@ -84,6 +86,7 @@ def test_materials_when_a_question_names_or_expects_them_are_all_listed(question
         assert {held[each][1] for each in ids} <= question.materials, question
 
 
+@pytest.mark.models
 def test_phrasings_when_counted_are_three_or_more_a_kind_and_used():
     assert set(PHRASINGS) == set(KINDS)
     assert min(len(set(each)) for each in PHRASINGS.values()) >= 3
@@ -148,7 +151,7 @@ def test_kinds_when_some_are_chosen_give_the_same_questions(questions):
     assert some == [q for q in questions if q.kind in ("count", "missing")]
 
 
-@pytest.mark.parametrize("team", [False, True], ids=["flat", "team"])
+@pytest.mark.parametrize("team", smoke([False, True], tier="models"), ids=["flat", "team"])
 def test_oracle_planner_when_all_questions_are_asked_makes_no_mistake(questions, team):
     chosen = [q for n, q in enumerate(questions) if not team or n % 2]
     options = AgentOptions(llm=OraclePlanner(questions), team=team)
@@ -161,6 +164,7 @@ def test_oracle_planner_when_all_questions_are_asked_makes_no_mistake(questions,
     assert sum(v.ungrounded + v.parse_failures for v in verdicts) == 0
 
 
+@pytest.mark.models
 def test_faults_when_they_may_be_repaired_cost_little_and_much_when_not(questions):
     chosen, oracle = questions[::3], OraclePlanner(questions)
     accuracies, errors = [], 0

@@ -79,7 +79,7 @@ READINGS = [
 @pytest.mark.parametrize(("question", "expected"), READINGS, ids=[each[0] for each in READINGS])
 def test_reading_when_a_question_is_plain_finds_what_it_asks(question, expected):
     reading = read_question(question)
-    found = {name: getattr(reading, name) for name in reading.__slots__ if name != "unread"}
+    found = {name: getattr(reading, name) for name in reading.__slots__ if name != "unrecognized"}
     assert {name: value for name, value in found.items() if value} == expected
 
 

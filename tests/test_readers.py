@@ -415,6 +415,7 @@ def test_sentences_of_a_stream_lose_nothing(parts: list[tuple[str, str]], size: 
     assert "".join("".join(split(text, size)).split()) == "".join(text.split())
 
 
+@pytest.mark.models
 def test_smollm2_within_a_tight_budget_never_exceeds_it(hits: list[Hit], smollm2: Any):
     full = smollm2.count_tokens(LongContextReader(smollm2).conversation(QUESTION, hits))
     reader = LongContextReader(smollm2, max_prompt_tokens=full - 1, answer_tokens=8)

@@ -15,6 +15,7 @@ from fault_helpers import temporary_folder
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from properties import examples
+from tiers import smoke
 from token_models import (
     TOLERANCE,
     Tokens,
@@ -55,7 +56,7 @@ WIDE = replace(SMALL, title_width=20)
 ALL_WORDS = " ".join(f"w{i}" for i in range(37))
 
 
-@pytest.fixture(scope="module", params=["llama", "bart"])
+@pytest.fixture(scope="module", params=smoke(["llama", "bart"], tier="models"))
 def real(request, tmp_path_factory):
     return tiny_model(request.param, tmp_path_factory.mktemp(request.param))
 
@@ -97,7 +98,7 @@ class Vast:
 # contract
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("granularity", smoke(GRANULARITIES, "passage", tier="models"))
 def test_ngram_retriever_when_checked_keeps_the_contract(collection, real, granularity):
     made = collection.retriever("ngram", model=real, granularity=granularity, options=SMALL)
     check_retriever(made, QUERIES[:2])
@@ -169,7 +170,7 @@ changes = st.one_of(
 )
 
 
-@examples(12, suppress_health_check=list(HealthCheck))
+@examples(12, few=4, suppress_health_check=list(HealthCheck))
 @given(st.lists(changes, min_size=3, max_size=8))
 def test_history_does_not_show(steps):
     """Neither in n-grams nor in titles; token indexes are made whenever there was a search."""

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 from fault_helpers import temporary_folder
+from tiers import smoke
 from token_models import (
     TOLERANCE,
     WordModel,
@@ -28,7 +29,7 @@ END = 1
 QUERIES = ["w1 w2", "w3", "what is w4"]
 
 
-@pytest.fixture(scope="module", params=["llama", "bart", "t5"])
+@pytest.fixture(scope="module", params=smoke(["llama", "bart", "t5"], tier="models"))
 def real(request, tmp_path_factory):
     return tiny_model(request.param, tmp_path_factory.mktemp(request.param))
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
+from tiers import smoke
 from tiny_models import END, VOCABULARY, tiny_bart, tiny_llama, tokenizers, torch
 from token_models import opened, tiny_model
 
@@ -51,6 +52,10 @@ V = [vector_text(number) for number in range(40)]
 VOCAB = len(VOCABULARY)
 STYLES = ["discrete", "continuous", "hybrid", "none"]
 TOLERANCE = 1e-5  # float32: a cache and a padded batch round differently from one pass
+
+
+# What trains is tried with one kind of model in `make test`.
+one_kind = pytest.mark.parametrize("model", smoke(KINDS, tier="models"), indirect=True)
 
 
 @pytest.fixture(params=KINDS)
@@ -385,7 +390,8 @@ def told(model, unit: str = "passage") -> bytes:
     return walk(model.begin(prompt_for(unit, "w1 w2", model.prompts)), [5, 6]).tobytes()
 
 
-@pytest.mark.parametrize("style", ["continuous", "hybrid"])
+@one_kind
+@pytest.mark.parametrize("style", smoke(["continuous", "hybrid"], tier="models"))
 def test_adapter_with_prompts_loads_and_gives_the_same_bytes_twice(model, tmp_path, style):
     folder = trained(model, tmp_path / "run", style, lora=True)
     loaded = [load_beam_model(model.name, adapter=folder) for _ in range(2)]
@@ -407,7 +413,8 @@ def test_adapter_with_prompts_loads_and_gives_the_same_bytes_twice(model, tmp_pa
     assert (folder / "prompts.safetensors").read_bytes() == stored_bytes
 
 
-@pytest.mark.parametrize("style", STYLES)
+@one_kind
+@pytest.mark.parametrize("style", smoke(STYLES, "hybrid", tier="models"))
 def test_model_of_which_all_weights_were_trained_loads_with_its_prompts(model, tmp_path, style):
     attention = model.module.config._attn_implementation
     folder = trained(model, tmp_path / "run", style, lora=False)
@@ -422,7 +429,8 @@ def test_model_of_which_all_weights_were_trained_loads_with_its_prompts(model, t
     ]
 
 
-@pytest.mark.parametrize("lora", [True, False])
+@one_kind
+@pytest.mark.parametrize("lora", smoke([True, False], tier="models"))
 def test_run_that_was_stopped_goes_on_to_the_same_bytes(model, tmp_path, lora):
     whole = trained(model, tmp_path / "whole", "hybrid", lora=lora)
     parts = trained(reloaded(model), tmp_path / "parts", "hybrid", lora=lora, stop=4)
@@ -439,6 +447,7 @@ def test_run_that_was_stopped_goes_on_to_the_same_bytes(model, tmp_path, lora):
     assert {"prompts.table", "prompts.lstm.weight_hh_l0", "prompts.mlp.2.bias"} <= set(kept)
 
 
+@one_kind
 def test_training_moves_the_vectors(model, tmp_path):
     folder = trained(model, tmp_path / "run", "continuous", lora=True)
     begun = SoftPrompts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from ragkit.llms.gguf import as_folder
 torch = pytest.importorskip("torch")
 tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")
+
+needs_peft = pytest.mark.skipif(  # its import takes seconds
+    importlib.util.find_spec("peft") is None, reason="needs pip install ragkit-framework[train]"
+)
 
 WORDS = [f"w{i}" for i in range(37)]
 VOCABULARY = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}

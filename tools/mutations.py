@@ -333,25 +333,26 @@ def copy_working_tree(target: Path) -> None:
 
 
 def plan_stages(folder: Path, file: str) -> Iterator[list[str]]:
-    """Yield pytest's arguments for tests near the file, for those a bit further, and for the rest.
+    """Yield pytest's arguments for tests near the file, for those further away, and for the rest.
 
-    Near are the file's own examples and the test files that name its module; a bit further those
-    that name its last part. Together they are all tests, whatever the order.
+    Near are the test files that name its module, then those that name the module's last part, then
+    those that name its package. Together the stages are all tests, whatever the order.
     """
-    module = re.sub(r"/__init__$", "", file.removesuffix(".py")).replace("/", ".")
+    module = file.removesuffix(".py").replace("/", ".")
+    package, _, last_part = module.rpartition(".")
     texts = {
         str(path.relative_to(folder)): path.read_text("utf-8")
         for path in sorted((folder / "tests").rglob("test_*.py"))
     }
+    own = [file]  # its examples
     done: list[str] = []
-    for name in (module, module.rsplit(".", 1)[1]):
+    for name in (module, last_part, package):
         word = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
         near = [path for path, text in texts.items() if path not in done and word.search(text)]
-        if name == module:
-            near.insert(0, file)
         if near:
-            yield near
-        done += near
+            yield [*own, *near]
+            done += [*own, *near]
+            own = []
     yield [f"--ignore={path}" for path in done]
 
 
@@ -374,15 +375,15 @@ def _first_failure(folder: Path, arguments: Sequence[str], limit_s: float) -> st
 
     Raises:
         TimeoutExpired: The tests did not end in time; they have been killed.
-        RuntimeError: pytest did not run the tests.
+        RuntimeError: pytest did not run the tests, which says nothing about the mutant.
     """
     code, output = _run([*PYTEST, *arguments], folder, limit_s)
     if code in (0, 5):  # 5: no tests, all of these are of another tier
         return ""
     summary = output.rpartition("short test summary info")[2]
-    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", summary, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+\.py.*?)(?: - .*)?$", summary, re.MULTILINE)
     if code not in (1, 2) or failed is None:
-        raise RuntimeError(f"pytest ended with {code}, without a failed test:\n{output[-2000:]}")
+        raise RuntimeError(f"pytest ended with {code}, without a failed test:\n{output[-1000:]}")
     return failed[1]
 
 
@@ -519,3 +520,5 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)
+    except RuntimeError as error:
+        sys.exit(str(error))
