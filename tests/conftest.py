@@ -69,8 +69,11 @@ def pytest_collection_modifyitems(items):
     """Keep the tests of a file on one worker, where its fixtures are; those of faults have none.
 
     All files with tiny models share a worker in `make test`: much of torch is imported late.
+    A doctest with SmolLM2 is of the tier `models`.
     """
     for item in items:
+        if "smollm2" in getattr(getattr(item, "dtest", None), "docstring", ""):
+            item.add_marker("models")
         if item.get_closest_marker("faults"):
             continue
         names = vars(item.module) if isinstance(item, pytest.Function) else {}  # a doctest has none

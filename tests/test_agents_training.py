@@ -161,6 +161,7 @@ def test_the_benchmarks_questions_are_those_that_were_measured():
 # --- the dialogues
 
 
+@pytest.mark.models
 def test_a_dialogue_shows_what_a_model_would_be_shown_and_ends_with_an_action(recorded):
     for team, dialogues in recorded.items():
         assert (len({each.system for each in dialogues}) > 1) == team
@@ -171,6 +172,7 @@ def test_a_dialogue_shows_what_a_model_would_be_shown_and_ends_with_an_action(re
             assert read_actions(each)[-1]["name"] in ("answer", "refuse")
 
 
+@pytest.mark.models
 def test_actions_are_written_in_the_order_that_the_grammar_has(recorded):
     tools = {tool.name: tool for tool in load_agent("materials", BY_RULES).offered}
     for each in recorded[False]:
@@ -232,13 +234,14 @@ def _first_state(agent):
     return seen[0]
 
 
-def test_in_order_keeps_arguments_that_the_schema_does_not_know(recorded):
+def test_in_order_keeps_arguments_that_the_schema_does_not_know():
     agent = load_agent("materials", BY_RULES)
     state = _first_state(agent)
     action = Action("search_summary", {"limit": 1, "odd": 2, "formula": "GaAs"})
     assert list(in_order(action, state).arguments) == ["formula", "limit", "odd"]
 
 
+@pytest.mark.models
 def test_dialogue_tokens_learn_the_assistants_turns_and_nothing_else(recorded, tiny):
     llm = LocalLLM(str(tiny))
     for each in recorded[False][:10]:
@@ -266,6 +269,7 @@ def test_targets_hold_every_dialogue_once_an_epoch_and_share_prompts(recorded, t
     assert targets.n_tokens < 0.8 * sum(len(system) + len(tokens) for system, tokens, _ in parts)
 
 
+@pytest.mark.models
 def test_targets_when_all_dialogues_are_too_long_say_so(recorded, tiny):
     n = len(recorded[False])
     none = f"none of the {n} dialogues fits"
@@ -451,6 +455,7 @@ def _check_promotion(folder, monkeypatch):
     (shipped / "adapter").rename(folder / "adapter")
 
 
+@pytest.mark.models
 def test_a_short_planner_without_known_prompts_takes_any(tiny):
     agent = load_agent("materials", BY_RULES)
     planner = LLMPlanner(LocalLLM(str(tiny)), ROLE, "short")

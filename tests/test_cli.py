@@ -314,6 +314,7 @@ def test_index_add_when_interrupted_says_how_to_go_on(tmp_path):
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+@pytest.mark.faults
 def test_index_repair_when_collection_json_is_lost_writes_it_again(ragkit, notes):
     description = Path("notes.rag/collection.json")
     text = description.read_text()
@@ -326,6 +327,7 @@ def test_index_repair_when_collection_json_is_lost_writes_it_again(ragkit, notes
     assert description.read_text() == text
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("part", ["key", "role"])
 def test_index_repair_when_the_ledgers_keys_are_damaged_mends_them(ragkit, notes, part):
     store = Path("notes.rag/store.db")

@@ -37,19 +37,22 @@ def _judged(data) -> int:
     return sum(map(len, data.qrels.values()))
 
 
+SETS = [
+    ("nfcorpus", "test", 3_633, 323, 12_334),
+    ("nfcorpus", "dev", 3_633, 324, 11_385),
+    ("nfcorpus", "train", 3_633, 2_590, 110_575),
+    ("cranfield", None, 1_400, 225, 1_837),
+    ("medline", None, 1_033, 30, 696),
+    ("vaswani", None, 11_429, 93, 2_083),
+    ("cacm", None, 3_204, 64, 796),
+    ("dl19_rerank", None, 4_297, 43, 9_260),
+    ("noveleval", None, 420, 21, 420),
+]
+
+
 @pytest.mark.parametrize(
     ("name", "split", "documents", "queries", "judgements"),
-    [
-        ("nfcorpus", "test", 3_633, 323, 12_334),
-        ("nfcorpus", "dev", 3_633, 324, 11_385),
-        ("nfcorpus", "train", 3_633, 2_590, 110_575),
-        ("cranfield", None, 1_400, 225, 1_837),
-        ("medline", None, 1_033, 30, 696),
-        ("vaswani", None, 11_429, 93, 2_083),
-        ("cacm", None, 3_204, 64, 796),
-        ("dl19_rerank", None, 4_297, 43, 9_260),
-        ("noveleval", None, 420, 21, 420),
-    ],
+    smoke(SETS, SETS[0], SETS[4], tier="models"),
 )
 def test_retrieval_sets_when_loaded_then_the_counts_of_the_index(
     name, split, documents, queries, judgements
@@ -90,6 +93,7 @@ def test_question_sets_when_loaded_then_the_counts_of_the_index(name, passages, 
     assert all(question.text for question in data.questions)
 
 
+@pytest.mark.models
 def test_details_when_loaded_then_as_the_index_says():
     assert sum(not document.text for document in _load("cranfield").corpus) == 2
     assert len(_load("cacm").qrels) == 52

@@ -188,9 +188,6 @@ def without_names(prose):
     return re.sub(r"\b[A-Z]\w*", lambda m: " " if is_formula(m[0]) else m[0], prose)
 
 
-each_article = pytest.mark.parametrize("path", ARTICLES, ids=lambda path: path.stem)
-
-
 def test_demo_corpus_when_listed_then_about_thirty_articles_on_three_topics():
     topics = [read_article(path)[0]["topic"] for path in ARTICLES]
     assert 28 <= len(ARTICLES) <= 32
@@ -198,29 +195,29 @@ def test_demo_corpus_when_listed_then_about_thirty_articles_on_three_topics():
     assert min(topics.count(topic) for topic in set(topics)) >= 6
 
 
-@each_article
-def test_article_when_read_then_has_the_keys_a_title_and_a_fair_length(path):
-    meta, body = read_article(path)
-    assert set(meta) == {"title", "topic", "facts", "source"}
-    assert body.startswith(f"\n# {meta['title']}\n\n")
-    assert meta["source"]
-    assert meta["facts"]
-    assert all(set(fact) == FACT_KEYS for fact in meta["facts"])
-    assert 120 <= len(body.split()) <= 400
+def test_article_when_read_then_has_the_keys_a_title_and_a_fair_length():
+    for path in ARTICLES:
+        meta, body = read_article(path)
+        assert set(meta) == {"title", "topic", "facts", "source"}, path.stem
+        assert body.startswith(f"\n# {meta['title']}\n\n"), path.stem
+        assert meta["source"], path.stem
+        assert meta["facts"], path.stem
+        assert all(set(fact) == FACT_KEYS for fact in meta["facts"]), path.stem
+        assert 120 <= len(body.split()) <= 400, path.stem
 
 
-@each_article
-def test_fact_text_when_sought_in_the_prose_then_stands_there_verbatim(path):
-    meta, body = read_article(path)
-    missing = [f["text"] for f in meta["facts"] if not re.search(bounded(f["text"]), body)]
-    assert missing == []
+def test_fact_text_when_sought_in_the_prose_then_stands_there_verbatim():
+    for path in ARTICLES:
+        meta, body = read_article(path)
+        missing = [f["text"] for f in meta["facts"] if not re.search(bounded(f["text"]), body)]
+        assert missing == [], path.stem
 
 
-@each_article
-def test_fact_when_its_data_set_is_named_then_is_neither_share_alike_nor_unlicensed(path):
-    meta, _ = read_article(path)
-    assert {fact["data"].split("/")[0] for fact in meta["facts"]} <= PERMISSIVE
-    assert all(part.endswith(", CC BY 4.0") for part in meta["source"].split("; "))
+def test_fact_when_its_data_set_is_named_then_is_neither_share_alike_nor_unlicensed():
+    for path in ARTICLES:
+        meta, _ = read_article(path)
+        assert {fact["data"].split("/")[0] for fact in meta["facts"]} <= PERMISSIVE, path.stem
+        assert all(part.endswith(", CC BY 4.0") for part in meta["source"].split("; ")), path.stem
 
 
 def test_attribution_when_read_then_names_each_data_set_and_no_other():
@@ -229,39 +226,39 @@ def test_attribution_when_read_then_names_each_data_set_and_no_other():
 
 
 @needs_data
-@each_article
-def test_facts_when_looked_up_in_the_data_then_one_row_gives_the_same_value(path):
-    facts = read_article(path)[0]["facts"]
-    found = [[round(value, fact["round"]) for value in source_values(fact)] for fact in facts]
-    assert found == [[fact["value"]] for fact in facts]
+def test_facts_when_looked_up_in_the_data_then_one_row_gives_the_same_value():
+    for path in ARTICLES:
+        facts = read_article(path)[0]["facts"]
+        found = [[round(value, fact["round"]) for value in source_values(fact)] for fact in facts]
+        assert found == [[fact["value"]] for fact in facts], path.stem
 
 
-@each_article
-def test_fact_texts_when_compared_with_their_values_then_say_the_same(path):
-    facts = read_article(path)[0]["facts"]
-    said = [
-        SPACE_GROUPS[fact["text"]] if fact["property"] == "space group number" else fact["text"]
-        for fact in facts
-    ]
-    assert said == [
-        fact["value"] if fact["property"] == "space group number" else printed(fact)
-        for fact in facts
-    ]
+def test_fact_texts_when_compared_with_their_values_then_say_the_same():
+    for path in ARTICLES:
+        facts = read_article(path)[0]["facts"]
+        said = [
+            SPACE_GROUPS[fact["text"]] if fact["property"] == "space group number" else fact["text"]
+            for fact in facts
+        ]
+        assert said == [
+            fact["value"] if fact["property"] == "space group number" else printed(fact)
+            for fact in facts
+        ], path.stem
 
 
-@each_article
-def test_number_in_the_prose_when_no_name_then_belongs_to_a_fact(path):
-    meta, body = read_article(path)
-    prose = body.replace(f"# {meta['title']}\n", "", 1)
-    for text in sorted({fact["text"] for fact in meta["facts"]}, key=len, reverse=True):
-        prose = re.sub(bounded(text), " ", prose)
-    assert re.findall(r"\S*\d\S*", without_names(prose)) == []
+def test_number_in_the_prose_when_no_name_then_belongs_to_a_fact():
+    for path in ARTICLES:
+        meta, body = read_article(path)
+        prose = body.replace(f"# {meta['title']}\n", "", 1)
+        for text in sorted({fact["text"] for fact in meta["facts"]}, key=len, reverse=True):
+            prose = re.sub(bounded(text), " ", prose)
+        assert re.findall(r"\S*\d\S*", without_names(prose)) == [], path.stem
 
 
-@each_article
-def test_article_when_searched_for_references_then_has_none(path):
-    _, body = read_article(path)
-    assert not re.search(r"https?:|www\.|\bdoi\b|et al\.|\[|\]", body, re.IGNORECASE)
+def test_article_when_searched_for_references_then_has_none():
+    for path in ARTICLES:
+        _, body = read_article(path)
+        assert not re.search(r"https?:|www\.|\bdoi\b|et al\.|\[|\]", body, re.IGNORECASE), path.stem
 
 
 def test_number_check_when_the_prose_holds_a_stray_number_then_finds_it():

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from tiers import smoke
 
 from ragkit.digests import file_digest
 from ragkit.documents import SandboxLimits, SourceFile, find_files, load_file, sandbox
@@ -156,6 +157,7 @@ def test_worker_when_time_is_out_then_only_that_file_is_lost(tmp_path):
     assert load_file(_html(tmp_path)).documents[0].title == "Head"
 
 
+@pytest.mark.faults
 @LINUX
 def test_worker_when_memory_is_out_then_only_that_file_is_lost(tmp_path):
     path = tmp_path / "a.html"
@@ -207,10 +209,11 @@ if sys.argv[2] == "parse":
 """
 
 
+ENDS = [("exit", ""), ("wait", "interrupt"), ("parse", "interrupt"), ("wait", "kill")]
+
+
 @LINUX
-@pytest.mark.parametrize(
-    ("mode", "end"), [("exit", ""), ("wait", "interrupt"), ("parse", "interrupt"), ("wait", "kill")]
-)
+@pytest.mark.parametrize(("mode", "end"), smoke(ENDS, ("wait", "kill")))
 def test_worker_when_its_parent_ends_then_it_ends_quietly(tmp_path, mode, end):
     file = _html(tmp_path)
     command = [sys.executable, "-c", _SCRIPT, str(file.path), mode]

@@ -309,6 +309,7 @@ def test_pdf_when_it_loops_or_grows_then_read_or_refused(tmp_path, name):
     assert outcome.startswith(expected)
 
 
+@pytest.mark.faults
 def test_pdf_when_10000_pages_then_the_cap_is_a_loss(tmp_path):
     kids = b"<< /Type /Pages /Kids [" + b"3 0 R " * 10_000 + b"] /Count 10000 >>"
     result = _load(tmp_path, "a.pdf", _raw_pdf(_CATALOG, kids, _PAGE, _TEXT, _FONT))
@@ -326,6 +327,7 @@ def _workbook() -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
+@pytest.mark.faults
 def test_xlsx_when_it_claims_a_million_rows_of_16000_then_its_cells_are_read(tmp_path):
     files, sheet = _workbook(), "xl/worksheets/sheet1.xml"
     claim = re.sub(rb'<dimension ref="[^"]*"', b'<dimension ref="A1:XFD1048576"', files[sheet])
@@ -355,6 +357,7 @@ def _epub(chapter: str, package: str = "") -> bytes:
     return _zip({"META-INF/container.xml": container, "o.opf": package, "c.xhtml": chapter})
 
 
+@pytest.mark.faults
 def test_epub_when_entities_multiply_or_nesting_is_deep_then_only_that_file_is_lost(tmp_path):
     pytest.importorskip("markitdown")
     assert _load(tmp_path, "a.epub", _epub("<h1>Head</h1>")).documents[0].text == "# Head"
@@ -378,6 +381,7 @@ _MAILS = {
 }
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("name", _MAILS)
 def test_mail_when_nested_10000_deep_then_refused(tmp_path, name):
     with pytest.raises(DocumentError, match=r"^a\.eml: broken: RecursionError"):
@@ -400,6 +404,7 @@ def test_mail_when_a_header_is_hostile_then_the_body_is_read(tmp_path, header):
     assert bool(result.losses) == (len(header) > 5000)
 
 
+@pytest.mark.faults
 def test_mail_when_it_has_thousands_of_attachments_then_the_losses_are_counted(tmp_path):
     part = b'--b\nContent-Disposition: attachment; filename="x\x01"\n\ny\n'
     head = b'X: y\nContent-Type: multipart/mixed; boundary="b"\n\n--b\n\nbody\n'
@@ -433,6 +438,7 @@ def sample():
     return loaded, refused
 
 
+@pytest.mark.models
 @needs_samples
 def test_sample_when_loaded_then_exactly_the_unsupported_are_refused(sample):
     loaded, refused = sample
@@ -441,6 +447,7 @@ def test_sample_when_loaded_then_exactly_the_unsupported_are_refused(sample):
     assert len(loaded) + len(refused) == 56  # the 55 and their NOTICE.md
 
 
+@pytest.mark.models
 @needs_samples
 def test_sample_when_loaded_then_texts_are_clean_and_pages_fit(sample):
     for result in sample[0].values():
@@ -452,6 +459,7 @@ def test_sample_when_loaded_then_texts_are_clean_and_pages_fit(sample):
 
 
 # The order of a PDF's words depends on the reader, so words are compared, not lines.
+@pytest.mark.models
 @needs_samples
 @pytest.mark.parametrize(
     ("source", "expected", "share"),

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 from fault_helpers import in_child, on_every_step
+from tiers import smoke
 
 from ragkit.durable import last_complete, replace_folder
 from ragkit.errors import CollectionError
@@ -74,6 +75,7 @@ def test_folder_when_a_file_or_link_is_in_the_way_is_replaced_and_what_it_leads_
     assert (elsewhere / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize("killed", smoke([True, False]))
 @pytest.mark.parametrize("killed", [False, True])
 def test_folder_when_stopped_at_any_step_is_a_whole_one(tmp_path, killed):
     folder = tmp_path / "adapter"

@@ -254,7 +254,7 @@ ODDITIES = [
 ]
 
 
-@pytest.mark.parametrize("part", smoke(ODDITIES, "<a b='", "<td><table>"))
+@pytest.mark.parametrize("part", smoke(ODDITIES, "<a b='"))
 def test_html_when_an_oddity_repeats_then_read_in_linear_time(part):
     for end in ("", ">"):
         title, text = to_markdown(part * (1_000_000 // len(part)) + end)

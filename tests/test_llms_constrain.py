@@ -205,7 +205,7 @@ def test_constraint_when_tokens_are_drawn_evenly_then_every_reply_is_an_action(
 def test_constraint_when_there_are_rows_then_only_those_can_be_named(random_llm, words):
     schema = action_schema([TOOLS["convert"], TOOLS["rank"]], ledger_of(3))
     named = set()
-    for seed in range(16):
+    for seed in range(24):
         arguments = json.loads(written(random_llm, words, schema, seed)[0])["action"]["arguments"]
         rows = [*arguments.get("rows", ()), *([arguments["row"]] if "row" in arguments else ())]
         named |= set(rows)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from tiers import smoke
 from tiny_models import smol_llama, torch
 
 from ragkit.llms.generating import Session
@@ -24,7 +25,7 @@ OTHER = [SYSTEM, Message("user", "Question: the gap of silicon, please?")]
 ELSEWHERE = [Message("system", "You are another agent."), Message("user", "Hello")]
 
 
-@pytest.fixture(scope="module", params=[LocalLLM, LlamaLLM])
+@pytest.fixture(scope="module", params=smoke([LlamaLLM, LocalLLM], tier="models"))
 def llm(request, tmp_path_factory) -> LocalLLM | LlamaLLM:
     """Two layers of random weights, SmolLM2's tokenizer, a window of 192; by both engines."""
     folder = smol_llama(

@@ -139,6 +139,7 @@ def test_missing_when_looked_for_is_nowhere(questions):
     connection.close()
 
 
+@pytest.mark.models
 def test_questions_when_too_many_are_wanted_are_refused():
     with pytest.raises(ValueError, match="n_per_kind is 0"):
         generate(default_path(), 0)

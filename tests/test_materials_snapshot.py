@@ -168,7 +168,8 @@ def test_a_search_finds_what_a_scan_of_everything_finds(
         assert shown == {name: len(held) for name, held in values.items() if name in wanted}
 
 
-@examples(30, few=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.models
+@examples(30, few=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     query=st.builds(
         Query,

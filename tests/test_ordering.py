@@ -22,22 +22,21 @@ TABLE = {
 }
 
 
-@pytest.mark.parametrize("k", TABLE)
-def test_edges_for_small_k_is_the_table(k: int):
-    assert [rank + 1 for rank in edges(k)] == TABLE[k]
+def test_edges_for_small_k_is_the_table():
+    assert {k: [rank + 1 for rank in edges(k)] for k in TABLE} == TABLE
 
 
 @pytest.mark.parametrize("name", ORDERS)
-@pytest.mark.parametrize("k", [*range(12), 59, 60])
-def test_every_order_for_every_k_is_a_permutation(name: str, k: int):
-    assert sorted(order_by_name(name)(k)) == list(range(k))
+def test_every_order_for_every_k_is_a_permutation(name: str):
+    for k in (*range(12), 59, 60):
+        assert sorted(order_by_name(name)(k)) == list(range(k))
 
 
-@pytest.mark.parametrize("k", range(2, 61))
-def test_edges_for_every_k_puts_best_first_and_second_best_last(k: int):
-    order = edges(k)
-    assert (order[0], order[-1]) == (0, 1)
-    assert order.index(k - 1) in (k // 2 - 1, k // 2)  # the worst in the middle
+def test_edges_for_every_k_puts_best_first_and_second_best_last():
+    for k in range(2, 61):
+        order = edges(k)
+        assert (order[0], order[-1]) == (0, 1)
+        assert order.index(k - 1) in (k // 2 - 1, k // 2)  # the worst in the middle
 
 
 def test_plain_orders_are_the_ranks_forward_and_backward():

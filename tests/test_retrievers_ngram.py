@@ -114,7 +114,7 @@ def test_ngram_retriever_of_another_variant_keeps_the_contract(collection, varia
     assert {part.name for hit in hits for part in hit.parts} == {variant}
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("granularity", smoke(GRANULARITIES, "passage", tier="models"))
 @pytest.mark.parametrize("where", [{"n": 1}, {"or": [{"n": {">=": 2}}, {"doc_id": "d03"}]}])
 def test_hits_when_filtered_equal_those_of_the_allowed_documents_alone(
     collection, llama, granularity, where
@@ -170,7 +170,7 @@ changes = st.one_of(
 )
 
 
-@examples(12, few=4, suppress_health_check=list(HealthCheck))
+@examples(12, few=2, suppress_health_check=list(HealthCheck))
 @given(st.lists(changes, min_size=3, max_size=8))
 def test_history_does_not_show(steps):
     """Neither in n-grams nor in titles; token indexes are made whenever there was a search."""
@@ -345,6 +345,7 @@ def test_title_retriever_when_the_model_gives_nan_raises_model_error(collection)
 # what is generated
 
 
+@pytest.mark.models
 def test_10000_generations_of_a_random_model_all_stand_in_the_corpus(tmp_path, llama):
     documents = corpus(60, seed=3, known=37)
     generator, seen, n = np.random.default_rng(4), set(), 0
