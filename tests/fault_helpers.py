@@ -165,19 +165,19 @@ def run_and_die(command, n):
 
 
 def states(command, look):
-    """All that `look()` returns while a command runs, and the command's number of steps."""
+    """All that `look()` returns while a command runs, and the names of the command's steps."""
 
     def work():
-        seen, n_steps = [], []
+        seen, steps = [], []
 
         def act(name):
-            n_steps.append(name)
+            steps.append(name)
             if name == "commit":
                 seen.append(look())
 
         on_every_step(act)
         command()
-        return [sorted({*seen, look()}), len(n_steps)]
+        return [sorted({*seen, look()}), steps]
 
     status, said = in_child(work)
     assert status == 0, said

@@ -36,6 +36,7 @@ def train(ragkit, words, model, *more):
     return ragkit("train", "generative", *arguments, *more)
 
 
+@pytest.mark.models
 def test_training_writes_an_adapter_that_searches_use(ragkit, words, model):
     before = ragkit("search", "w3 w4", "--in", words, "--retriever", "ngram", "--model", model)
     done = train(ragkit, words, model, "--json")

@@ -76,7 +76,6 @@ def test_folder_when_a_file_or_link_is_in_the_way_is_replaced_and_what_it_leads_
 
 
 @pytest.mark.parametrize("killed", smoke([True, False]))
-@pytest.mark.parametrize("killed", [False, True])
 def test_folder_when_stopped_at_any_step_is_a_whole_one(tmp_path, killed):
     folder = tmp_path / "adapter"
     folder.mkdir()
