@@ -458,9 +458,8 @@ def test_sample_when_loaded_then_texts_are_clean_and_pages_fit(sample):
                 assert start == 0 or document.text[start - 2 : start] == "\n\n"
 
 
-@pytest.mark.faults  # nine seconds of another library
 # The order of a PDF's words depends on the reader, so words are compared, not lines.
-@pytest.mark.models
+@pytest.mark.models  # nine seconds of another library
 @needs_samples
 @pytest.mark.parametrize(
     ("source", "expected", "share"),
