@@ -177,9 +177,9 @@ def test_chat_when_the_weights_are_random_then_every_reply_is_an_action(random_l
 
 
 @pytest.mark.models
-def test_chat_when_hundreds_of_actions_are_drawn_then_all_are_sound(random_llm):
-    texts = actions_of(random_llm, 300)  # benchmarks/actions.py draws 2,000
-    assert sum(map(is_sound, texts)) == 300
+def test_chat_when_a_hundred_actions_are_drawn_then_all_are_sound(random_llm):
+    texts = actions_of(random_llm, 100)  # benchmarks/actions.py draws 2,000
+    assert sum(map(is_sound, texts)) == 100
     names = {json.loads(text)["action"]["name"] for text in texts}
     assert names == {*TOOLS, "answer", "refuse"}
 
