@@ -42,6 +42,7 @@ check: $(VENV)/.full  ## formatting, lint, types
 bench: $(VENV)/.full $(PEERS)/.done  ## the benchmarks, peers beside; each prints machine and versions
 	$(BIN)/python benchmarks/segmentation.py
 	$(BIN)/python benchmarks/retrieval.py
+	$(BIN)/python benchmarks/terms.py
 	$(BIN)/python benchmarks/demo_index.py
 	$(BIN)/python benchmarks/token_index.py
 	$(BIN)/python benchmarks/generative_small.py

@@ -21,6 +21,7 @@ from decimal import Context, Decimal
 
 from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.indexes.terms import TermAnalyzer
+from ragkit.normalize import normalize
 from ragkit.types import Citation, Hit
 
 # Fitted on the training pairs of STS-B by `benchmarks/support.py`: see docs/citations.md.
@@ -120,7 +121,7 @@ class SupportChecker:
         return {
             stem
             for stem in self._analyzer.terms(text)
-            if not stem.isdigit() and stem not in _SPELLED
+            if not stem[0].isdigit() and stem not in _SPELLED
         }
 
     def check(self, sentence: str) -> Evidence | None:
@@ -235,8 +236,8 @@ def _first_word(text: str) -> str:
 
 
 def _uniform(text: str) -> str:
-    """The text without marks, with "5 nm" for "5nm", "is not" for "isn't", one sign for micro."""
-    text = re.sub(r"n['’]t\b", " not", strip_marks(text)).replace("μ", "µ")  # noqa: RUF001
+    """The text normalized, without marks, with "5 nm" for "5nm" and "is not" for "isn't"."""
+    text = re.sub(r"n't\b", " not", normalize(strip_marks(text)))
     return _UNIT.sub(lambda match: " " + match[0][match.start(1) - match.start() :], text)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterable
 from fractions import Fraction
 
 from ragkit.agents.materials.chemistry.names import BY_NAME, ELEMENTS, ISOTOPES, composition_of
 from ragkit.agents.tools import ToolError
+from ragkit.normalize import normalize
 
 _MAX_LENGTH = 400
 _NUMBER = r"\d+(?:\.\d+)?|\.\d+"
@@ -181,7 +181,7 @@ def _parse_composition(plain: str) -> dict[str, Fraction]:
 
 def _remove_markup(text: str) -> str:
     """Remove markup from a formula, and unify subscripts and centre dots."""
-    plain = unicodedata.normalize("NFKC", text).strip().strip("$").strip()
+    plain = normalize(text).strip().strip("$").strip()
     plain = re.sub(r"</?su[bp]>|\\(?:mathrm|text|rm|ce)\b|\^\{?\d+\}?(?=\s*[A-Z])", "", plain)
     plain = re.sub(r"_\{([\d.]+)\}", r"\1", plain)
     plain = re.sub(r"_([\d.])", r"\1", plain)
