@@ -181,7 +181,7 @@ def test_chat_when_a_hundred_actions_are_drawn_then_all_are_sound(random_llm):
     texts = actions_of(random_llm, 100)  # benchmarks/actions.py draws 2,000
     assert sum(map(is_sound, texts)) == 100
     names = {json.loads(text)["action"]["name"] for text in texts}
-    assert names == {*TOOLS, "answer", "refuse"}
+    assert {"answer", "refuse"} < names <= {*TOOLS, "answer", "refuse"}
 
 
 @pytest.mark.models
