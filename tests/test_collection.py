@@ -576,6 +576,20 @@ def test_hits_when_returned_carry_title_source_and_digest(notes):
     assert hit.parts[-1].detail == {"terms": {"gallium": pytest.approx(hit.score, abs=2e-6)}}
 
 
+@pytest.mark.parametrize("name", RETRIEVERS)
+def test_hits_when_the_text_is_not_ascii_are_slices_of_it(notes, name):
+    text = "Größe: 3·10⁵ m². " * 3 + "Наука 糖尿病 — “gap” 🙂 here. " * 3 + "Ende"
+    notes.add([Document("x", text)])
+    stored = notes.document("x").text
+    assert stored == text
+    hits = notes.retriever(name).retrieve(["gap Größe"], k=5)[0]
+    assert hits
+    for hit in hits:
+        chunk = hit.chunk
+        assert chunk.text == stored[chunk.start : chunk.end]
+        assert len(chunk.text) == chunk.end - chunk.start
+
+
 def test_bm25_hits_when_segments_are_many_name_what_each_term_added(notes):
     for rock in ROCKS:
         notes.add(rock)
