@@ -617,6 +617,17 @@ def test_snapshot_when_a_writer_commits_stays_as_it_was(notes, path):
     assert len(_ids(notes)) == 5
 
 
+def test_snapshot_when_a_document_is_replaced_filters_the_old_version(notes, path):
+    notes.add(ROCKS)
+    query = notes.embedder.embed_queries(["gap"])
+    old = notes.snapshot()
+    before = old.search_vectors(query, 10, None)[0]
+    with Collection(path, embedder=HashEmbedder()) as writer:
+        writer.add([Document("gaas", "Another text.", metadata={"year": 2001})])
+        rows = old.search_vectors(query, 10, {"year": {"<": 2002}})[0]
+    assert rows == before
+
+
 def test_retrievers_when_a_writer_commits_meanwhile_see_whole_generations(notes, path):
     """Every generation holds one version, in all of ten documents; hits must never mix them."""
     versions = [[Document(f"d{i}", f"gap v{v}") for i in range(10)] for v in range(12)]
