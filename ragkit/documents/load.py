@@ -18,7 +18,10 @@ from ragkit.types import Document, Loss
 SUPPORTED: Mapping[str, str] = MappingProxyType(
     {
         ".csv": "csv",
+        ".docm": "docx",
         ".docx": "docx",
+        ".dotm": "docx",
+        ".dotx": "docx",
         ".eml": "eml",
         ".epub": "epub",
         ".htm": "html",
@@ -30,19 +33,33 @@ SUPPORTED: Mapping[str, str] = MappingProxyType(
         ".md": "markdown",
         ".ndjson": "jsonl",
         ".pdf": "pdf",
+        ".potm": "pptx",
+        ".potx": "pptx",
+        ".ppsm": "pptx",
+        ".ppsx": "pptx",
+        ".pptm": "pptx",
         ".pptx": "pptx",
         ".rst": "text",
         ".text": "text",
         ".tsv": "csv",
         ".txt": "text",
         ".xhtml": "html",
+        ".xlsm": "xlsx",
         ".xlsx": "xlsx",
+        ".xltm": "xlsx",
+        ".xltx": "xlsx",
     }
 )
 """Lower-case file suffixes and the kind of file that each is read as."""
 
 _STREAMED = ("csv", "html", "json", "jsonl", "markdown", "text")
 _ARCHIVES = frozenset({"docx", "epub", "pdf", "pptx", "xlsx"})
+# Formats of office programs that are not read: format in which the same program can save the file.
+_OTHER_FORMATS = {
+    **dict.fromkeys((".doc", ".dot", ".odt", ".rtf"), ".docx"),
+    **dict.fromkeys((".odp", ".pps", ".ppt"), ".pptx"),
+    **dict.fromkeys((".ods", ".xls", ".xlsb", ".xlt"), ".xlsx"),
+}
 _NO_SUFFIX = "unsupported type: its name has no suffix such as .txt"
 _BOM = b"\xef\xbb\xbf"
 
@@ -78,7 +95,9 @@ def load_file(file: SourceFile, *, limits: SandboxLimits | None = None) -> LoadR
     suffix = file.path.suffix.lower()
     if suffix not in SUPPORTED:
         reason = f"unsupported type {printable(suffix)[:20]}" if suffix else _NO_SUFFIX
-        raise DocumentError(f"{file.id}: {reason}; convert it to text, Markdown, HTML or PDF")
+        better = _OTHER_FORMATS.get(suffix)
+        advice = f"save it as {better}" if better else "convert it to text, Markdown, HTML or PDF"
+        raise DocumentError(f"{file.id}: {reason}; {advice}")
     data, digest = read_stable(file.path, file.id)
     kind = SUPPORTED[suffix]
     if data and kind not in _ARCHIVES and is_binary(data):

@@ -15,7 +15,7 @@ _SIGNS = {"o": "°", "∘": "°", "º": "°", "tm": "™", "sm": "℠"}
 _ORDINALS = frozenset("st nd rd th er re ère ème".split())
 _WORD = re.compile(r"[^\W\d_]{2}")
 _SPACED_SIGN = re.compile(r"\s*([+−=,;/])\s*|(?<=\w)\s+(-)\s+(?=\w)")
-_ATOM = re.compile(rf"[+{_MINUS}]?\w+(?:[.,]\d+)?[+{_MINUS}]?")
+_ATOM = re.compile(rf"[+{_MINUS}]?\w+(?:[.,]\d+)?[+{_MINUS}]?|\([^()]*\)|\[[^\[\]]*\]")
 
 
 def superscript(text: str) -> str:
@@ -24,8 +24,8 @@ def superscript(text: str) -> str:
     Ordinal endings stay as they are, and a raised "o" is a degree sign. Signs such as "*" are not
     marked.
 
-    >>> [superscript(text) for text in ["5", "−2", "n+1", "th", "o", "*", "0.5", "a+b"]]
-    ['⁵', '⁻²', 'ⁿ⁺¹', 'th', '°', '*', '^0.5', '^(a+b)']
+    >>> [superscript(text) for text in ["5", "−2", "n+1", "th", "o", "*", "0.5", "a+b", "(a)"]]
+    ['⁵', '⁻²', 'ⁿ⁺¹', 'th', '°', '*', '^0.5', '^(a+b)', '^(a)']
     """
     text = _normalize(text)
     if text.lower() in _ORDINALS:
