@@ -89,10 +89,10 @@ class _Reader:
 
     def losses(self) -> tuple[Loss, ...]:
         """Return the losses of the file, after it was read."""
-        if self._numbering.n_unsupported:
-            why = "their number format is not supported; they are written in digits"
-            n = self._numbering.n_unsupported
-            self._tally.count("forms of automatic numbers", why, n=n, kept="the numbers")
+        why = "their number format is not supported; they are written in digits"
+        n = self._numbering.n_unsupported
+        self._tally.count("forms of automatic numbers", why, n=n, kept="the numbers")
+        self._tally.count("programs", "macros are not read", n=self._package.has_macros())
         return self._tally.all()
 
     def _root(self, kind: str) -> Element | None:

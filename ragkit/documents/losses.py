@@ -66,6 +66,8 @@ class LossTally:
         self, lost: str, why: str, place: str = "", *, n: int = 1, kept: str = "the other text"
     ) -> None:
         """Count `n` things that are lost at a place."""
+        if not n:
+            return
         kind = (lost, why, kept)
         self._counts[kind] = self._counts.get(kind, 0) + n
         places = self._places.setdefault(kind, [])

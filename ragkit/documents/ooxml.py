@@ -109,9 +109,9 @@ class Package:
                     return title
         return ""
 
-    def macros(self) -> list[str]:
-        """Return the names of the parts with macros."""
-        return [name for name in self._names if name.endswith("vbaproject.bin")]
+    def has_macros(self) -> bool:
+        """Return True if it has programs, which are not read."""
+        return any(name.endswith("vbaproject.bin") for name in self._names)
 
 
 def parse_xml(data: bytes) -> Element:

@@ -63,6 +63,7 @@ class _Reader:
             elif relation.target not in self._seen:
                 self._seen.add(relation.target)
                 yield from self._read_slide(relation.target, number)
+        self.tally.count("programs", "macros are not read", n=self._package.has_macros())
         yield from (f"Slide footer: {text}" for text in self._margins)
 
     def _read_slide(self, part: str, number: int) -> Iterator[str]:

@@ -95,8 +95,7 @@ class _Reader:
             elif relation.target not in self._seen:
                 self._seen.add(relation.target)
                 yield from self._read_sheet(title, relation)
-        for _ in self._package.macros():
-            self.tally.count("programs", "macros are not read")
+        self.tally.count("programs", "macros are not read", n=self._package.has_macros())
 
     def _read_sheet(self, title: str, relation: Relation) -> Iterator[str]:
         sheet = _Sheet(title, relation.target)
