@@ -127,8 +127,10 @@ def _parse_section(tokens: list[tuple[str, ...]]) -> _Section:
     is_simple = True
     word = "".join(token[-1] for token in tokens).strip()
     if word.lower() in _GENERAL:
-        tokens = [token for token in tokens if not token[-1].strip()]
-        patterns.append(_ALL_DIGITS)
+        start = next(index for index, token in enumerate(tokens) if token[-1].strip())
+        digits = ("", "", "", "", "", _ALL_DIGITS, "")
+        after = [token for token in tokens[start:] if not token[-1].strip()]
+        tokens = [*tokens[:start], digits, *after]
     for quoted, escaped, space, _fill, bracket, pattern, char in tokens:
         if bracket:
             currency = _CURRENCY.match(bracket)
@@ -144,8 +146,7 @@ def _parse_section(tokens: list[tuple[str, ...]]) -> _Section:
             texts[-1] += quoted or escaped or char or " " * len(space)
     letters = letters if set(letters) & set("ymdhs") else ""
     is_simple = is_simple and (bool(letters) or len(patterns) < 2)
-    before, after = texts[0], "".join(texts[1:])
-    return _Section(before, "".join(patterns), after, letters, is_simple)
+    return _Section(texts[0], "".join(patterns), "".join(texts[1:]), letters, is_simple)
 
 
 def _digits(number: Decimal, section: _Section) -> str | None:
@@ -159,8 +160,8 @@ def _digits(number: Decimal, section: _Section) -> str | None:
             return None
         mantissa, _, power = f"{number:.{len(decimals)}E}".partition("E")
         return f"{mantissa}E{power[0]}{power[1:].zfill(len(exponent) - 1)}"
-    n_scales = len(whole) - len(whole.rstrip(","))
-    number = number.scaleb(-3 * n_scales)
+    scales = (part[len(part.rstrip(",")) :] for part in (whole, decimals))
+    number = number.scaleb(-3 * len("".join(scales)))
     n_decimals = len(decimals.rstrip(","))
     number = number.quantize(Decimal(1).scaleb(-n_decimals), ROUND_HALF_UP, Context(prec=400))
     text = format(number, ",f" if "," in whole.strip(",") else "f")

@@ -125,7 +125,7 @@ class _Reader:
         self._n_cells += len(element)
         if self._n_cells > MAX_CELLS:
             why = f"the limit of {MAX_CELLS} cells a file; export the sheet as CSV"
-            self.tally.count("sheets have more rows", why, sheet.title, kept="the rows before")
+            self.tally.count("sheets with more rows", why, sheet.title, kept="the rows before")
             return False
         is_hidden = is_on(element.get("hidden", "0"))
         column, is_bold = 0, True
@@ -134,8 +134,11 @@ class _Reader:
             found = _REFERENCE.fullmatch(cell.get("r", ""))
             column = _column_number(found[1]) if found else column + 1
             style = self._style(cell)
-            text = "" if column > _MAX_COLUMNS else self._read_cell(cell, style, sheet, row, column)
-            if text:
+            text = self._read_cell(cell, style, sheet, row, column)
+            if column > _MAX_COLUMNS:
+                why = "a sheet has no such columns"
+                self.tally.count("values", why, sheet.place(row, column))
+            elif text:
                 values[column] = text
                 is_bold = is_bold and style.is_bold
         if is_hidden:
