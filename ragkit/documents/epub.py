@@ -10,10 +10,10 @@ from urllib.parse import unquote, urldefrag
 from xml.etree.ElementTree import Element
 
 from ragkit.documents.drawings import NO_ALT, WHY_NO_ALT
-from ragkit.documents.html import to_markdown
-from ragkit.documents.losses import LossTally
+from ragkit.documents.html import read_html
+from ragkit.documents.losses import LossList, LossTally
 from ragkit.documents.ooxml import Package, PackageError, local
-from ragkit.documents.text import Extract, clean, decode, to_metadata
+from ragkit.documents.text import Extract, clean, to_metadata
 from ragkit.errors import DocumentError
 
 _CONTAINER = "META-INF/container.xml"
@@ -31,8 +31,8 @@ _FIELDS = {  # of the package: label in the text
     "description": "Description",
     "rights": "Rights",
 }
-_PICTURE = re.compile(r"<img\b[^<>]*>", re.IGNORECASE)
-_ALT = re.compile(r"""\balt\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.IGNORECASE)
+_PICTURE = re.compile(rb"<img\b[^<>]*>", re.IGNORECASE)
+_ALT = re.compile(rb"""\balt\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.IGNORECASE)
 _MAX_FIELD = 2_000  # characters
 
 
@@ -59,13 +59,17 @@ def read_epub(data: bytes, name: str) -> Extract:
     if len(pages) < len(set(spine)):
         n = len(set(spine)) - len(pages)
         tally.count("pages", "the book's list of files does not have them", n=n)
-    texts = [text for page in pages if (text := _read_page(archive, page, tally).strip())]
+    extracts = [_read_page(archive, page, name, tally) for page in pages]
+    texts = [extract.text.strip() for extract in extracts]
     head = "\n".join(f"{_FIELDS[key]}: {', '.join(values)}" for key, values in fields.items())
     title = fields.get("title", [""])[0]
-    text = "\n\n".join(filter(None, [head, *texts])) if texts else ""
+    text = "\n\n".join(filter(None, [head, *texts])) if any(texts) else ""
     metadata = to_metadata({key: ", ".join(values) for key, values in fields.items()})
     metadata.pop("title_", None)
-    return Extract(clean(text), clean(title), {**metadata, "format": "markdown"}, tally.all())
+    losses = LossList(name)
+    for loss in (*tally.all(), *(loss for extract in extracts for loss in extract.losses)):
+        losses.add(loss)
+    return Extract(clean(text), clean(title), {**metadata, "format": "markdown"}, losses.all())
 
 
 def _find_package(archive: Package) -> tuple[Element, str]:
@@ -102,27 +106,24 @@ def _items(package: Element, folder: str) -> tuple[dict[str, _Item], list[str]]:
     return items, spine
 
 
-def _read_page(archive: Package, page: _Item, tally: LossTally) -> str:
+def _read_page(archive: Package, page: _Item, name: str, tally: LossTally) -> Extract:
     place = page.path[:100]
     if page.path not in archive:
         tally.count("pages", "the file does not have them", place)
     elif page.media_type not in _PAGES and not page.path.endswith(("htm", "html")):
         tally.count("pages", "they are pictures or in another format than HTML", place)
     else:
-        text, losses = decode(archive.read(page.path), place)
-        for loss in losses:
-            tally.count("pages with wrong characters", loss.why, place)
-        for picture in _PICTURE.findall(text):
-            if not _ALT.search(picture):
-                tally.count(NO_ALT, WHY_NO_ALT, place)
-        return to_markdown(_PICTURE.sub(_description, text))[1]
-    return ""
+        data = archive.read(page.path)
+        n_bare = sum(not _ALT.search(picture) for picture in _PICTURE.findall(data))
+        tally.count(NO_ALT, WHY_NO_ALT, place, n=n_bare)
+        return read_html(_PICTURE.sub(_description, data), f"{name} {place}")
+    return Extract("")
 
 
-def _description(picture: re.Match[str]) -> str:
+def _description(picture: re.Match[bytes]) -> bytes:
     """Return the alternative text of a picture, still in HTML."""
     found = _ALT.search(picture[0])
-    return (found[1] or found[2] or "") if found else ""
+    return (found[1] or found[2] or b"") if found else b""
 
 
 def _refuse_encrypted(archive: Package, name: str, pages: set[str]) -> None:
