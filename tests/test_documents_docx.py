@@ -589,3 +589,22 @@ def test_docx_when_spans_styles_and_references_are_hostile_then_read():
 def test_docx_when_20000_paragraphs_then_read():
     text, _ = _read("<w:p><w:r><w:t>a</w:t></w:r></w:p>" * 20_000)
     assert text == "\n\n".join("a" * 20_000)
+
+
+def test_docx_when_it_shows_charts_and_diagrams_then_their_data_is_read_once():
+    space = f'xmlns:c="{SPACE}/drawingml/2006/chart" xmlns:a="{SPACE}/drawingml/2006/main"'
+    point = '<c:pt idx="0"><c:v>{}</c:v></c:pt>'
+    points = f"<c:cat>{point.format('Q1')}</c:cat><c:val>{point.format(5)}</c:val>"
+    chart = f"<c:chartSpace {space}><c:chart><c:plotArea><c:pieChart><c:ser>{points}</c:ser>"
+    chart += "</c:pieChart></c:plotArea></c:chart></c:chartSpace>"
+    diagram = f'xmlns:dgm="{SPACE}/drawingml/2006/diagram"'
+    text = "<dgm:t><a:p><a:r><a:t>Plan</a:t></a:r></a:p></dgm:t>"
+    files = {
+        "c.xml": chart,
+        "d.xml": f"<dgm:dataModel {diagram} {space}><dgm:pt>{text}</dgm:pt></dgm:dataModel>",
+    }
+    show = f"<w:r><w:drawing><c:chart {space} r:id='chart'/></w:drawing></w:r>"
+    body = _p("see", show, f"<w:r><w:drawing><dgm:relIds {diagram} r:dm='data'/></w:drawing></w:r>")
+    extract = read(_package(body + _p(show), files, {"chart": "c.xml", "data": "d.xml"}), "docx")
+    assert extract.text == ("see\n\nChart\n\n|  | Series 1 |\n| --- | --- |\n| Q1 | 5 |\n\n- Plan")
+    assert [loss.lost for loss in extract.losses] == ["1 charts"]

@@ -11,10 +11,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from office_files import docx, zip_files
+from office_files import docx, read, xlsx, zip_files
 from tiers import smoke
 
-from ragkit.documents import SandboxLimits, SourceFile, find_files, load_file
+from ragkit.documents import SUPPORTED, SandboxLimits, SourceFile, find_files, load_file
 from ragkit.documents.pdf import read_pdf
 from ragkit.errors import DocumentError
 
@@ -175,6 +175,37 @@ def test_archive_when_entities_multiply_then_only_that_file_is_lost(tmp_path):
     with pytest.raises(DocumentError, match=r"^a\.docx: (broken|too big|empty)"):
         _load(tmp_path, "a.docx", zip_files({**files, "word/document.xml": document}))
     assert _load(tmp_path, "b.docx", _docx()).documents[0].title == "A head"
+
+
+def test_archive_when_any_part_declares_entities_then_refused():
+    bomb = '<!DOCTYPE x [<!ENTITY a "ha">]>'
+    files = {
+        "docx": ("word/document.xml", "word/styles.xml", "_rels/.rels"),
+        "xlsx": ("xl/workbook.xml", "xl/sheet.xml", "xl/strings.xml", "xl/styles.xml"),
+        "epub": ("META-INF/container.xml", "o.opf"),
+    }
+    valid = {"docx": _docx(), "xlsx": xlsx("<row/>"), "epub": _epub("<p>x")}
+    for kind, names in files.items():
+        with zipfile.ZipFile(io.BytesIO(valid[kind])) as archive:
+            parts = {name: archive.read(name).decode() for name in archive.namelist()}
+        for name in names:
+            for encoding in ("utf-8", "utf-16"):
+                content = (bomb + parts[name]).encode(encoding)
+                with pytest.raises(DocumentError, match="broken: it declares entities"):
+                    read(zip_files({**parts, name: content}), kind)
+
+
+def test_office_when_a_suffix_is_a_variant_then_read_or_the_better_one_is_named(tmp_path):
+    for suffix, data in [
+        *((suffix, _docx()) for suffix in (".docm", ".dotm", ".dotx")),
+        *((suffix, xlsx("<row><c><v>1</v></c></row>")) for suffix in (".xlsm", ".xltm", ".xltx")),
+    ]:
+        assert _load(tmp_path, f"a{suffix}", data).documents[0].text
+    variants = {"pptm", "ppsx", "ppsm", "potx", "potm"}
+    assert {SUPPORTED[f".{suffix}"] for suffix in variants} == {"pptx"}
+    for old, new in [("doc", "docx"), ("ppt", "pptx"), ("xls", "xlsx"), ("xlsb", "xlsx")]:
+        with pytest.raises(DocumentError, match=rf"unsupported type \.{old}; save it as \.{new}$"):
+            _load(tmp_path, f"a.{old}", b"x")
 
 
 def test_office_when_encrypted_then_refused(tmp_path):

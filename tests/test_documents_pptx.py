@@ -154,7 +154,7 @@ def test_pptx_when_paragraphs_have_numbers_levels_and_scripts_then_as_they_look(
 
 def test_pptx_when_notes_comments_footers_and_layouts_then_each_is_read():
     slide = _shape(_p("Head"), "title") + _shape(_p("ACME"), "ftr") + _shape(_p("3"), "sldNum")
-    notes = _shape(_p("Say this."), "body") + _shape(_p("2"), "sldNum")
+    notes = _shape(_p("Say"), "body") + _shape(_p("this.")) + _shape(_p("2"), "sldNum")
     master = _shape(_p("Click to edit"), "title") + _shape(_p("Confidential"))
     tree = f"<p:x {_SPACES}><p:spTree>{{}}</p:spTree></p:x>"
     comments = (
@@ -172,7 +172,7 @@ def test_pptx_when_notes_comments_footers_and_layouts_then_each_is_read():
         "ppt/comments.xml": comments,
         "ppt/authors.xml": f'<p:l {_SPACES}><p:cmAuthor id="0" name="Ann Li"/></p:l>',
     }
-    said = "Notes:\nSay this.\n\nComment by Ann Li: too long\n\nComment: new kind"
+    said = "Notes:\nSay\nthis.\n\nComment by Ann Li: too long\n\nComment: new kind"
     assert _read(_deck(slide, slide, files=files)) == (
         f"# Slide 1: Head\n\n{said}\n\n# Slide 2: Head\n\n{said}\n\n"
         "Slide footer: ACME\n\nSlide footer: Confidential",

@@ -351,6 +351,7 @@ def _series(name: str, categories: tuple, values: tuple) -> str:
 def test_xlsx_when_sheets_have_charts_shapes_and_pictures_then_read_or_lost():
     quarters = ("Q1", "Q2")
     series = _series("North", quarters, (1, 2)) + _series("", quarters, (3,))
+    series += _series("South", ("Q3", "Q4"), (5, 6)) + "<c:ser/>"
     items = _SHAPE + _PICTURE.format("A plan") + _PICTURE.format("")
     items += '<c:chart r:id="chart1"/><c:chart r:id="chart2"/><c:chart r:id="chart1"/>'
     files = {
@@ -362,7 +363,8 @@ def test_xlsx_when_sheets_have_charts_shapes_and_pictures_then_read_or_lost():
     }
     assert _read(xlsx("", after="<oleObjects><oleObject/></oleObjects>", files=files)) == (
         "## Data\n\nIn a shape\n\nA plan\n\nChart: Sales\nAxes: Euros\n\n"
-        "|  | North | Series 2 |\n| --- | --- | --- |\n| Q1 | 1 | 3 |\n| Q2 | 2 |  |",
+        "|  | North | Series 2 |\n| --- | --- | --- |\n| Q1 | 1 | 3 |\n| Q2 | 2 |  |\n\n"
+        "|  | South |\n| --- | --- |\n| Q3 | 5 |\n| Q4 | 6 |",
         [
             ("1 sheets with objects", "Data"),
             ("1 pictures without alternative text", "Data"),

@@ -10,7 +10,7 @@ from ragkit.documents.docx_runs import Reference, Runs
 from ragkit.documents.docx_styles import Styles, to_level
 from ragkit.documents.drawings import chart_text, diagram_text, resolve_branches
 from ragkit.documents.equations import M, equation_text
-from ragkit.documents.grids import MAX_CELLS, MAX_SPREAD, guess_header, write_table
+from ragkit.documents.grids import MAX_CELLS, guess_header, spread, write_table
 from ragkit.documents.html import to_markdown
 from ragkit.documents.losses import LossTally
 from ragkit.documents.numbering import Numbering, W
@@ -251,13 +251,13 @@ class _Reader:
             for cell in row.cells:
                 above = texts[-1] if texts else []
                 if cell.is_continued and len(line) < len(above):
-                    text = _spread(above[len(line)])
+                    text = spread(above[len(line)])
                 elif cell.element is None:
                     text = ""
                 else:
                     text = " ".join(block.text for block in self._read_blocks(cell.element))
                 line.append(text)
-                line += [_spread(text)] * (cell.n_columns - 1)
+                line += [spread(text)] * (cell.n_columns - 1)
             texts.append(line)
         return texts
 
@@ -392,11 +392,6 @@ def _join(blocks: Sequence[_Block]) -> str:
         parts.append(block.text)
         was_item = block.is_item
     return "".join(parts)
-
-
-def _spread(text: str) -> str:
-    """Return a merged cell's text for the further cells that it covers, if it is short."""
-    return text if len(text) <= MAX_SPREAD else ""
 
 
 def _value(properties: Element | None, name: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from xml.etree.ElementTree import Element
 
 from ragkit.documents.equations import M, equation_text
-from ragkit.documents.grids import write_table
+from ragkit.documents.grids import spread, write_table
 from ragkit.documents.numbering import format_number
 from ragkit.documents.ooxml import MC, A, C, Package, branch, is_on, local, to_int
 from ragkit.documents.scripts import subscript, superscript
@@ -89,9 +89,9 @@ def table_text(table: Element) -> str:
         cells: list[str] = []
         for cell in row.findall(f"{A}tc"):
             if is_on(cell.get("hMerge", "0")) and cells:
-                text = cells[-1]
+                text = spread(cells[-1])
             elif is_on(cell.get("vMerge", "0")) and rows and len(cells) < len(rows[-1]):
-                text = rows[-1][len(cells)]
+                text = spread(rows[-1][len(cells)])
             else:
                 text = " ".join(body_lines(cell))
             cells.append(text)
@@ -213,26 +213,26 @@ def _title(holder: Element) -> str:
 
 def _series_tables(series: Iterable[Element]) -> list[str]:
     """Return a table for each group of series that have the same categories."""
-    groups: dict[tuple[str, ...], list[tuple[str, dict[int, str]]]] = {}
-    indexes: dict[tuple[str, ...], list[int]] = {}
+    groups: dict[tuple[tuple[int, str], ...], list[tuple[str, dict[int, str]]]] = {}
     for number, item in enumerate(series, start=1):
         name = " ".join(value.text or "" for value in item.findall(f"{C}tx//{C}v"))
+        name = name or f"Series {number}"
         values = _points(item, "val") or _points(item, "yVal")
-        sizes = _points(item, "bubbleSize")
         names = _points(item, "cat") or _points(item, "xVal")
-        keys = sorted(values.keys() | names.keys())
-        categories = tuple(names.get(key, "") for key in keys)
-        columns = [(name or f"Series {number}", values)]
+        categories = tuple(
+            (key, names.get(key, "")) for key in sorted(values.keys() | names.keys())
+        )
+        columns = groups.setdefault(categories, [])
+        columns.append((name, values))
+        sizes = _points(item, "bubbleSize")
         if sizes:
-            columns.append((f"{columns[0][0]} (size)", sizes))
-        groups.setdefault(categories, []).extend(columns)
-        indexes[categories] = keys
+            columns.append((f"{name} (size)", sizes))
     tables = []
     for categories, columns in groups.items():
         rows = [["", *(name for name, _ in columns)]]
-        for key, category in zip(indexes[categories], categories, strict=True):
+        for key, category in categories:
             rows.append([category, *(values.get(key, "") for _, values in columns)])
-        if len(rows) > 1:
+        if categories:
             tables.append(write_table(rows, 1))
     return tables
 

@@ -9,8 +9,7 @@ from itertools import pairwise
 
 MAX_CELLS = 2_000_000
 """Cells of a file that are read."""
-MAX_SPREAD = 200
-"""Characters of the longest value that is repeated in each cell that a merged cell covers."""
+_MAX_SPREAD = 200  # characters
 
 _NUMBER = re.compile(r"\W{0,3}(?:[A-Z]{3}\s)?\W{0,2}\d[\d\s.,:/%()eE+−-]*[^\W\d]{0,3}\W{0,3}")
 _YEAR = re.compile(r"(?:19|20)\d\d")
@@ -39,6 +38,11 @@ def write_table(rows: Sequence[Sequence[str]], n_header: int) -> str:
 def escape_cell(text: str) -> str:
     """Write a cell's text on one line, so that no part of it reads as the border of a cell."""
     return " ".join(text.split()).replace("|", "\\|")
+
+
+def spread(text: str) -> str:
+    """Return a merged cell's text for the further cells that it covers: none if it is long."""
+    return text if len(text) <= _MAX_SPREAD else ""
 
 
 def guess_header(rows: Sequence[Sequence[str]]) -> int:

@@ -6,6 +6,7 @@ from ragkit.types import Loss
 
 MAX_LOSSES = 1_000
 _MAX_PLACES = 10
+_MAX_PLACE = 100  # characters
 
 
 class LossList:
@@ -71,6 +72,7 @@ class LossTally:
         kind = (lost, why, kept)
         self._counts[kind] = self._counts.get(kind, 0) + n
         places = self._places.setdefault(kind, [])
+        place = place[:_MAX_PLACE]
         if place and place not in places[-1:] and len(places) <= _MAX_PLACES:
             places.append(place)
 

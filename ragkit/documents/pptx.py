@@ -23,6 +23,7 @@ from ragkit.documents.text import Extract, clean
 
 P = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
 _MARGINS = frozenset({"dt", "ftr", "hdr"})
+_NOTE_MARGINS = _MARGINS | {"sldImg", "sldNum"}
 _TITLES = frozenset({"ctrTitle", "title"})
 _MEDIA = frozenset({"audioFile", "quickTimeFile", "videoFile", "wavAudioFile"})
 
@@ -86,7 +87,7 @@ class _Reader:
             lines = [
                 line
                 for shape in self._shapes(self._package.xml(notes))
-                if _placeholder(shape) == "body"
+                if _placeholder(shape) not in _NOTE_MARGINS
                 for line in _text_lines(shape)
             ]
             if lines:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from ragkit.documents.grids import (
     MAX_CELLS,
-    MAX_SPREAD,
     guess_header,
     is_number,
     join_cells,
+    spread,
     write_table,
 )
 
@@ -83,8 +83,8 @@ class Grid:
         numbers = sorted(self.rows)
         n_left = MAX_CELLS  # bounds the work
         for top, left, bottom, right in self.merges:
-            value = self.rows.get(top, {}).get(left, "")
-            if not value or len(value) > MAX_SPREAD:
+            value = spread(self.rows.get(top, {}).get(left, ""))
+            if not value:
                 continue
             start = bisect_left(numbers, top)
             for row in numbers[start : bisect_left(numbers, bottom + 1)]:
