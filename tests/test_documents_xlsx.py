@@ -272,6 +272,18 @@ LAYOUTS = {
         [["name", "n"], [], ["a", 1], ["b", 2]],
         _table("name n", "a 1", "b 2"),
     ),
+    "the same header and values apart, twice": (
+        [
+            *(["in CHF", None, "of 2023"], ["name", "x", "y"], [], ["a", 1, 2], []),
+            *(["in CHF", None, "of 2024"], ["name", "x", "y"], [], ["a", 3, 4]),
+        ],
+        "| in CHF name | x | of 2023 y |\n| --- | --- | --- |\n| a | 1 | 2 |\n\n"
+        "| in CHF name | x | of 2024 y |\n| --- | --- | --- |\n| a | 3 | 4 |",
+    ),
+    "a line of text between values": (
+        [["name", "n"], ["a", 1], [], ["of 2022"], [], ["a", 2], ["b", 3]],
+        _table("name n", "a 1") + "\n\nof 2022\n\n" + _table("- -", "a 2", "b 3"),
+    ),
     "two tables side by side": (
         [["name", "n", None, "city", "km"], ["a", 1, None, "b", 2], ["c", 3, None, "d", 4]],
         _table("name n", "a 1", "c 3") + "\n\n" + _table("city km", "b 2", "d 4"),
@@ -299,6 +311,13 @@ LAYOUTS = {
         _table("name n", "a 1") + "\n\nSource: the statistical office of the land",
     ),
 }
+
+
+def test_xlsx_when_a_table_begins_below_other_rows_then_its_header_is_its_own():
+    rows = _rows(["Report", "of 2024"], ["metal", "sign"], ["iron", "Fe"], ["tin", "Sn"])
+    text, _ = _read(xlsx(rows, after='<autoFilter ref="A2:B4"/>'))
+    expected = "| Report | of 2024 |\n\n" + _table("metal sign", "iron Fe", "tin Sn")
+    assert text == "## Data\n\n|  |  |\n| --- | --- |\n" + expected
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -24,6 +24,8 @@ BUILT_IN = {
 _ALL_DIGITS = "general"
 _GENERAL = frozenset({_ALL_DIGITS, "standard", "@"})
 _PRECISION = Context(prec=15)  # digits that Excel keeps
+_PLAIN = re.compile(r"0|-?[1-9]\d*|-?(?:0|[1-9]\d*)\.\d*[1-9]", re.ASCII)  # shown as it is
+_MAX_PLAIN = 15
 _MAX_FORMAT = 1_000
 _TOKEN = re.compile(r'"([^"]*)"?|\\(.)|_(.)|\*(.)|\[([^\]]*)\]|([0#?.,]+(?:E[+-]0+)?)|(.)', re.S)
 _CURRENCY = re.compile(r"\$([^-]*)")
@@ -67,6 +69,8 @@ def format_value(text: str, code: str, *, is_1904: bool = False) -> str:
     >>> format_value("45292.5", "dd.mm.yy"), format_value("-1234.5", '#,##0.00 "€";(#,##0.00 "€")')
     ('2024-01-01', '(1,234.50 €)')
     """
+    if code == "General" and len(text) <= _MAX_PLAIN and _PLAIN.fullmatch(text):
+        return text
     try:
         number = _PRECISION.create_decimal(text)
         if not number.is_finite() or abs(number.adjusted()) > 300:
@@ -78,12 +82,12 @@ def format_value(text: str, code: str, *, is_1904: bool = False) -> str:
 
 def _format(number: Decimal, code: str, is_1904: bool) -> str:
     sections = _sections(code[:_MAX_FORMAT])
+    if not sections:
+        return _exact(number)
     index = 1 if number < 0 and len(sections) > 1 else 0
     if number == 0 and len(sections) > 2:
         index = 2
     section = sections[index]
-    if not all(item.is_simple for item in sections):
-        return _exact(number)
     if section.letters:
         return _date(number, section.letters, is_1904) or _exact(number)
     if not section.pattern:
@@ -111,13 +115,18 @@ def _exact(number: Decimal) -> str:
 
 @lru_cache(maxsize=1_000)
 def _sections(code: str) -> tuple[_Section, ...]:
+    """Return the parts of a format for positive numbers, negative ones, zero and text.
+
+    There are none if the format is not supported.
+    """
     parts: list[list[tuple[str, ...]]] = [[]]
     for token in _TOKEN.findall(code):
         if token[-1] == ";":
             parts.append([])
         else:
             parts[-1].append(token)
-    return tuple(map(_parse_section, parts[:4]))
+    sections = tuple(map(_parse_section, parts[:4]))
+    return sections if all(section.is_simple for section in sections) else ()
 
 
 def _parse_section(tokens: list[tuple[str, ...]]) -> _Section:

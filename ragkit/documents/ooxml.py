@@ -169,8 +169,10 @@ def local(tag: str) -> str:
 
 def to_int(text: str | None, default: int = 0) -> int:
     """Convert an attribute to a number, or return the default."""
+    if not text or len(text) > 20:
+        return default
     try:
-        return int(text or "") if len(text or "") < 20 else default
+        return int(text)
     except ValueError:
         return default
 

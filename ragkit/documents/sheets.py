@@ -53,9 +53,8 @@ class Grid:
         self._headers.add((row, column))
 
     def is_header(self, row: int, first: int, last: int) -> bool:
-        """Return True if a row is marked as a header, or all of it alone is bold."""
-        marked = any((row, column) in self._headers for column in range(first, last + 1))
-        return marked or row in self.bold_rows
+        """Return True if a row is the header of a table or filter in the columns."""
+        return any((row, column) in self._headers for column in range(first, last + 1))
 
     def is_grouped(self, row: int) -> bool:
         """Return True if a merged cell goes over several columns of a row."""
@@ -153,9 +152,9 @@ class _Table:
 
     def heads(self, below: _Table) -> bool:
         """Return True if this is the header of the values below it: words above numbers."""
-        is_header = len(self.rows) == 1 or (len(self.rows) == 2 and _is_group(*self.rows))
+        counts = [_count(row) for row in self.rows]
         return (
-            is_header
+            (len(counts) == 1 or (len(counts) == 2 and counts[0] < counts[1]))
             and not self.n_header
             and not below.n_header
             and (self.first, self.last) == (below.first, below.last)
@@ -178,12 +177,13 @@ def sheet_blocks(grid: Grid) -> list[str]:
     """
     grid.spread_merges()
     blocks: list[str | _Table] = []
-    tables: list[_Table] = []
+    tables: list[_Table] = []  # that may go on below
     for band in _bands(grid):
         for region in _regions(grid, band):
-            for block in _read_region(grid, region):
+            for block in _read_parts(grid, region):
                 if isinstance(block, str):
                     blocks.append(block)
+                    tables = []  # what is below a line of text is another table
                 elif above := _find_start(block, tables):
                     above.append(block)
                 else:
@@ -197,9 +197,11 @@ def sheet_blocks(grid: Grid) -> list[str]:
 
 
 def _find_start(table: _Table, tables: Sequence[_Table]) -> _Table | None:
-    """Return the table of the last ones that a table continues."""
-    above = (item for item in tables[-_MAX_OPEN:] if item.heads(table) or table.continues(item))
-    return next(above, None)
+    """Return the table right above in the same columns, if it goes on in this one."""
+    for above in reversed(tables[-_MAX_OPEN:]):
+        if above.first <= table.last and table.first <= above.last:
+            return above if above.heads(table) or table.continues(above) else None
+    return None
 
 
 def _bands(grid: Grid) -> Iterator[list[int]]:
@@ -248,6 +250,17 @@ def _are_names(values: Sequence[str]) -> bool:
     return len(set(values)) == len(values) > 1 and not any(map(is_number, values))
 
 
+def _read_parts(grid: Grid, region: _Region) -> Iterator[str | _Table]:
+    """Yield the blocks of a region; a marked header begins a new table."""
+    part: dict[int, dict[int, str]] = {}
+    for row, values in region.rows.items():
+        if part and grid.is_header(row, region.first, region.last):
+            yield from _read_region(grid, region._replace(rows=part))
+            part = {}
+        part[row] = values
+    yield from _read_region(grid, region._replace(rows=part))
+
+
 def _read_region(grid: Grid, region: _Region) -> list[str | _Table]:
     """Return a table with the lines above and below it."""
     columns = [
@@ -281,13 +294,16 @@ def _count_header(
         both = [join_cells(pair) for pair in zip(rows[0], rows[1], strict=True)]
         if guess_header([both, *rows[2:]]):
             return 2
-    if grid.is_header(numbers[0], region.first, region.last) and not all(
-        row in grid.bold_rows for row in numbers
-    ):
+    is_bold = numbers[0] in grid.bold_rows and not all(row in grid.bold_rows for row in numbers)
+    if is_bold or grid.is_header(numbers[0], region.first, region.last):
         return 1
     return guess_header(rows)
 
 
 def _is_group(row: Sequence[str], below: Sequence[str]) -> bool:
     """Return True if a row has less than half as many values as the one below."""
-    return 2 * sum(map(bool, row)) < sum(map(bool, below))
+    return 2 * _count(row) < _count(below)
+
+
+def _count(row: Sequence[str]) -> int:
+    return sum(map(bool, row))
