@@ -130,6 +130,25 @@ def test_docx_when_lists_restart_and_link_then_numbers_go_on_as_in_word():
     ]
 
 
+def test_docx_when_a_level_never_restarts_or_only_after_another_then_its_numbers_go_on():
+    def level(index: int, restart: str = "") -> str:
+        return (
+            f'<w:lvl w:ilvl="{index}"><w:start w:val="1"/><w:numFmt w:val="decimal"/>{restart}'
+            f'<w:lvlText w:val="{index}:%{index + 1}"/></w:lvl>'
+        )
+
+    levels = (
+        level(0) + level(1, '<w:lvlRestart w:val="0"/>') + level(2, '<w:lvlRestart w:val="1"/>')
+    )
+    lists = f'<w:abstractNum w:abstractNumId="1">{levels}</w:abstractNum>'
+    lists += '<w:num w:numId="1"><w:abstractNumId w:val="1"/></w:num>'
+    body = [_p("x", properties=_item(1, index)) for index in (0, 1, 2, 1, 2, 0, 1, 2)]
+    text, _ = _read("".join(body), numbering=lists)
+    assert text.split("\n") == [
+        *("0:1 x", "1:1 x", "2:1 x", "1:2 x", "2:2 x", "0:2 x", "1:3 x", "2:1 x"),
+    ]
+
+
 def test_docx_when_a_number_format_is_not_supported_then_digits_and_a_loss():
     lists = (
         '<w:abstractNum w:abstractNumId="1"><w:lvl w:ilvl="0"><w:numFmt w:val="hebrew1"/>'
@@ -388,6 +407,7 @@ def _cell(text: str, properties: str) -> str:
     return f"<w:tc><w:tcPr>{properties}</w:tcPr>{_p(text)}</w:tc>"
 
 
+_FLAGGED = "<w:tr><w:trPr><w:tblHeader/></w:trPr><w:tc>"
 HEAD = "| a | b |\n| --- | --- |\n| c | d |"
 BODY = "|  |  |\n| --- | --- |\n| a | b |\n| c | d |"
 
@@ -401,6 +421,13 @@ def test_docx_table_when_its_header_is_marked_bold_styled_or_above_numbers_then_
     look = '<w:tblStyle w:val="{}"/><w:tblLook w:firstRow="{}" w:val="{}"/>'
     cases = [
         (_table(["a", "b"], ["c", "d"], flag=True), HEAD),
+        (_table(["a", "b"], ["c", "d"], flag=True).replace("<w:tr><w:tc>", _FLAGGED), BODY),
+        (
+            _table(
+                [_cell("a", '<w:gridSpan w:val="2"/>')], ["b", "c"], ["1", "2"], flag=True
+            ).replace("<w:tr><w:tc>", _FLAGGED, 1),
+            "| a b | a c |\n| --- | --- |\n| 1 | 2 |",
+        ),
         (_table(bold, ["c", "d"]), HEAD),
         (_table(bold, [_p(_r(text, "<w:b/>")) for text in "cd"]), BODY),
         (_table(["a", "b"], ["c", "d"], look=look.format("G", "1", "0000")), HEAD),
