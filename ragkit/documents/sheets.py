@@ -45,16 +45,16 @@ class Grid:
     bold_rows: set[int] = field(default_factory=set)
     last_row: int = 0
     n_written: int = 0
-    _headers: set[tuple[int, int]] = field(default_factory=set)
+    _headers: dict[int, set[int]] = field(default_factory=dict)
     _grouped_rows: set[int] = field(default_factory=set)
 
     def add_header(self, row: int, column: int) -> None:
         """Note that a table or filter has its header at a row, from a column on."""
-        self._headers.add((row, column))
+        self._headers.setdefault(row, set()).add(column)
 
     def is_header(self, row: int, first: int, last: int) -> bool:
         """Return True if a row is the header of a table or filter in the columns."""
-        return any((row, column) in self._headers for column in range(first, last + 1))
+        return any(first <= column <= last for column in self._headers.get(row, ()))
 
     def is_grouped(self, row: int) -> bool:
         """Return True if a merged cell goes over several columns of a row."""
