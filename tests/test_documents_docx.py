@@ -191,7 +191,10 @@ def test_docx_when_changes_are_tracked_then_read_as_accepted_with_losses():
         _p("costs ", deleted, "<w:ins><w:r><w:t>120</w:t></w:r></w:ins>", " euros"),
         _p("joined ", properties=mark),
         _p("with this"),
-        _p("<w:moveFrom><w:r><w:t>moved</w:t></w:r></w:moveFrom>"),
+        _p(
+            "<w:moveFrom><w:r><w:t>moved</w:t></w:r></w:moveFrom>",
+            properties="<w:rPr><w:moveFrom/></w:rPr>",
+        ),
         _p("<w:moveTo><w:r><w:t>moved</w:t></w:r></w:moveTo>"),
         f"<w:del>{_p('whole')}</w:del>",
         _p("last", properties=mark),
@@ -512,8 +515,9 @@ def _package(body: str, files: dict[str, str], targets: dict[str, str], top: str
 
 def test_docx_when_pages_have_headers_and_footers_then_each_is_read_once_at_the_end():
     space = f'xmlns:w="{SPACE}/wordprocessingml/2006/main"'
+    box = f"<w:r><w:pict>{_BOX.format(_p('ACME'))}</w:pict></w:r>"
     files = {
-        "h1.xml": f"<w:hdr {space}>{_p('Draft 3')}{_table(['1', '2'])}</w:hdr>",
+        "h1.xml": f"<w:hdr {space}>{_p('Draft 3', box)}{_table(['1', '2'])}</w:hdr>",
         "h2.xml": f"<w:hdr {space}>{_p('Title page')}</w:hdr>",
         "h3.xml": f"<w:hdr {space}>{_p('Even pages')}</w:hdr>",
         "f1.xml": f"<w:ftr {space}>{_p('ACME, page ', '1')}</w:ftr>",
@@ -528,10 +532,10 @@ def test_docx_when_pages_have_headers_and_footers_then_each_is_read_once_at_the_
     last = f"<w:sectPr>{references}{_header('default', 'footer2', 'footer')}{{}}</w:sectPr>"
     ends = "Page footer: ACME, page 1"
     text = read(_package(body + last.format(""), files, targets), "docx").text
-    assert text == f"one\n\ntwo\n\nPage header: Draft 3 1, 2\n\n{ends}"
+    assert text == f"one\n\ntwo\n\nPage header: Draft 3 1, 2 ACME\n\n{ends}"
     files["settings.xml"] = f"<w:settings {space}><w:evenAndOddHeaders/></w:settings>"
     text = read(_package(body + last.format("<w:titlePg/>"), files, targets), "docx").text
-    heads = "Page header: Draft 3 1, 2\n\nPage header: Even pages\n\nPage header: Title page"
+    heads = "Page header: Draft 3 1, 2 ACME\n\nPage header: Even pages\n\nPage header: Title page"
     assert text == f"one\n\ntwo\n\n{heads}\n\n{ends}"
 
 

@@ -139,7 +139,7 @@ class _Reader:
         self._carry = ""
         mark = None if properties is None else properties.find(f"{W}rPr")
         if _has(mark, "del") or _has(mark, "moveFrom"):
-            if not text.strip() or element.find(f"{W}del") is None:
+            if _has(mark, "del") and element.find(f"{W}del") is None:
                 self._runs.count_deletion()
             self._carry = text
         else:
@@ -331,7 +331,7 @@ class _Reader:
         """Return the texts of the blocks of another part."""
         outer, self._relations = self._relations, self._package.relations(part)
         self._depth += 1  # like in a cell: no headings, tables on one line
-        blocks = self._read_blocks(element)
+        blocks = self._read_blocks(element) + self._read_references()
         self._depth -= 1
         self._relations = outer
         return [block.text for block in blocks]

@@ -235,7 +235,7 @@ def _regions(grid: Grid, band: Sequence[int]) -> list[_Region]:
         if is_table or gap > _MAX_GAP:
             parts.append(run)
         else:
-            parts[-1] = parts[-1] + run
+            parts[-1].extend(run)
     starts = [part[0] for part in parts]
     regions = [_Region(part[0], part[-1], {}) for part in parts]
     for row in band:
