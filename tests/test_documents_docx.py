@@ -541,11 +541,12 @@ def test_docx_when_pages_have_headers_and_footers_then_each_is_read_once_at_the_
 
 def test_docx_when_other_documents_are_embedded_then_html_is_read_and_others_are_losses():
     body = "".join(f'<w:altChunk r:id="aFChunk{n}"/>' for n in range(3)) + '<w:subDoc r:id="s"/>'
-    files = {"a.html": "<h1>In HTML</h1>", "b.txt": "plain", "c.rtf": "{}"}
+    files = {"a.html": "<h1>In HTML</h1>", "b.txt": b"caf\xe9 au lait", "c.rtf": "{}"}
     targets = {"aFChunk0": "a.html", "aFChunk1": "b.txt", "aFChunk2": "c.rtf"}
     extract = read(_package(body, files, targets), "docx")
-    assert extract.text == "# In HTML\n\nplain"
-    assert [loss.lost for loss in extract.losses] == ["2 embedded documents"]
+    assert extract.text == "# In HTML\n\ncafé au lait"
+    assert extract.losses[0].lost == "2 embedded documents"
+    assert [loss.what for loss in extract.losses] == ["a.docx", "a.docx word/b.txt"]
 
 
 def test_docx_title_when_the_properties_have_one_then_unless_it_is_a_programs_default():

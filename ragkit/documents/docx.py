@@ -11,11 +11,11 @@ from ragkit.documents.docx_styles import Styles, to_level
 from ragkit.documents.drawings import chart_text, diagram_text, resolve_branches
 from ragkit.documents.equations import M, equation_text
 from ragkit.documents.grids import MAX_CELLS, guess_header, spread, write_table
-from ragkit.documents.html import to_markdown
+from ragkit.documents.html import read_html
 from ragkit.documents.losses import LossTally
 from ragkit.documents.numbering import Numbering, W
 from ragkit.documents.ooxml import Package, R, branch, is_on, iterate, local, to_int
-from ragkit.documents.text import Extract, clean, decode, first_heading
+from ragkit.documents.text import Extract, clean, first_heading, read_text
 from ragkit.types import Loss
 
 _MAX_SPAN = 1_000
@@ -52,20 +52,21 @@ def read_docx(data: bytes, name: str) -> Extract:
     headers and footers are at the end.
     """
     package = Package(data)
-    reader = _Reader(package, LossTally(name))
+    reader = _Reader(package, name)
     text = reader.read()
     title = package.title() or first_heading(text)
     return Extract(text, clean(title), {"format": "markdown"}, reader.losses())
 
 
 class _Reader:
-    def __init__(self, package: Package, tally: LossTally) -> None:
+    def __init__(self, package: Package, name: str) -> None:
         self._package = package
-        self._tally = tally
+        self._name = name
+        self._tally = LossTally(name)
         main = package.main_part
         self._styles = Styles(self._root("styles"))
         self._numbering = Numbering(self._root("numbering"), self._styles.lists())
-        self._runs = Runs(self._styles, tally)
+        self._runs = Runs(self._styles, self._tally)
         self._has_even = _has(self._root("settings"), "evenAndOddHeaders")
         self._relations = package.relations(main)  # of the part that is read
         self._notes: dict[str, dict[str, Element]] = {}
@@ -74,6 +75,7 @@ class _Reader:
         self._carry = ""  # text of a paragraph whose end is deleted
         self._n_cells = 0
         self._depth = 0  # of tables
+        self._chunk_losses: list[Loss] = []
 
     def read(self) -> str:
         """Return the text of the file."""
@@ -93,7 +95,7 @@ class _Reader:
         n = self._numbering.n_unsupported
         self._tally.count("forms of automatic numbers", why, n=n, kept="the numbers")
         self._tally.count("programs", "macros are not read", n=self._package.has_macros())
-        return self._tally.all()
+        return (*self._tally.all(), *self._chunk_losses)
 
     def _root(self, kind: str) -> Element | None:
         """Return the root of a part that the document refers to, or None."""
@@ -375,8 +377,10 @@ class _Reader:
         if part in self._package and suffix in {"htm", "html", "txt", "xhtml"}:
             if ("chunk", part) not in self._seen:
                 self._seen.add(("chunk", part))
-                text, _ = decode(self._package.read(part), part)
-                blocks.append(_Block(text if suffix == "txt" else to_markdown(text)[1]))
+                parse = read_text if suffix == "txt" else read_html
+                extract = parse(self._package.read(part), f"{self._name} {part}")
+                blocks.append(_Block(extract.text.strip()))
+                self._chunk_losses += extract.losses
         else:
             why = "they are other files; open this one in Word and save it with their text"
             self._tally.count("embedded documents", why, self._runs.place)

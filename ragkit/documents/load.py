@@ -54,11 +54,10 @@ SUPPORTED: Mapping[str, str] = MappingProxyType(
 
 _STREAMED = ("csv", "html", "json", "jsonl", "markdown", "text")
 _ARCHIVES = frozenset({"docx", "epub", "pdf", "pptx", "xlsx"})
-# Formats of office programs that are not read: format in which the same program can save the file.
-_OTHER_FORMATS = {
-    **dict.fromkeys((".doc", ".dot", ".odt", ".rtf"), ".docx"),
-    **dict.fromkeys((".odp", ".pps", ".ppt"), ".pptx"),
-    **dict.fromkeys((".ods", ".xls", ".xlsb", ".xlt"), ".xlsx"),
+_REMEDIES = {
+    **dict.fromkeys((".doc", ".dot", ".odt", ".rtf"), "save it as .docx"),
+    **dict.fromkeys((".odp", ".pps", ".ppt"), "save it as .pptx"),
+    **dict.fromkeys((".ods", ".xls", ".xlsb", ".xlt"), "save it as .xlsx"),
 }
 _NO_SUFFIX = "unsupported type: its name has no suffix such as .txt"
 _BOM = b"\xef\xbb\xbf"
@@ -95,9 +94,8 @@ def load_file(file: SourceFile, *, limits: SandboxLimits | None = None) -> LoadR
     suffix = file.path.suffix.lower()
     if suffix not in SUPPORTED:
         reason = f"unsupported type {printable(suffix)[:20]}" if suffix else _NO_SUFFIX
-        better = _OTHER_FORMATS.get(suffix)
-        advice = f"save it as {better}" if better else "convert it to text, Markdown, HTML or PDF"
-        raise DocumentError(f"{file.id}: {reason}; {advice}")
+        remedy = _REMEDIES.get(suffix, "convert it to text, Markdown, HTML or PDF")
+        raise DocumentError(f"{file.id}: {reason}; {remedy}")
     data, digest = read_stable(file.path, file.id)
     kind = SUPPORTED[suffix]
     if data and kind not in _ARCHIVES and is_binary(data):
