@@ -378,16 +378,24 @@ _EVIL = {
 }
 
 
+# Python runs it when a worker starts; then it is the parser of archives.
+_PARSER = """
+import os, zipfile
+
+def say(data):
+    os.write(4, data)  # the worker's copy of its standard output
+
+def open_archive(*args):
+    {deed}
+
+zipfile.ZipFile = open_archive
+"""
+
+
 @LINUX
 @pytest.mark.parametrize("deed", smoke(_EVIL, "garbage", "wrong types"))
 def test_worker_when_it_answers_nonsense_then_only_that_file_is_lost(tmp_path, monkeypatch, deed):
-    module = (
-        "import os\n"
-        "def say(data):\n"
-        "    os.write(4, data)\n"  # the worker's copy of its standard output
-        f"{_EVIL[deed]}\n"
-    )
-    (tmp_path / "markitdown.py").write_text(module)
+    (tmp_path / "sitecustomize.py").write_text(_PARSER.format(deed=_EVIL[deed]))
     pool = sandbox._pool(os.getpid())
     pool.close()  # only a new worker sees the change
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -401,7 +409,7 @@ def test_worker_when_it_answers_nonsense_then_only_that_file_is_lost(tmp_path, m
 
 @LINUX
 def test_worker_when_its_parent_is_killed_while_it_parses_then_it_ends(tmp_path):
-    (tmp_path / "markitdown.py").write_text("while True: pass")
+    (tmp_path / "sitecustomize.py").write_text(_PARSER.format(deed="while True: pass"))
     (tmp_path / "a.docx").write_bytes(_zip({"x": "y"}))
     script = (
         "import os, sys, threading; from pathlib import Path\n"

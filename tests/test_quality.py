@@ -36,7 +36,6 @@ def test_ask_when_given_office_files_cites_lists_failures_and_refuses(tmp_path, 
     folder = DATA / "office_docs"
     if not folder.is_dir():
         pytest.skip(f"no data at {DATA}; set RAGKIT_DATA")
-    pytest.importorskip("markitdown")
     import ragkit
 
     office = ragkit.Collection(tmp_path / "office.rag")

@@ -25,7 +25,6 @@ _PACKAGES = {
     "sentence-transformers": "local",
     "gguf": "agent",
     "llguidance": "agent",
-    "markitdown": "office",
 }
 
 

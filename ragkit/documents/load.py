@@ -18,7 +18,10 @@ from ragkit.types import Document, Loss
 SUPPORTED: Mapping[str, str] = MappingProxyType(
     {
         ".csv": "csv",
+        ".docm": "docx",
         ".docx": "docx",
+        ".dotm": "docx",
+        ".dotx": "docx",
         ".eml": "eml",
         ".epub": "epub",
         ".htm": "html",
@@ -30,19 +33,32 @@ SUPPORTED: Mapping[str, str] = MappingProxyType(
         ".md": "markdown",
         ".ndjson": "jsonl",
         ".pdf": "pdf",
+        ".potm": "pptx",
+        ".potx": "pptx",
+        ".ppsm": "pptx",
+        ".ppsx": "pptx",
+        ".pptm": "pptx",
         ".pptx": "pptx",
         ".rst": "text",
         ".text": "text",
         ".tsv": "csv",
         ".txt": "text",
         ".xhtml": "html",
+        ".xlsm": "xlsx",
         ".xlsx": "xlsx",
+        ".xltm": "xlsx",
+        ".xltx": "xlsx",
     }
 )
 """Lower-case file suffixes and the kind of file that each is read as."""
 
 _STREAMED = ("csv", "html", "json", "jsonl", "markdown", "text")
 _ARCHIVES = frozenset({"docx", "epub", "pdf", "pptx", "xlsx"})
+_REMEDIES = {
+    **dict.fromkeys((".doc", ".dot", ".odt", ".rtf"), "save it as .docx"),
+    **dict.fromkeys((".odp", ".pps", ".ppt"), "save it as .pptx"),
+    **dict.fromkeys((".ods", ".xls", ".xlsb", ".xlt"), "save it as .xlsx"),
+}
 _NO_SUFFIX = "unsupported type: its name has no suffix such as .txt"
 _BOM = b"\xef\xbb\xbf"
 
@@ -78,7 +94,8 @@ def load_file(file: SourceFile, *, limits: SandboxLimits | None = None) -> LoadR
     suffix = file.path.suffix.lower()
     if suffix not in SUPPORTED:
         reason = f"unsupported type {printable(suffix)[:20]}" if suffix else _NO_SUFFIX
-        raise DocumentError(f"{file.id}: {reason}; convert it to text, Markdown, HTML or PDF")
+        remedy = _REMEDIES.get(suffix, "convert it to text, Markdown, HTML or PDF")
+        raise DocumentError(f"{file.id}: {reason}; {remedy}")
     data, digest = read_stable(file.path, file.id)
     kind = SUPPORTED[suffix]
     if data and kind not in _ARCHIVES and is_binary(data):
