@@ -15,13 +15,14 @@ from ragkit.digests import text_digest
 from ragkit.durable import disk_errors, read_small, replace_text
 from ragkit.errors import CollectionError, CorruptCollection, EmbedderMismatch, FormatMismatch
 from ragkit.indexes.terms import TermAnalyzer
-from ragkit.store.reader import StoreReader
+from ragkit.store.connect import stored_description
 from ragkit.store.store import Store
 from ragkit.types import Embedder
 
-FORMAT = 1
+FORMAT = 2
 _MAX_BYTES = 1 << 20  # valid files have less than 1 KB
 _MAX_TOKENS = 1 << 31
+_MAX_DIM = 1 << 16
 # FAISS allocates memory by these numbers, and a downloaded collection may contain any string.
 _MAX_FACTORY_NUMBERS = {"IVF": 1 << 20, "HNSW": 512, "x": 16}
 _MAX_FACTORY_NUMBER = 4096  # after any other name
@@ -113,7 +114,9 @@ def read_description(path: Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise _corrupt(file, error) from error
     try:
-        return _validate(path, json.loads(text))
+        value = json.loads(text)
+        _check_format(path, value["format"])
+        return _validate(value)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _corrupt(file, error) from error
 
@@ -144,11 +147,7 @@ def _stored_copy(path: Path) -> bytes | None:
     # A journal exists only while the database is created: the process that did so was killed.
     if not (path / "store.db").exists() or (path / "store.db-journal").exists():
         return None
-    store = StoreReader(path / "store.db", read_only=True)
-    try:
-        copy = store.description()
-    finally:
-        store.close()
+    copy = stored_description(path / "store.db")
     return None if copy is None else copy.encode()
 
 
@@ -160,13 +159,37 @@ def _corrupt(file: Path, error: Exception) -> CorruptCollection:
     )
 
 
-def _validate(path: Path, value: Any) -> dict[str, Any]:
-    version = value["format"]
-    if version != FORMAT:
-        raise FormatMismatch(
-            f"{str(path)!r} has format version {str(version)[:40]}; this version of ragkit reads "
-            f"{FORMAT}. Rebuild the collection from its files, or use the ragkit that wrote it."
+def _check_format(path: Path, version: object) -> None:
+    if version == FORMAT:
+        return
+    message = (
+        f"{str(path)!r} has format version {str(version)[:40]}; this version of ragkit reads "
+        f"{FORMAT}"
+    )
+    if type(version) is int and version == 1:
+        raise FormatMismatch(f"{message}: run `ragkit index upgrade {path}`")
+    raise FormatMismatch(f"{message}. Use the ragkit that wrote it")
+
+
+def check_storable(name: object, fingerprint: object, dim: object) -> None:
+    """Raise ValueError if a collection cannot store an embedder's name, fingerprint or dimension.
+
+    >>> check_storable("minilm", "sha256:0a", 384)
+    Traceback (most recent call last):
+    ValueError: the embedder's fingerprint is 'sha256:0a'; expected 1 to 128 letters and digits
+    """
+    if not isinstance(fingerprint, str) or not re.fullmatch("[0-9A-Za-z]{1,128}", fingerprint):
+        raise ValueError(
+            f"the embedder's fingerprint is {fingerprint!r:.150}; expected 1 to 128 letters and "
+            "digits"
         )
+    if type(dim) is not int or not 0 < dim <= _MAX_DIM:
+        raise ValueError(f"the embedder's dimension is {dim!r}; expected 1 to {_MAX_DIM}")
+    if not isinstance(name, str):
+        raise ValueError(f"the embedder's name is {name!r:.150}; expected a string")
+
+
+def _validate(value: Any) -> dict[str, Any]:
     known = set(Settings.__dataclass_fields__)
     digest = _digest(value)
     value["settings"] = {k: v for k, v in value["settings"].items() if k in known}
@@ -175,13 +198,8 @@ def _validate(path: Path, value: Any) -> dict[str, Any]:
         raise ValueError(f"it lacks the settings {', '.join(sorted(missing))}")
     settings = Settings(**value["settings"])
     TermAnalyzer(settings.language)
-    fingerprint, dim = value["embedder"]["fingerprint"], value["embedder"]["dim"]
-    if not isinstance(fingerprint, str) or not re.fullmatch("[0-9A-Za-z]{1,128}", fingerprint):
-        raise ValueError(f"the embedder's fingerprint is {fingerprint!r}")
-    if type(dim) is not int or not 0 < dim <= 1 << 16:
-        raise ValueError(f"the embedder's dimension is {dim!r}")
-    if not isinstance(value["embedder"]["name"], str):
-        raise ValueError(f"the embedder's name is {value['embedder']['name']!r}")
+    embedder = value["embedder"]
+    check_storable(embedder["name"], embedder["fingerprint"], embedder["dim"])
     # Files from before 0.1 have no digest; a misspelt key is reported as unknown.
     unknown = set(value) - {"format", "settings", "chunker", "embedder", "digest"}
     if unknown or value.get("digest", digest) != digest:
@@ -216,10 +234,12 @@ def synchronize_copy(path: Path, store: Store) -> None:
         restore_description(path, copy)
 
 
-def write_description(
-    path: Path, settings: Settings, embedder: Embedder, chunker: Chunker
-) -> dict[str, Any]:
-    """Write `collection.json` atomically; return its content."""
+def describe(settings: Settings, embedder: Embedder, chunker: Chunker) -> dict[str, Any]:
+    """Return the description of a new collection, after checking that it can be read again.
+
+    Raises:
+        ValueError: Its text would not be accepted by `read_description`.
+    """
     description: dict[str, Any] = {
         "format": FORMAT,
         "settings": asdict(settings),
@@ -230,6 +250,14 @@ def write_description(
             "dim": embedder.dim,
         },
     }
-    description["digest"] = _digest(description)
-    restore_description(path, to_json(description))
-    return description
+    try:
+        description["digest"] = _digest(description)
+        text = to_json(description)
+        if len(text) > _MAX_BYTES:
+            raise ValueError(f"it has more than {_MAX_BYTES} bytes")
+        return _validate(json.loads(text))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"a collection with the embedder {embedder.name!r:.80} could not be opened again: "
+            f"{error}"
+        ) from error

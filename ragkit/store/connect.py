@@ -6,7 +6,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
@@ -115,6 +115,25 @@ def check_schema(engine: sa.Engine, path: Path, *, create: bool) -> None:
                 if name in missing:
                     connection.exec_driver_sql(statement)
             connection.commit()
+
+
+def stored_description(path: Path) -> str | None:
+    """Return the copy of `collection.json` in a database of any format version, or None.
+
+    Raises:
+        CorruptCollection: The database is damaged, or its table `meta` is not ragkit's.
+    """
+    with database_errors(path), closing(connect(path, read_only=True)) as connection:
+        query = "SELECT sql FROM sqlite_schema WHERE name = 'meta'"
+        row = connection.execute(query).fetchone()
+        if row is None:  # the process that created the file was killed immediately
+            return None
+        if _normalize(str(row[0])) != _expected_definitions()["meta"]:
+            raise damaged_error(path, "its table meta was modified")
+        row = connection.execute("SELECT value FROM meta WHERE key = 'description'").fetchone()
+        if row is not None and not isinstance(row[0], str):
+            raise damaged_error(path, "its description is not a text")
+    return row and str(row[0])
 
 
 @cache
