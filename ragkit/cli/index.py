@@ -276,6 +276,41 @@ def repair(in_: InOption = None, wait: WaitOption = 0.0, quiet: QuietOption = Fa
 
 
 @app.command()
+def upgrade(
+    path: Annotated[Path, typer.Argument(help="Collection of an older format.")],
+    raw_ids: RawIdsOption = False,
+    wait: WaitOption = 0.0,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Upgrade a collection to the current format, reading its files again.
+
+    Texts that stay the same are not embedded again. Until the end, the old collection is in its
+    place, or beside it as PATH.format-1.
+    """
+    from ragkit.collection.upgrade import upgrade as upgrade_collection
+
+    with (
+        _interruptible("upgrade", path, done="the collection is as it was. Start again"),
+        progress(quiet=quiet) as show,
+    ):
+        report = upgrade_collection(path, raw_ids=raw_ids, wait=wait, on_progress=show)
+    print_losses(report.losses)
+    if as_json:
+        print_json(report)
+    elif not report.upgraded:
+        out(f"{path} has the current format")
+    else:
+        out(
+            f"{path}: upgraded; {report.n_read} documents read again, {report.n_kept} kept as they "
+            f"were stored, {report.n_failed} failed; {report.n_embedded} texts embedded, "
+            f"{report.n_reused} vectors reused"
+        )
+    if report.n_failed:
+        raise typer.Exit(PARTIAL)
+
+
+@app.command()
 def trust(in_: InOption = None, wait: WaitOption = 0.0) -> None:
     """Trust the FAISS files of a collection that was created on another machine."""
     out(f"{open_collection(in_).trust(wait=wait)} FAISS files signed")
@@ -356,13 +391,11 @@ def _fields(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _interruptible(*command: str | Path) -> Iterator[None]:
+def _interruptible(*command: str | Path, done: str = "progress is saved. Resume") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        note(
-            f"progress is saved. Resume with: {shlex.join(['ragkit', 'index', *map(str, command)])}"
-        )
+        note(f"{done} with: {shlex.join(['ragkit', 'index', *map(str, command)])}")
         raise
 
 

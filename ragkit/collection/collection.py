@@ -15,6 +15,7 @@ from ragkit.collection.description import (
     FORMAT,
     Settings,
     check_fingerprint,
+    check_not_upgrading,
     check_settings,
     describe,
     read_description,
@@ -150,6 +151,7 @@ class Collection:
             if description is not None:
                 self._adopt(description)
         if self._description is None:
+            check_not_upgrading(self.path)
             raise CollectionError(
                 f"there is no collection at {str(self.path)!r}; "
                 f"create one with: ragkit index add PATH --to {self.path}"

@@ -20,6 +20,7 @@ from ragkit.store.store import Store
 from ragkit.types import Embedder
 
 FORMAT = 2
+OLD_FORMAT = 1  # which `upgrade` reads
 _MAX_BYTES = 1 << 20  # valid files have less than 1 KB
 _MAX_TOKENS = 1 << 31
 _MAX_DIM = 1 << 16
@@ -97,6 +98,22 @@ def read_description(path: Path) -> dict[str, Any] | None:
         FormatMismatch: The collection was written in another format version.
         CorruptCollection: The file is damaged or was edited.
     """
+    value = read_any_format(path)
+    if value is None:
+        return None
+    _check_format(path, value["format"])
+    try:
+        return _validate(value)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _corrupt(path / "collection.json", error) from error
+
+
+def read_any_format(path: Path) -> dict[str, Any] | None:
+    """Read the description of a collection of any format version, without checking its content.
+
+    Raises:
+        CorruptCollection: The file is not a JSON object, or does not name the format version.
+    """
     file = path / "collection.json"
     try:
         text = read_small(file, _MAX_BYTES)
@@ -115,10 +132,23 @@ def read_description(path: Path) -> dict[str, Any] | None:
         raise _corrupt(file, error) from error
     try:
         value = json.loads(text)
-        _check_format(path, value["format"])
-        return _validate(value)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        _ = value["format"]
+        return dict(value)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _corrupt(file, error) from error
+
+
+def old_place(path: Path) -> Path:
+    """Return the path at which an upgrade keeps the old collection until it is done."""
+    return path.with_name(f"{path.name}.format-{OLD_FORMAT}")
+
+
+def check_not_upgrading(path: Path) -> None:
+    """Raise CollectionError if an upgrade was killed after it moved the old collection away."""
+    if not path.exists() and old_place(path).is_dir():
+        raise CollectionError(
+            f"an upgrade of {str(path)!r} was interrupted: run `ragkit index upgrade {path}`"
+        )
 
 
 def check_settings(path: Path, stored: Settings, requested: Settings | None) -> None:
@@ -166,7 +196,7 @@ def _check_format(path: Path, version: object) -> None:
         f"{str(path)!r} has format version {str(version)[:40]}; this version of ragkit reads "
         f"{FORMAT}"
     )
-    if type(version) is int and version == 1:
+    if version == OLD_FORMAT:
         raise FormatMismatch(f"{message}: run `ragkit index upgrade {path}`")
     raise FormatMismatch(f"{message}. Use the ragkit that wrote it")
 

@@ -122,6 +122,7 @@ class Ingestion:
         counted = ("added", "changed", "unchanged", "failed", "n_chunks", "n_embedded", "n_reused")
         self._counts: dict[str, Any] = dict.fromkeys(counted, 0)
         self._uncommitted = 0
+        self._troubled: set[str] = set()  # files of failed documents
         self._placeholders: list[str] = []  # rows of files, replaced by rows of their documents
         self.generation = context.store.generation()
         self.read_files: set[str] = set()
@@ -132,10 +133,11 @@ class Ingestion:
         for batch in self._batches():
             self._process(batch)
         self._commit()
-        # A file that had more documents before is read again until `sync` has deleted those.
+        # A file is read again until `sync` has deleted documents that it does not have any more,
+        # and until all of its documents were accepted.
         owned = self._store.documents_of_files(sorted(self.read_files))
         unfinished = {file for doc_id, file in owned if doc_id not in self.offered}
-        self._store.reset_file_digests(sorted(unfinished))
+        self._store.reset_file_digests(sorted(unfinished | self._troubled))
         return AddReport(**self._counts, generation=self.generation)
 
     def _batches(self) -> Iterator[list[tuple[Document, str]]]:
@@ -207,22 +209,26 @@ class Ingestion:
         return replace(document, text=text, metadata={**document.metadata, **self._inputs.metadata})
 
     def _drop_duplicate(self, doc_id: str, file: str) -> None:
-        self._counts["failed"] += 1
+        self._count_failed(file)
         report(
             Loss("documents", f"{doc_id} of {file}" if file else doc_id, "the document",
                  "the first one with this id", "two documents have the same id; give each its own")
         )  # fmt: skip
 
     def _refuse(self, doc_id: str, file: str, owner: str) -> None:
-        self._counts["failed"] += 1
+        self._count_failed(file)
         kept = f"the one of {owner}" if owner else "the one that was added from memory"
         report(
             Loss("documents", f"{doc_id} of {file}" if file else doc_id, "the document", kept,
                  "both have this id; delete the other one first, or give each its own")
         )  # fmt: skip
 
-    def _fail(self, doc_id: str, file: str, reason: str) -> None:
+    def _count_failed(self, file: str) -> None:
         self._counts["failed"] += 1
+        self._troubled.add(file)
+
+    def _fail(self, doc_id: str, file: str, reason: str) -> None:
+        self._count_failed(file)
         report(Loss("documents", doc_id, "the document", "nothing", reason))
         if doc_id in self._seen:
             return  # another document with this id was accepted

@@ -15,7 +15,7 @@ import filelock
 
 from ragkit.collection import maintenance
 from ragkit.collection.context import OnProgress, WriterContext
-from ragkit.collection.description import Settings
+from ragkit.collection.description import Settings, check_not_upgrading
 from ragkit.collection.id_check import check_ids
 from ragkit.collection.ingest import AddReport, IngestInputs, Ingestion
 from ragkit.collection.plan import FilePlan, plan_files
@@ -211,6 +211,7 @@ def acquire_write_lock(path: Path, wait: float = 0.0) -> filelock.BaseFileLock:
 
 def check_can_create(path: Path, settings: Settings) -> None:
     """Raise if the folder contains other files, or if the index type is unknown."""
+    check_not_upgrading(path)
     if settings.index != "exact":
         from ragkit.indexes.faiss import check_factory
 
