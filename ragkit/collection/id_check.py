@@ -53,10 +53,13 @@ class _IdCheck:
         self._check_owners(sorted(ids), "", "a document in memory", frozenset())
 
     def files(self) -> None:
-        """Check files, of which each may become one document."""
+        """Check files, of which each may become one document.
+
+        One whose id a record of another file has fails alone, when it is read.
+        """
         paths = {file.id: file.path for file in self._plan.changed}
         for name, owner in self._owners(list(paths)):
-            if owner != name:
+            if not owner:
                 raise _refused(name, f"the file {str(paths[name])!r}", _described(owner))
 
     def records(self, memory: set[str]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ragkit.errors import MissingExtra, require
+from ragkit.forks import one_thread_after_fork
 from ragkit.indexes.exact import ExactIndex, check_queries
 from ragkit.indexes.ranking import check_search, empty_result
 from ragkit.types import Mask, Rows, Scores, Vectors
@@ -181,6 +182,7 @@ def _is_ivf(faiss: Any, index: Any) -> bool:
 
 def _faiss(device: str) -> Any:
     faiss = require("faiss", extra=device)
+    one_thread_after_fork("faiss")
     if device == "gpu" and (
         not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
+from ragkit import forks
 from ragkit.errors import CollectionError, CorruptCollection
 from ragkit.store.schema import definitions
 
@@ -79,6 +80,18 @@ def _open(path: Path, *, read_only: bool) -> sqlite3.Connection:
     mode = "ro" if has_log or os.access(path.parent, os.W_OK) else "ro&immutable=1"
     uri = f"file:{quote(str(path.resolve()))}?mode={mode}"
     return sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=30.0)
+
+
+def pooled_engine(creator: Callable[[], sqlite3.Connection]) -> sa.Engine:
+    """Return an engine with a pool of connections; a forked process gets a pool of its own."""
+    engine = sa.create_engine("sqlite://", creator=creator, poolclass=sa.pool.QueuePool)
+    forks.renew_after_fork(engine, _renew_pool)
+    return engine
+
+
+def _renew_pool(engine: sa.Engine) -> None:
+    forks.abandon(engine.pool)  # SQLite forbids even to close a connection of the parent
+    engine.dispose(close=False)
 
 
 def check_schema(engine: sa.Engine, path: Path, *, create: bool) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from ragkit.errors import CorruptCollection
 from ragkit.store import filters
-from ragkit.store.connect import check_schema, connect, database_errors
+from ragkit.store.connect import check_schema, connect, database_errors, pooled_engine
 from ragkit.store.rows import FileRow, GenerationState
 from ragkit.store.schema import (
     chunks,
@@ -61,11 +61,7 @@ class StoreReader:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        self._engine = sa.create_engine(
-            "sqlite://",
-            creator=lambda: connect(path, read_only=read_only),
-            poolclass=sa.pool.QueuePool,
-        )
+        self._engine = pooled_engine(lambda: connect(path, read_only=read_only))
         try:
             check_schema(self._engine, path, create=not read_only)
         except BaseException:
