@@ -28,7 +28,7 @@ from ragkit.errors import (
     ModelError,
 )
 from ragkit.indexes import trust
-from ragkit.testing import HashEmbedder
+from ragkit.testing import HashEmbedder, check_embedder
 from ragkit.types import Document
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # flushing costs nothing there
@@ -433,6 +433,63 @@ def test_collection_when_its_description_is_wrong_says_so(notes, path, change, e
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(error, match=said):
         Collection(path)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        *(("fingerprint", value) for value in ("sha256:0a1b", "0a-1b", "", "a" * 129, "é" * 20, 7)),
+        *(("dim", value) for value in (0, -3, np.int64(64), True, 64.0, 1 << 17)),
+        *(("name", value) for value in (3, "x" * (1 << 21))),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_add_when_the_embedder_could_not_be_stored_is_refused_before_it_writes(
+    path, attribute, value
+):
+    embedder = HashEmbedder()
+    setattr(embedder, attribute, value)
+    with pytest.raises((ValueError, TypeError), match=r"expected|bytes"):
+        Collection(path, embedder=embedder).add(ROCKS)
+    assert not path.exists()
+    if not isinstance(value, str) or len(value) < 1 << 21:
+        with pytest.raises((AssertionError, TypeError)):
+            check_embedder(embedder)
+
+
+def test_add_when_a_description_is_written_it_can_be_read_again(path):
+    embedder = HashEmbedder()
+    embedder.name = "fake \ud800 \x00 \u2028 é" * 100
+    embedder.fingerprint = "Z" * 128
+    settings = Settings(chunk_tokens=1 << 31, overlap=3, k1=1e300, b=0)
+    with Collection(path, embedder=embedder, settings=settings) as notes:
+        notes.add(ROCKS)
+    with Collection(path, embedder=embedder) as again:
+        assert again.settings == notes.settings
+        assert (again.settings.embedder, again.verify().faults) == (embedder.name, ())
+
+
+def test_add_when_metadata_is_nested_stores_what_can_be_read_again(notes, path):
+    def nested(depth, value=1):
+        for _ in range(depth):
+            value = {"k": [value]}
+        return value
+
+    documents = [
+        Document("flat", "gap", metadata={"n": 10**30, "": "empty", "a.b": 1, "é\"'": 2}),
+        Document("deep", "gap", metadata=nested(50)),
+        Document("deeper", "gap", metadata=nested(51)),
+        Document("deepest", "gap", metadata=nested(5000)),
+        Document("long", "gap", metadata={"n": 10**5000}),
+        Document("keys", "gap", metadata={("a", "b"): 1}),
+    ]
+    report = notes.add(documents)
+    assert (report.added, report.failed) == (2, 4)
+    with Collection(path, embedder=HashEmbedder()) as again:
+        assert again.document("deep").metadata == nested(50)
+        assert again.document("flat").metadata == dict(documents[0].metadata)
+        assert _ids(again, where={"n": {">": 5}}) == ["flat"]
+        assert again.verify().faults == ()
 
 
 def test_collection_when_missing_is_not_made_by_reading_or_maintenance(path):

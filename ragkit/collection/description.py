@@ -281,6 +281,7 @@ def describe(settings: Settings, embedder: Embedder, chunker: Chunker) -> dict[s
         },
     }
     try:
+        check_storable(embedder.name, embedder.fingerprint, embedder.dim)
         description["digest"] = _digest(description)
         text = to_json(description)
         if len(text) > _MAX_BYTES:
