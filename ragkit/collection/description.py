@@ -230,9 +230,8 @@ def _validate(value: Any) -> dict[str, Any]:
     TermAnalyzer(settings.language)
     embedder = value["embedder"]
     check_storable(embedder["name"], embedder["fingerprint"], embedder["dim"])
-    # Files from before 0.1 have no digest; a misspelt key is reported as unknown.
     unknown = set(value) - {"format", "settings", "chunker", "embedder", "digest"}
-    if unknown or value.get("digest", digest) != digest:
+    if unknown or value["digest"] != digest:
         raise ValueError("its content does not match its digest")
     return dict(value)
 
