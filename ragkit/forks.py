@@ -16,18 +16,28 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
-_renewals: list[tuple[weakref.ref[Any], Callable[[Any], None]]] = []
+_Work = Callable[[Any], None]
+_preparations: list[tuple[weakref.ref[Any], _Work]] = []
+_renewals: list[tuple[weakref.ref[Any], _Work]] = []
 _single_threaded: set[str] = set()
 _SETTERS = {"faiss": "omp_set_num_threads", "torch": "set_num_threads"}
 
 
 def renew_after_fork(owner: _T, renew: Callable[[_T], None]) -> None:
     """Call `renew(owner)` in each process that is forked while the owner exists."""
+    _register(_renewals, owner, renew)
 
-    def forget(reference: weakref.ref[_T]) -> None:
-        _renewals.remove((reference, renew))
 
-    _renewals.append((weakref.ref(owner, forget), renew))
+def prepare_fork(owner: _T, prepare: Callable[[_T], None]) -> None:
+    """Call `prepare(owner)` before each fork of this process while the owner exists."""
+    _register(_preparations, owner, prepare)
+
+
+def _register(works: list[tuple[weakref.ref[Any], _Work]], owner: object, work: _Work) -> None:
+    def forget(reference: weakref.ref[Any]) -> None:
+        works.remove((reference, work))
+
+    works.append((weakref.ref(owner, forget), work))
 
 
 def one_thread_after_fork(package: str) -> None:
@@ -69,16 +79,24 @@ class ForkSafeLock:
         self._lock.release()
 
 
+def _before_fork() -> None:
+    _run(_preparations)
+
+
 def _after_fork_in_child() -> None:
     for package in _single_threaded:
         module: Any = sys.modules.get(package)
         if module is not None:
             getattr(module, _SETTERS[package])(1)
-    for reference, renew in list(_renewals):
+    _run(_renewals)
+
+
+def _run(works: list[tuple[weakref.ref[Any], _Work]]) -> None:
+    for reference, work in list(works):
         owner = reference()
         if owner is not None:
-            renew(owner)
+            work(owner)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -56,25 +56,29 @@ def test_collection_when_forked_after_a_search_is_read_in_both_processes(folder,
     with Collection(path, embedder=minilm) as notes:
         notes.add([Document(f"d{i}", text) for i, text in enumerate(TEXTS)])
         before = _hits(notes)
-        reading, writing = os.pipe()
+        (told, tell), (heard, hear) = os.pipe(), os.pipe()
 
         def work():
             first = _hits(notes)
-            notes.close()  # as a worker that ends
-            os.write(writing, b"x")
-            return [first, _hits(Collection(path, embedder=minilm), "entirely new words")]
+            os.write(tell, b"x")
+            os.read(heard, 1)
+            return [first, _hits(notes, "entirely new words")[0][0], list(notes.verify().faults)]
 
         children = []
         thread = threading.Thread(target=lambda: children.append(in_child(work, hang_s=HANG_S)))
         thread.start()
-        os.read(reading, 1)
-        assert notes.add(Document("new", "Entirely new words.")).added == 1
-        thread.join()
-        [(status, said)] = children
-        assert status == 0, said
-        assert said[0] == before
-        assert _hits(notes, "entirely new words")[0][0] == "new"
-        assert notes.verify().faults == ()
+        os.read(told, 1)
+        assert _hits(notes) == before
+    with Collection(path, embedder=minilm) as writer:  # the parent's own connections are closed
+        assert writer.add(Document("new", "Entirely new words.")).added == 1
+        writer.compact()
+    os.write(hear, b"x")
+    thread.join()
+    assert children == [(0, [before, "new", []])]
+    with Collection(path, embedder=minilm) as again:
+        assert again.verify().faults == ()
+    for handle in (told, tell, heard, hear):
+        os.close(handle)
 
 
 def test_collection_when_a_thread_holds_its_locks_at_the_fork_is_read_in_the_child(folder):

@@ -300,6 +300,12 @@ def test_add_when_a_raw_record_goes_from_file_to_file_follows_it(notes, folder):
     _records(two, ["b", "x"])
     assert notes.sync(folder / "c", raw_ids=True).deleted == 0
     assert _texts(notes) == {"a": "one a", "b": "two b", "x": "two x"}
+    two.write_bytes(b"\0\0\0")  # it keeps what it had
+    _records(one, ["a", "x"])
+    with pytest.raises(CollectionError, match=r"'x', which belongs to the file 'two\.jsonl'"):
+        notes.add(folder / "c", raw_ids=True)
+    _records(one, ["a"])
+    _records(two, ["b", "x"])
     two.rename(folder / "c" / "three.jsonl")
     with pytest.raises(CollectionError, match=r"'b', which belongs to the file 'two\.jsonl'"):
         notes.add(folder / "c", raw_ids=True)

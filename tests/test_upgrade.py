@@ -174,6 +174,10 @@ def test_upgrade_when_it_cannot_be_done_leaves_the_collection_as_it_is(folder):
         _restore(folder)
     with pytest.raises(CollectionError, match="there is no collection"):
         ragkit.upgrade(folder / "docs")
+    mine = shutil.copytree(path, folder / "c.rag.format-1")
+    with pytest.raises(CollectionError, match="give it another name"):
+        ragkit.upgrade(path, embedder=HashEmbedder(16))
+    assert mine.is_dir()
 
 
 def _upgrade_in_child(path, act, exchanged):

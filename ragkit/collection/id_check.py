@@ -65,19 +65,27 @@ class _IdCheck:
     def records(self, memory: set[str]) -> None:
         """Check the records of those files whose records can have any id of the collection."""
         owners = dict.fromkeys(memory, "")
+        ids_of: dict[str, list[str]] = {}
+        released = self._plan.released
         for file in self._plan.changed:
             kind = SUPPORTED.get(file.path.suffix.lower())
             if kind not in _RECORD_KINDS or not self._can_clash(file, memory):
                 continue
-            source = f"a record of {file.id!r}"
-            ids = _ids_of_records(file, self._raw_ids)
+            try:
+                documents = load_file(file, raw_ids=self._raw_ids).documents
+            except DocumentError:  # the ingestion reports it
+                released -= {file.id}  # it keeps the documents that it had
+                continue
+            ids_of[file.id] = [document.id for document in documents]
+        for file_id, ids in ids_of.items():
+            source = f"a record of {file_id!r}"
             for name in ids:
                 if name in owners:
                     raise _refused(name, source, _described(owners[name]))
-                if name in self._plan.rows and name != file.id:
+                if name in self._plan.rows and name != file_id:
                     raise _refused(name, source, f"the file {name!r}")
-                owners[name] = file.id
-            self._check_owners(ids, file.id, source, self._plan.released)
+                owners[name] = file_id
+            self._check_owners(ids, file_id, source, released)
 
     def _can_clash(self, file: SourceFile, memory: set[str]) -> bool:
         prefixes = (f"{file.id}#", f"{file.id}@")
@@ -98,13 +106,6 @@ class _IdCheck:
         """Yield those ids that the collection has, with the files of their documents."""
         versions = self._store.live_versions(ids) if self._store is not None else {}
         yield from ((name, version[4]) for name, version in versions.items())
-
-
-def _ids_of_records(file: SourceFile, raw_ids: bool) -> list[str]:
-    try:
-        return [document.id for document in load_file(file, raw_ids=raw_ids).documents]
-    except DocumentError:
-        return []  # the ingestion reports it
 
 
 def _described(owner: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zlib
 from collections import Counter
@@ -81,7 +82,7 @@ class UpgradeReport:
 def upgrade(
     path: str | Path,
     *,
-    embedder: Embedder | None = None,
+    embedder: str | Embedder | None = None,
     raw_ids: bool = False,
     wait: float = 0.0,
     on_progress: OnProgress | None = None,
@@ -106,7 +107,7 @@ def upgrade(
         EmbedderMismatch: The embedder is not the collection's.
         FormatMismatch: No upgrade from its format exists.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     places = _Places(path)
     places.recover()
     if not (path / "store.db").exists():
@@ -122,6 +123,8 @@ def upgrade(
                 f"{str(path)!r} has format version {str(description['format'])[:40]}; only format "
                 f"{OLD_FORMAT} can be upgraded"
             )
+        if places.old.exists():
+            raise CollectionError(f"there is a {str(places.old)!r} already; give it another name")
         with _OldCollection(path, description) as old:
             places.remove_rests()
             report = _build(old, places.new, embedder, IngestInputs(raw_ids=raw_ids), on_progress)
@@ -288,7 +291,7 @@ class _OldCollection:
 def _build(
     old: _OldCollection,
     target: Path,
-    embedder: Embedder | None,
+    embedder: str | Embedder | None,
     inputs: IngestInputs,
     on_progress: OnProgress | None,
 ) -> UpgradeReport:

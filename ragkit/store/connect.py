@@ -83,14 +83,19 @@ def _open(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
 
 def pooled_engine(creator: Callable[[], sqlite3.Connection]) -> sa.Engine:
-    """Return an engine with a pool of connections; a forked process gets a pool of its own."""
+    """Return an engine with a pool of connections; a forked process gets a pool of its own.
+
+    SQLite's locks are not inherited, so that no connection must be open in both processes: idle
+    ones are closed before the fork. Source: sqlite.org/howtocorrupt.html, section 2.6.
+    """
     engine = sa.create_engine("sqlite://", creator=creator, poolclass=sa.pool.QueuePool)
+    forks.prepare_fork(engine, sa.Engine.dispose)
     forks.renew_after_fork(engine, _renew_pool)
     return engine
 
 
 def _renew_pool(engine: sa.Engine) -> None:
-    forks.abandon(engine.pool)  # SQLite forbids even to close a connection of the parent
+    forks.abandon(engine.pool)  # a connection that a thread used must not even be closed here
     engine.dispose(close=False)
 
 
