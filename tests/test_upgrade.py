@@ -170,6 +170,7 @@ def test_upgrade_when_it_cannot_be_done_leaves_the_collection_as_it_is(folder):
         with pytest.raises(CorruptCollection, match=said):
             ragkit.upgrade(path, embedder=HashEmbedder(16))
         assert _bytes(path) == damaged
+        assert not (folder / "c.rag.upgrading").exists()
         shutil.rmtree(path)
         _restore(folder)
     with pytest.raises(CollectionError, match="there is no collection"):
@@ -177,7 +178,11 @@ def test_upgrade_when_it_cannot_be_done_leaves_the_collection_as_it_is(folder):
     mine = shutil.copytree(path, folder / "c.rag.format-1")
     with pytest.raises(CollectionError, match="give it another name"):
         ragkit.upgrade(path, embedder=HashEmbedder(16))
-    assert mine.is_dir()
+    path.rename(folder / "elsewhere")
+    with Collection(path, embedder=HashEmbedder(16)) as other:
+        other.add(Document("a", "words"))
+    assert ragkit.upgrade(path, embedder=HashEmbedder(16)).upgraded is False
+    assert _bytes(mine)  # it is not what an upgrade left
 
 
 def _upgrade_in_child(path, act, exchanged):

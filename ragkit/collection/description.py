@@ -143,9 +143,14 @@ def old_place(path: Path) -> Path:
     return path.with_name(f"{path.name}.format-{OLD_FORMAT}")
 
 
+def new_place(path: Path) -> Path:
+    """Return the path at which an upgrade builds the new collection."""
+    return path.with_name(f"{path.name}.upgrading")
+
+
 def check_not_upgrading(path: Path) -> None:
     """Raise CollectionError if an upgrade was killed after it moved the old collection away."""
-    if not path.exists() and old_place(path).is_dir():
+    if not path.exists() and old_place(path).is_dir() and new_place(path).is_dir():
         raise CollectionError(
             f"an upgrade of {str(path)!r} was interrupted: run `ragkit index upgrade {path}`"
         )

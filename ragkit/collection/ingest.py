@@ -144,10 +144,7 @@ class Ingestion:
         """Yield accepted documents with their files, in batches of bounded size."""
         batch: list[tuple[Document, str]] = []
         n_characters = 0
-        inputs = self._inputs
-        for document, file in chain(
-            self._read_files(), inputs.stored, self._read_documents(inputs.documents)
-        ):
+        for document, file in chain(self._read_files(), self._read_documents()):
             accepted = self._accept(document, file)
             if accepted is None:
                 continue
@@ -184,9 +181,10 @@ class Ingestion:
         key = self._inputs.file_key(result.digest)
         self._finished.append(replace(self._plan.rows[file.id], digest=key))
 
-    def _read_documents(self, documents: Iterable[Document]) -> Iterator[tuple[Document, str]]:
-        for i, document in enumerate(documents):
-            yield document, ""
+    def _read_documents(self) -> Iterator[tuple[Document, str]]:
+        from_memory = ((document, "") for document in self._inputs.documents)
+        for i, (document, file) in enumerate(chain(self._inputs.stored, from_memory)):
+            yield document, file
             if i % BATCH_DOCUMENTS == 0:
                 self._on_progress(Progress("documents", i, 0, document.id))
 

@@ -8,7 +8,7 @@ import shutil
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 from pathlib import Path
@@ -22,6 +22,7 @@ from ragkit.collection.description import (
     FORMAT,
     OLD_FORMAT,
     Settings,
+    new_place,
     old_place,
     read_any_format,
 )
@@ -50,7 +51,8 @@ _OLD_LOADER = 2  # LOADER_VERSION of the old format
 _MAX_FIELDS = 12  # of which subsets are tried
 _LIVE = "FROM documents WHERE born IS NOT NULL AND died IS NULL ORDER BY seq"
 _LEDGER_BATCH = 4096  # vectors
-_REBUILT = ("collection.json", "ledger", "lock", "segments", "tokens")
+_MARK = "upgraded"  # file in an old collection that may be removed
+_REBUILT = ("collection.json", "ledger", "lock", "segments", "tokens", _MARK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +127,15 @@ def upgrade(
             )
         if places.old.exists():
             raise CollectionError(f"there is a {str(places.old)!r} already; give it another name")
-        with _OldCollection(path, description) as old:
-            places.remove_rests()
-            report = _build(old, places.new, embedder, IngestInputs(raw_ids=raw_ids), on_progress)
+        places.remove_rests()
+        try:
+            with _OldCollection(path, description) as old:
+                inputs = IngestInputs(raw_ids=raw_ids)
+                report = _build(old, places.new, embedder, inputs, on_progress)
+        except BaseException:
+            with suppress(CollectionError):
+                places.remove_rests()
+            raise
         places.swap()
         places.remove_rests()
     finally:
@@ -140,8 +148,7 @@ class _Places:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.new = path.with_name(f"{path.name}.upgrading")
-        self.old = old_place(path)
+        self.new, self.old = new_place(path), old_place(path)
 
     def recover(self) -> None:
         """Complete an exchange that was interrupted between its two steps."""
@@ -152,6 +159,7 @@ class _Places:
     def swap(self) -> None:
         """Put the new collection in the place of the old one."""
         with disk_errors(self.path):
+            (self.path / _MARK).touch()
             if exchange(self.path, self.new):
                 self.new.rename(self.old)
             else:  # `recover` completes it
@@ -162,7 +170,7 @@ class _Places:
     def remove_rests(self) -> None:
         """Remove the old collection, or an unfinished new one."""
         with disk_errors(self.path):
-            if self.old.is_dir():
+            if (self.old / _MARK).exists():
                 remove_folder(self.new)
                 self.old.rename(self.new)  # what has the name of the old one is always whole
             remove_folder(self.new)
