@@ -37,7 +37,7 @@ def _hits(collection, query="band gap of compound 3", name="hybrid", where=None)
     return [[hit.chunk.doc_id, hit.score] for hit in hits]
 
 
-@pytest.mark.parametrize("precision", ["int8", "fp32"])
+@pytest.mark.parametrize("precision", ["int8", pytest.param("fp32", marks=pytest.mark.models)])
 def test_embedder_when_forked_after_use_embeds_in_both_processes(precision, minilm):
     embedder = minilm if precision == "int8" else load_embedder("minilm:fp32")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -148,12 +149,14 @@ def new_place(path: Path) -> Path:
     return path.with_name(f"{path.name}.upgrading")
 
 
+def _upgrade_line(path: Path) -> str:
+    return f"run `ragkit index upgrade {shlex.quote(str(path))}`"
+
+
 def check_not_upgrading(path: Path) -> None:
     """Raise CollectionError if an upgrade was killed after it moved the old collection away."""
     if not path.exists() and old_place(path).is_dir() and new_place(path).is_dir():
-        raise CollectionError(
-            f"an upgrade of {str(path)!r} was interrupted: run `ragkit index upgrade {path}`"
-        )
+        raise CollectionError(f"an upgrade of {str(path)!r} was interrupted: {_upgrade_line(path)}")
 
 
 def check_settings(path: Path, stored: Settings, requested: Settings | None) -> None:
@@ -202,7 +205,7 @@ def _check_format(path: Path, version: object) -> None:
         f"{FORMAT}"
     )
     if version == OLD_FORMAT:
-        raise FormatMismatch(f"{message}: run `ragkit index upgrade {path}`")
+        raise FormatMismatch(f"{message}: {_upgrade_line(path)}")
     raise FormatMismatch(f"{message}. Use the ragkit that wrote it")
 
 
