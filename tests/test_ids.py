@@ -169,12 +169,16 @@ def test_add_when_a_folder_was_moved_knows_its_files(notes, folder):
     _write(folder / "a" / "one.txt", "A new text.")
     report = notes.add(folder / "a")
     assert (report.unchanged, report.changed, sorted(_texts(notes))) == (1, 1, ids)
-    (folder / "a").rename(folder / "z")  # another name, but the content of one file is the same
+    (folder / "a").rename(folder / "z")  # another name: the content decides
     _write(folder / "z" / "one.txt", "An even newer text.")
     report = notes.sync(folder / "z")
-    assert (report.unchanged, report.changed, report.deleted) == (1, 1, 0)
-    assert _texts(notes)["a/one.txt"] == "An even newer text."
-    assert _texts(notes)["one.txt"] == "The text of b/one.txt."
+    assert (report.unchanged, report.added, report.changed, report.deleted) == (1, 1, 0, 0)
+    assert _texts(notes) == {
+        "one.txt": "The text of b/one.txt.",
+        "a/one.txt": "A new text.",
+        "two.txt": "The text of x/a/two.txt.",
+        "z/one.txt": "An even newer text.",
+    }
 
 
 def test_add_when_another_folder_comes_for_one_that_is_gone_is_another_source(notes, folder):

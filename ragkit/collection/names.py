@@ -22,11 +22,10 @@ def name_files(
 
     A file that the collection knows keeps its id for ever. It is known if it is at the same place,
     or at the same place below a folder that was moved: the old folder does not exist any more, and
-    the new one has the same name, or a file with the same content at the same place. Any other file
-    gets the shortest id that no file has. A file for which none is left is a loss.
+    the new one has the same name or the file the same content. Any other file gets the shortest id
+    that no file has. A file for which none is left is a loss.
     """
     names = _KnownFiles(known)
-    names.find_moves(files)
     taken = {row.id for row in known}
     named: dict[str, SourceFile] = {}
     losses: list[Loss] = []
@@ -56,28 +55,19 @@ class _KnownFiles:
         self._found: set[str] = set()
         self._by_path: dict[str, list[FileRow]] = {}
         self._homeless: dict[str, list[FileRow]] = {}  # their folder is gone; by file name
-        self._moves: set[tuple[str, PurePath]] = set()  # (old root, new root)
         exists = {root: os.path.isdir(root) for root in {row.root for row in known}}
         for row in known:
             self._by_path.setdefault(_normal(row.path), []).append(row)
-            if not exists[row.root]:
+            if not exists[row.root] and PurePath(row.path).is_relative_to(row.root):
                 self._homeless.setdefault(_normal(PurePath(row.path).name), []).append(row)
-
-    def find_moves(self, files: Sequence[SourceFile]) -> None:
-        """Find out which folders were moved, from all files of a call."""
-        for file in files if self._homeless else ():
-            for row, root in self._candidates(file):
-                same_name = root.name == _normal(PurePath(row.root).name)
-                if same_name or (row.digest and row.content == content_digest(file)):
-                    self._moves.add((row.root, root))
 
     def find(self, file: SourceFile) -> FileRow | None:
         """Return the row of a file that the collection knows; each row is returned once."""
-        moved = (row for row, root in self._candidates(file) if (row.root, root) in self._moves)
-        for row in (*self._at(str(file.location)), *moved):
-            if row.id not in self._found:
-                self._found.add(row.id)
-                return row
+        for rows in (self._at(str(file.location)), self._moved(file)):
+            for row in rows:
+                if row.id not in self._found:
+                    self._found.add(row.id)
+                    return row
         return None
 
     def _at(self, place: str) -> Iterator[FileRow]:
@@ -86,13 +76,25 @@ class _KnownFiles:
         # A name that is composed on one system may be decomposed on another.
         yield from (row for row in rows if row.path != place and _is_same_file(row.path, place))
 
-    def _candidates(self, file: SourceFile) -> Iterator[tuple[FileRow, PurePath]]:
-        """Yield files that may have been moved here, with the folder that their root would be."""
+    def _moved(self, file: SourceFile) -> Iterator[FileRow]:
+        """Yield the rows of files that were moved here with their folder."""
         parts = PurePath(_normal(str(file.location))).parts
-        for row in self._homeless.get(parts[-1], []):
-            below = PurePath(_normal(row.path)).relative_to(_normal(row.root)).parts
-            if parts[-len(below) :] == below:
-                yield row, PurePath(*parts[: -len(below)])
+        same_place = [
+            (row, parts[: -len(below)])
+            for row in self._homeless.get(parts[-1], [])
+            for below in [_below_root(row)]
+            if parts[-len(below) :] == below
+        ]
+        for row, root in same_place:
+            if root[-1] == _normal(PurePath(row.root).name):
+                yield row
+        for row, _ in same_place:
+            if row.digest and row.content == content_digest(file):
+                yield row
+
+
+def _below_root(row: FileRow) -> tuple[str, ...]:
+    return PurePath(_normal(row.path)).relative_to(_normal(row.root)).parts
 
 
 def _normal(path: str) -> str:
@@ -102,5 +104,5 @@ def _normal(path: str) -> str:
 def _is_same_file(known: str, place: str) -> bool:
     try:
         return os.path.samefile(known, place)
-    except OSError:
+    except (OSError, ValueError):
         return not os.path.lexists(known)
