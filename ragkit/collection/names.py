@@ -43,7 +43,7 @@ def name_files(
 def content_digest(file: SourceFile) -> str | None:
     """Return the digest of a file's bytes, or None if it cannot be read."""
     try:
-        return file_digest(file.path)
+        return file_digest(file.path) if file.path.is_file() else None  # a pipe would block
     except OSError:
         return None  # `load_file` reports the error
 
