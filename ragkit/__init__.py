@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ragkit.agents.tools import tool
     from ragkit.collection import Collection
     from ragkit.collection.description import Settings
+    from ragkit.collection.upgrade import upgrade
     from ragkit.embedders import load_embedder
     from ragkit.errors import RagkitError
     from ragkit.llms import load_llm
@@ -55,6 +56,7 @@ _MODULES = {
     "load_llm": "ragkit.llms",
     "load_recipe": "ragkit.recipes",
     "tool": "ragkit.agents.tools",
+    "upgrade": "ragkit.collection.upgrade",
     "verify_answer": "ragkit.readers.verification",
     "verify_sentences": "ragkit.readers.verification",
 }
@@ -83,6 +85,7 @@ __all__ = [
     "load_llm",
     "load_recipe",
     "tool",
+    "upgrade",
     "verify_answer",
     "verify_sentences",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
@@ -15,6 +16,8 @@ from ragkit.errors import CollectionError
 
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, None}  # None: NumPy's error for a short write
 _NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NOT_SUPPORTED = {errno.ENOSYS, errno.EINVAL}
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a named pipe would block until it has a writer
 
@@ -78,6 +81,21 @@ def replace_folder(folder: Path) -> Iterator[Path]:
             raise
         sync_path(folder.parent)
         remove_folder(aside)
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Exchange the names of two folders in one step; return False if the system cannot do that."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # not Linux
+        return False
+    here = _AT_FDCWD
+    if rename(here, os.fsencode(first), here, os.fsencode(second), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NOT_SUPPORTED:
+        return False
+    raise OSError(number, os.strerror(number), str(first))
 
 
 def last_complete(folder: Path) -> Path:

@@ -5,10 +5,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+
+from ragkit.collection.writer import acquire_write_lock
 
 ROOT = Path(__file__).parents[1]
 
@@ -277,6 +280,27 @@ def test_search_when_models_are_converted_never_imports_torch(ragkit, notes, tmp
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_index_add_when_another_process_writes_waits_as_long_as_it_is_told(ragkit, notes):
+    (notes / "more.txt").write_text("Silicon carbide is hard.")
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        lock = acquire_write_lock(Path("notes.rag"))
+        held.set()
+        done.wait(60)
+        lock.release()
+
+    writer = threading.Thread(target=hold)
+    writer.start()
+    assert held.wait(60)
+    code, _, err = ragkit("index", "add", "docs", "--to", "notes.rag", "--wait", "0.01")
+    assert (code, "--wait SECONDS" in " ".join(err.split())) == (1, True)
+    done.set()
+    code, out, _ = ragkit("index", "add", "docs", "--to", "notes.rag", "--wait", "60", "--json")
+    writer.join()
+    assert (code, json.loads(out)["added"]) == (0, 1)
 
 
 @pytest.mark.faults

@@ -28,7 +28,7 @@ from ragkit.errors import (
     ModelError,
 )
 from ragkit.indexes import trust
-from ragkit.testing import HashEmbedder
+from ragkit.testing import HashEmbedder, check_embedder
 from ragkit.types import Document
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # flushing costs nothing there
@@ -127,7 +127,7 @@ def test_add_when_only_metadata_changed_replaces_it_and_embeds_nothing(notes, fo
     assert (report.changed, report.n_embedded) == (8, 0)
     assert len(_ids(notes, "melts", where={"lab": "north"})) == 8
     assert notes.add(folder, metadata={"lab": "north"}).unchanged == 3
-    assert notes.document("r1").metadata == {"format": "jsonl", "lab": "north"}
+    assert notes.document("data.jsonl#r1").metadata == {"format": "jsonl", "lab": "north"}
 
 
 @pytest.mark.parametrize("metadata", [{"a": object()}, {"a": float("nan")}, {"a": {1, 2}}])
@@ -152,11 +152,6 @@ def test_add_when_ids_repeat_keeps_the_first_and_says_so(notes, folder):
     good_then_bad = notes.add([Document("b", "fine words"), Document("b", "")])
     assert (good_then_bad.added, good_then_bad.failed) == (1, 1)
     assert notes.document("b").text == "fine words"
-    notes.add(folder)
-    (folder / "more.jsonl").write_text(json.dumps({"_id": "r1", "text": "Another record one."}))
-    twin = notes.add(folder)  # data.jsonl is unchanged, and r1 is in it
-    assert (twin.changed, [loss.what for loss in twin.losses]) == (0, ["r1 of more.jsonl"])
-    assert notes.document("r1").text == "Record number 1 of zinc."
 
 
 @pytest.mark.parametrize(
@@ -216,17 +211,6 @@ def test_add_when_texts_are_equal_embeds_them_once(path):
         notes.delete([f"d{i}" for i in range(300)])
         again = notes.add(Document("new", "the same words"))
         assert (again.n_embedded, again.n_reused) == (0, 1)
-
-
-def test_add_when_a_record_takes_over_an_id_gives_it_back_when_the_file_is_added_again(
-    notes, folder
-):
-    notes.add(folder)
-    digest = notes.digest()
-    notes.add(Document("one.txt", "Something else."))
-    assert notes.document("one.txt").text == "Something else."
-    assert notes.add(folder).changed == 1
-    assert notes.digest() == digest
 
 
 def test_add_when_there_is_more_than_one_segment_of_a_file_commits_in_between(notes, tmp_path):
@@ -297,7 +281,8 @@ def test_sync_when_files_and_records_vanished_deletes_them(notes, folder, monkey
     report = notes.sync(folder)
     assert report.deleted == 3
     live = {row["id"] for row in notes.documents()}
-    assert live == {"r0", "r1", "r2", "r3", "sub/two.md", "gaas", "si", "fe3o4"}
+    records = {f"data.jsonl#r{i}" for i in range(4)}
+    assert live == {*records, "sub/two.md", "gaas", "si", "fe3o4"}
     again = notes.sync("docs")
     assert (again.deleted, again.generation) == (0, report.generation)
 
@@ -387,13 +372,13 @@ def test_delete_when_another_write_follows_drops_the_text_though_the_segment_sta
 def test_add_when_deleted_before_brings_it_back(notes, folder):
     notes.add(folder)
     digest = notes.digest()
-    notes.delete(["one.txt", "r3"])
+    notes.delete(["one.txt", "data.jsonl#r3"])
     report = notes.add(folder)
     assert (report.added, report.n_embedded) == (2, 0)
     assert notes.digest() == digest
     (folder / "data.jsonl").unlink()
     (folder / "one.txt").unlink()
-    notes.delete("r1")
+    notes.delete("data.jsonl#r1")
     assert notes.sync(folder, yes=True).deleted == 6
     assert notes.info()["documents"]["indexed"] == 1
 
@@ -432,9 +417,13 @@ def test_collection_when_made_meanwhile_by_another_takes_its_settings(path):
 @pytest.mark.parametrize(
     ("change", "error", "said"),
     [
-        ({"format": 99}, FormatMismatch, "has format version 99; this version of ragkit reads 1"),
+        ({"format": 99}, FormatMismatch, "has format version 99; this version of ragkit reads 2"),
         ({"embedder": {}}, CorruptCollection, "cannot be read"),
-        ({"embedder": {"fingerprint": "../x", "dim": 3}}, CorruptCollection, "fingerprint"),
+        (
+            {"embedder": {"name": "x", "fingerprint": "../x", "dim": 3}},
+            CorruptCollection,
+            "fingerprint",
+        ),
         ({"settings": 3}, CorruptCollection, "cannot be read"),
     ],
 )
@@ -444,6 +433,63 @@ def test_collection_when_its_description_is_wrong_says_so(notes, path, change, e
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(error, match=said):
         Collection(path)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        *(("fingerprint", value) for value in ("sha256:0a1b", "0a-1b", "", "a" * 129, "é" * 20, 7)),
+        *(("dim", value) for value in (0, -3, np.int64(64), True, 64.0, 1 << 17)),
+        *(("name", value) for value in (3, "x" * (1 << 21))),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_add_when_the_embedder_could_not_be_stored_is_refused_before_it_writes(
+    path, attribute, value
+):
+    embedder = HashEmbedder()
+    setattr(embedder, attribute, value)
+    with pytest.raises((ValueError, TypeError), match=r"expected|bytes"):
+        Collection(path, embedder=embedder).add(ROCKS)
+    assert not path.exists()
+    if not isinstance(value, str) or len(value) < 1 << 21:
+        with pytest.raises((AssertionError, TypeError)):
+            check_embedder(embedder)
+
+
+def test_add_when_a_description_is_written_it_can_be_read_again(path):
+    embedder = HashEmbedder()
+    embedder.name = "fake \ud800 \x00 \u2028 é" * 100
+    embedder.fingerprint = "Z" * 128
+    settings = Settings(chunk_tokens=1 << 31, overlap=3, k1=1e300, b=0)
+    with Collection(path, embedder=embedder, settings=settings) as notes:
+        notes.add(ROCKS)
+    with Collection(path, embedder=embedder) as again:
+        assert again.settings == notes.settings
+        assert (again.settings.embedder, again.verify().faults) == (embedder.name, ())
+
+
+def test_add_when_metadata_is_nested_stores_what_can_be_read_again(notes, path):
+    def nested(depth, value=1):
+        for _ in range(depth):
+            value = {"k": [value]}
+        return value
+
+    documents = [
+        Document("flat", "gap", metadata={"n": 10**30, "": "empty", "a.b": 1, "é\"'": 2}),
+        Document("deep", "gap", metadata=nested(50)),
+        Document("deeper", "gap", metadata=nested(51)),
+        Document("deepest", "gap", metadata=nested(5000)),
+        Document("long", "gap", metadata={"n": 10**5000}),
+        Document("keys", "gap", metadata={("a", "b"): 1}),
+    ]
+    report = notes.add(documents)
+    assert (report.added, report.failed) == (2, 4)
+    with Collection(path, embedder=HashEmbedder()) as again:
+        assert again.document("deep").metadata == nested(50)
+        assert again.document("flat").metadata == dict(documents[0].metadata)
+        assert _ids(again, where={"n": {">": 5}}) == ["flat"]
+        assert again.verify().faults == ()
 
 
 def test_collection_when_missing_is_not_made_by_reading_or_maintenance(path):
@@ -827,10 +873,10 @@ def test_verify_when_a_bit_flipped_finds_it_and_repair_brings_it_back(notes, pat
 def test_repair_when_a_text_is_beyond_it_lets_its_source_be_added_again(notes, path, folder):
     notes.add(folder)
     digest = notes.digest()
-    _change(path, "UPDATE documents SET text = 'x' || text WHERE id = 'r2'")
-    _change(path, "UPDATE chunks SET text = 'x' || text WHERE id LIKE 'r2:%'")
+    _change(path, "UPDATE documents SET text = 'x' || text WHERE id = 'data.jsonl#r2'")
+    _change(path, "UPDATE chunks SET text = 'x' || text WHERE id LIKE 'data.jsonl#r2:%'")
     notes.repair()
-    assert any("'r2'" in fault for fault in notes.verify().faults)
+    assert any("'data.jsonl#r2'" in fault for fault in notes.verify().faults)
     assert notes.add(folder).changed == 1
     assert (notes.digest(), notes.verify().faults) == (digest, ())
 
@@ -931,18 +977,6 @@ def test_vectors_when_stored_are_the_embedders(notes):
     [segment] = notes.snapshot().segments
     expected = HashEmbedder().embed_queries(["Magnetite is a ferrimagnet."])[0]
     assert any(np.array_equal(row, expected) for row in segment.vectors)
-
-
-def test_add_when_another_folder_has_the_same_id_says_what_was_replaced(notes, tmp_path):
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "README.md").write_text(f"The {name} folder speaks of {name} things.")
-    assert notes.add(tmp_path / "one").losses == ()
-    [loss] = notes.add(tmp_path / "two").losses
-    assert (loss.what, "one/README.md" in loss.lost) == ("README.md", True)
-    (tmp_path / "two").rename(tmp_path / "moved")
-    (tmp_path / "moved" / "README.md").write_text("The folder was moved, and its file changed.")
-    assert notes.add(tmp_path / "moved").losses == ()
 
 
 def test_add_when_the_collection_lies_in_the_folder_leaves_itself_out(tmp_path):

@@ -8,6 +8,7 @@ import time
 import pytest
 from fault_helpers import RETRIEVERS, opened, small_batches, temporary_folder
 
+from ragkit.collection.writer import acquire_write_lock
 from ragkit.errors import Locked
 from ragkit.testing import HashEmbedder
 from ragkit.types import Document
@@ -92,6 +93,62 @@ def test_add_when_two_threads_write_refuses_one_while_the_other_is_at_it(folder)
     with opened(path) as second:
         assert second.add(_group("b")).added == PAIRS
         assert len(second.documents()) == 2 * PAIRS
+
+
+def test_add_when_eight_threads_wait_for_each_other_all_are_in(folder):
+    path = folder / "c.rag"
+    files = [folder / name / "README.md" for name in "abcdefgh"]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(f"The text of {file.parent.name}.")
+    start = threading.Barrier(len(files))
+    reports = []
+
+    def add(file):
+        with opened(path) as collection:
+            start.wait(HANG_S)
+            reports.append(collection.add(file, wait=HANG_S))
+
+    threads = [threading.Thread(target=add, args=(file,)) for file in files]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(HANG_S)
+    assert [(report.added, report.failed) for report in reports] == [(1, 0)] * len(files)
+    with opened(path) as collection:
+        ids = [row["id"] for row in collection.documents()]
+        texts = sorted(collection.document(doc_id).text for doc_id in ids)
+        assert texts == [f"The text of {name}." for name in "abcdefgh"]
+        assert collection.verify().faults == ()
+
+
+def test_writing_when_another_waits_in_line_goes_on_after_it(folder):
+    path, docs = folder / "c.rag", folder / "docs"
+    docs.mkdir()
+    (docs / "n.txt").write_text("words")
+    with opened(path) as notes:
+        notes.add([*_group("a"), docs])
+        for name, write in {
+            "delete": lambda: notes.delete("a-0", wait=HANG_S),
+            "sync": lambda: notes.sync(docs, wait=HANG_S),
+            "compact": lambda: notes.compact(wait=HANG_S),
+            "gc": lambda: notes.gc(wait=HANG_S),
+            "repair": lambda: notes.repair(wait=HANG_S),
+            "trust": lambda: notes.trust(wait=HANG_S),
+        }.items():
+            lock = acquire_write_lock(path)
+            with pytest.raises(Locked):
+                notes.add(docs, wait=0.01)
+            waiter = threading.Thread(target=write, name=name)
+            waiter.start()
+            assert waiter.is_alive(), name
+            lock.release()
+            waiter.join(HANG_S)
+            assert not waiter.is_alive(), name
+        assert notes.document("a-0") is None
+        for wait in (-1, float("nan")):
+            with pytest.raises(ValueError, match="expected a number of seconds"):
+                notes.add(docs, wait=wait)
 
 
 def _read_all_the_time(path, done, problems, counts):

@@ -407,7 +407,7 @@ DESCRIPTIONS = {
     "embedder type": lambda text: text.replace('"name": "hash-16"', '"name": 16'),
     "path": lambda text: text.replace('"fingerprint": "', '"fingerprint": "../../'),
     "long path": lambda text: text.replace('"fingerprint": "', '"fingerprint": "' + "a" * 5_000),
-    "format": lambda text: text.replace('"format": 1', '"format": [' + "9" * 4_000 + "]"),
+    "format": lambda text: text.replace('"format": 2', '"format": [' + "9" * 4_000 + "]"),
     "k1": lambda text: text.replace('"k1": 1.5', '"k1": 1.4'),
     "key": lambda text: text.replace('"k1"', '"k7"'),
     "digest": lambda text: text.replace('"digest"', '"digesu"'),

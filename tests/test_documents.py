@@ -232,7 +232,7 @@ def test_csv_when_loaded_then_a_document_a_row(tmp_path):
     )
     first, second = _load(tmp_path, "t.csv", table).documents
     assert first == Document(
-        "x1",
+        "t.csv#x1",
         "id: x1\nname: Iron, pure\nsize: 2.50\ndone: TRUE\nzip: 0123\nformat: a",
         "",
         "t.csv",
@@ -245,7 +245,7 @@ def test_csv_when_loaded_then_a_document_a_row(tmp_path):
             "format": "csv",
         },
     )
-    assert (second.id, second.text) == ("x2", "id: x2\nname: two\nlines\nsize: 7\nformat: b")
+    assert (second.id, second.text) == ("t.csv#x2", "id: x2\nname: two\nlines\nsize: 7\nformat: b")
 
 
 def test_csv_when_ids_repeat_then_rows_are_numbered(tmp_path):
@@ -282,7 +282,7 @@ def test_csv_when_ragged_or_without_header_then_columns_are_numbered(tmp_path):
 def test_csv_when_a_cell_has_five_megabytes_then_read(tmp_path):
     cell = "long " * 1_000_000
     (document,) = _load(tmp_path, "t.csv", f'id,text\n7,"{cell}"\n').documents
-    assert (document.id, document.text) == ("7", cell)
+    assert (document.id, document.text) == ("t.csv#7", cell)
 
 
 CELL = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\r\0"), max_size=8)
@@ -309,11 +309,11 @@ def test_jsonl_of_beir_when_loaded_then_documents(tmp_path):
     result = _load(tmp_path, "corpus.jsonl", "\n".join(lines))
     source = "corpus.jsonl"
     assert tuple(result.documents) == (
-        Document("d1", "body", "T", source, {"url": "u", "year": 3, "format": "jsonl"}),
-        Document("7", "pyserini", "", source, {"tags": ["a"], "format": "jsonl"}),
-        Document(f"{source}#7", "Only a title", "Only a title", source, {"format": "jsonl"}),
+        Document(f"{source}#d1", "body", "T", source, {"url": "u", "year": 3, "format": "jsonl"}),
+        Document(f"{source}#7", "pyserini", "", source, {"tags": ["a"], "format": "jsonl"}),
+        Document(f"{source}@7", "Only a title", "Only a title", source, {"format": "jsonl"}),
         Document(
-            f"{source}#9",
+            f"{source}@9",
             "name: no text\nn: 2\ntitle: 5",
             "",
             source,

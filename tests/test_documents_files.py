@@ -89,15 +89,36 @@ _REASONS = {
 }
 
 
-def test_find_files_when_two_have_the_same_id_then_loss_for_the_second(tmp_path):
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "a.txt").write_text(folder)
-    one, two = tmp_path / "one", tmp_path / "two"
-    files, losses = find_files([one, two, one / "a.txt"])
-    assert [file.path for file in files] == [one / "a.txt"]
-    assert [loss.what for loss in losses] == [str(two / "a.txt")]
-    assert "common folder" in losses[0].why
+def test_find_files_when_two_have_the_same_id_then_folders_tell_them_apart(tmp_path):
+    folders = [tmp_path / name for name in ("one", "two", "up/two", "up/two/deep")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "a.txt").write_text(folder.name)
+    one, two, up, deep = folders
+    files, losses = find_files([one, two, up, one / "a.txt", tmp_path / "one" / ".." / "two"])
+    assert [(file.id, file.path) for file in files] == [
+        ("a.txt", one / "a.txt"),
+        ("two/a.txt", two / "a.txt"),
+        ("up/two/a.txt", up / "a.txt"),
+        ("deep/a.txt", deep / "a.txt"),
+    ]
+    assert losses == []
+
+
+@LINUX
+def test_find_files_when_a_name_is_decomposed_then_its_id_is_composed(tmp_path):
+    (tmp_path / "re\u0301sume\u0301.txt").write_text("decomposed")
+    (tmp_path / "u\u0308ber").mkdir()
+    (tmp_path / "u\u0308ber" / "\u1112\u1161\u11ab.md").write_text("jamo")
+    files, losses = find_files([tmp_path])
+    assert [file.id for file in files] == ["r\xe9sum\xe9.txt", "\xfcber/\ud55c.md"]
+    assert [load_file(file).documents[0].text for file in files] == ["decomposed", "jamo"]
+    (tmp_path / "r\xe9sum\xe9.txt").write_text("another file")
+    files, losses = find_files([tmp_path])
+    assert sorted(file.id for file in files) == sorted(
+        ["r\xe9sum\xe9.txt", f"{tmp_path.name}/r\xe9sum\xe9.txt", "\xfcber/\ud55c.md"]
+    )
+    assert losses == []
 
 
 @LINUX

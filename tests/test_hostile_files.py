@@ -68,7 +68,7 @@ def test_csv_when_a_stray_quote_swallows_rows_then_loss():
     result = read_stream(f'id,name,size\n1,"abc,5\n{rows}8,y,5"\n9,z,1\n', format="csv")
     assert [loss.lost for loss in result.losses] == ["possibly rows, in 1 rows"]
     assert "7,x,y" in result.documents[0].text
-    assert result.documents[1].id == "9"
+    assert result.documents[1].id == "stdin#9"
 
 
 def test_csv_when_a_row_has_more_cells_than_the_header_then_they_stay_and_a_loss_says_so():

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from threading import Lock
 
 from ragkit.agents.planner import REFUSE, Planner, Proposal, State, Turns
 from ragkit.agents.toolkits import RulePlanner
 from ragkit.agents.tools import Tool
+from ragkit.forks import ForkSafeLock
 from ragkit.types import Loss
 
 
@@ -33,7 +33,7 @@ class AutoPlanner:
     load: Callable[[], Planner | str]
     show_prompt: Callable[[Sequence[Tool]], str] = lambda tools: ""
     _loaded: Planner | str | None = None
-    _lock: Lock = field(default_factory=Lock)
+    _lock: ForkSafeLock = field(default_factory=ForkSafeLock)
 
     @property
     def name(self) -> str:

@@ -16,6 +16,7 @@ from sqlalchemy.schema import CreateTable
 
 from ragkit.durable import make_folder
 from ragkit.errors import RagkitError
+from ragkit.store.connect import pooled_engine
 
 _APPLICATION = 0x72616774  # "ragt", SQLite's application_id
 _FORMAT = 1
@@ -55,9 +56,7 @@ def open_traces(path: Path) -> sa.Engine:
             created by a newer ragkit.
     """
     _create_file(path)
-    engine = sa.create_engine(
-        "sqlite://", creator=lambda: _connect(path), poolclass=sa.pool.QueuePool
-    )
+    engine = pooled_engine(lambda: _connect(path))
     try:
         with trace_errors(path):
             _create_tables(engine, path)

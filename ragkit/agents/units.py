@@ -16,11 +16,11 @@ import difflib
 import functools
 import math
 import re
-import threading
 import tokenize
 from typing import Any
 
 from ragkit.agents.tools import ToolError
+from ragkit.forks import ForkSafeLock
 
 CONTEXTS = ("spectroscopy",)
 
@@ -56,7 +56,7 @@ _SPELLINGS = {
 }
 _ANGLES = ("radian", "degree", "turn", "arcminute", "arcsecond", "grade")
 _MAX_LENGTH = 60
-_LOCK = threading.Lock()
+_LOCK = ForkSafeLock()
 
 
 def registry() -> Any:

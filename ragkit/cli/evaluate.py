@@ -172,7 +172,8 @@ def _collection(path: Path, dataset: RetrievalSet, *, own: bool, quiet: bool) ->
     if missing == len(judged):
         raise DatasetError(
             f"{str(path)!r} has none of the {len(judged)} judged documents of {dataset.name}; "
-            "omit --in to create a collection from the corpus of the data set"
+            "omit --in to create a collection from the corpus of the data set, or add its files "
+            "with --raw-ids"
         )
     if missing:
         note(f"{missing} of {len(judged)} judged documents are not in {path}: they cannot be found")

@@ -34,6 +34,17 @@ if TYPE_CHECKING:
     from ragkit.collection.ingest import AddReport
     from ragkit.types import Document
 
+WaitOption = Annotated[
+    float,
+    typer.Option("--wait", min=0, metavar="SECONDS", help="Wait while another process writes."),
+]
+RawIdsOption = Annotated[
+    bool,
+    typer.Option(
+        "--raw-ids", help="Give records their own ids, without FILE#, as evaluation corpora need."
+    ),
+]
+
 app = typer.Typer(help="Create, modify and verify collections.", no_args_is_help=True)
 
 MetadataOption = Annotated[
@@ -60,7 +71,12 @@ def add(
         str | None,
         typer.Option(help="Index of a new collection: exact, or a FAISS factory string."),
     ] = None,
-    name: Annotated[str, typer.Option(help="Id of the document read from stdin.")] = "stdin",
+    name: Annotated[
+        str | None,
+        typer.Option(help="Id of the document read from stdin [default: stdin- and its digest]."),
+    ] = None,
+    raw_ids: RawIdsOption = False,
+    wait: WaitOption = 0.0,
     strict: StrictOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -78,7 +94,9 @@ def add(
         _interruptible("add", *paths, "--to", target),
         progress(quiet=quiet) as show,
     ):
-        report = collection.add(items, metadata=_fields(metadata), on_progress=show)
+        report = collection.add(
+            items, metadata=_fields(metadata), raw_ids=raw_ids, wait=wait, on_progress=show
+        )
     _finish(collection, report, as_json=as_json)
 
 
@@ -86,6 +104,7 @@ def add(
 def build(
     recipe: Annotated[str, typer.Argument(help="Name or folder of a recipe; see `index recipes`.")],
     to: ToOption = None,
+    wait: WaitOption = 0.0,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -101,9 +120,9 @@ def build(
         _interruptible("build", recipe, "--to", target),
         progress(quiet=quiet) as show,
     ):
-        report = collection.add(loaded.paths, metadata=loaded.metadata, on_progress=show)
+        report = collection.add(loaded.paths, metadata=loaded.metadata, wait=wait, on_progress=show)
         if loaded.adapter is not None:
-            collection.use_adapter(loaded.adapter)
+            collection.use_adapter(loaded.adapter, wait=wait)
     _finish(collection, report, as_json=as_json)
 
 
@@ -128,6 +147,8 @@ def sync(
     yes: Annotated[
         bool, typer.Option("--yes", help="Allow deletion of more than half of its documents.")
     ] = False,
+    raw_ids: RawIdsOption = False,
+    wait: WaitOption = 0.0,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -135,7 +156,14 @@ def sync(
     target = _target(to)
     collection = _open_or_create(target, None, None, None, strict=False)
     with _interruptible("sync", path, "--to", target), progress(quiet=quiet) as show:
-        report = collection.sync(path, metadata=_fields(metadata), yes=yes, on_progress=show)
+        report = collection.sync(
+            path,
+            metadata=_fields(metadata),
+            raw_ids=raw_ids,
+            yes=yes,
+            wait=wait,
+            on_progress=show,
+        )
     _finish(collection, report, as_json=as_json)
 
 
@@ -143,12 +171,13 @@ def sync(
 def delete(
     ids: Annotated[list[str], typer.Argument(help="Document ids; - reads them from stdin.")],
     in_: InOption = None,
+    wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Delete documents by id."""
     if ids == ["-"]:
         ids = [line for line in sys.stdin.read().splitlines() if line]
-    deleted = open_collection(in_).delete(ids)
+    deleted = open_collection(in_).delete(ids, wait=wait)
     missing = sorted(set(ids) - set(deleted))
     if as_json:
         print_json({"deleted": deleted, "missing": missing})
@@ -229,14 +258,14 @@ def verify(in_: InOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def repair(in_: InOption = None, quiet: QuietOption = False) -> None:
+def repair(in_: InOption = None, wait: WaitOption = 0.0, quiet: QuietOption = False) -> None:
     """Rebuild the indexes from the stored documents."""
     collection = open_collection(in_)
     with (
         _interruptible("repair", "--in", collection.path),
         progress(quiet=quiet) as show,
     ):
-        n_embedded = collection.repair(on_progress=show)
+        n_embedded = collection.repair(on_progress=show, wait=wait)
         faults = collection.verify().faults
     out(f"rebuilt; {n_embedded} texts were embedded again")
     for fault in faults:
@@ -247,23 +276,58 @@ def repair(in_: InOption = None, quiet: QuietOption = False) -> None:
 
 
 @app.command()
-def trust(in_: InOption = None) -> None:
-    """Trust the FAISS files of a collection that was created on another machine."""
-    out(f"{open_collection(in_).trust()} FAISS files signed")
+def upgrade(
+    path: Annotated[Path, typer.Argument(help="Collection of an older format.")],
+    raw_ids: RawIdsOption = False,
+    wait: WaitOption = 0.0,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Upgrade a collection to the current format, reading its files again.
+
+    Texts that stay the same are not embedded again. Until the end, the old collection is in its
+    place, or beside it as PATH.format-1.
+    """
+    from ragkit.collection.upgrade import upgrade as upgrade_collection
+
+    with (
+        _interruptible("upgrade", path, done="the collection is as it was. Start again"),
+        progress(quiet=quiet) as show,
+    ):
+        report = upgrade_collection(path, raw_ids=raw_ids, wait=wait, on_progress=show)
+    print_losses(report.losses)
+    if as_json:
+        print_json(report)
+    elif not report.upgraded:
+        out(f"{path} has the current format")
+    else:
+        out(
+            f"{path}: upgraded; {report.n_read} documents read again, {report.n_kept} kept as they "
+            f"were stored, {report.n_failed} failed; {report.n_embedded} texts embedded, "
+            f"{report.n_reused} vectors reused"
+        )
+    if report.n_failed:
+        raise typer.Exit(PARTIAL)
 
 
 @app.command()
-def compact(in_: InOption = None) -> None:
+def trust(in_: InOption = None, wait: WaitOption = 0.0) -> None:
+    """Trust the FAISS files of a collection that was created on another machine."""
+    out(f"{open_collection(in_).trust(wait=wait)} FAISS files signed")
+
+
+@app.command()
+def compact(in_: InOption = None, wait: WaitOption = 0.0) -> None:
     """Merge all segments into one."""
     collection = open_collection(in_)
-    collection.compact()
+    collection.compact(wait=wait)
     out(f"{len(collection.info()['segments'])} segments")
 
 
 @app.command()
-def gc(in_: InOption = None) -> None:
+def gc(in_: InOption = None, wait: WaitOption = 0.0) -> None:
     """Delete data that the last two generations do not use."""
-    out(f"{open_collection(in_).gc()} segments removed")
+    out(f"{open_collection(in_).gc(wait=wait)} segments removed")
 
 
 def _target(to: Path | None) -> Path:
@@ -299,11 +363,15 @@ def _open_or_create(
     return Collection(path, settings=Settings(**requested), strict=strict)
 
 
-def _from_stdin(name: str) -> Sequence[Document]:
+def _from_stdin(name: str | None) -> Sequence[Document]:
+    """Read standard input; the default id has its digest, so that no two streams share it."""
+    from ragkit.digests import digest
     from ragkit.documents import read_stream
     from ragkit.losses import report
 
-    result = read_stream(sys.stdin.read(), name=name)
+    text = sys.stdin.read()
+    name = name or f"stdin-{digest(text.encode('utf-8', 'surrogatepass'))[:8]}"
+    result = read_stream(text, name=name)
     for loss in result.losses:
         report(loss)
     return result.documents
@@ -323,13 +391,11 @@ def _fields(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _interruptible(*command: str | Path) -> Iterator[None]:
+def _interruptible(*command: str | Path, done: str = "progress is saved. Resume") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        note(
-            f"progress is saved. Resume with: {shlex.join(['ragkit', 'index', *map(str, command)])}"
-        )
+        note(f"{done} with: {shlex.join(['ragkit', 'index', *map(str, command)])}")
         raise
 
 

@@ -15,10 +15,13 @@ from ragkit.collection.description import (
     FORMAT,
     Settings,
     check_fingerprint,
+    check_not_upgrading,
     check_settings,
+    describe,
     read_description,
+    restore_description,
     synchronize_copy,
-    write_description,
+    to_json,
 )
 from ragkit.collection.ingest import AddReport
 from ragkit.collection.reader import CollectionReader
@@ -28,6 +31,7 @@ from ragkit.collection.writer import (
     CollectionWriter,
     acquire_write_lock,
     check_can_create,
+    check_new,
     inputs_of_folder,
     inputs_of_items,
 )
@@ -147,6 +151,7 @@ class Collection:
             if description is not None:
                 self._adopt(description)
         if self._description is None:
+            check_not_upgrading(self.path)
             raise CollectionError(
                 f"there is no collection at {str(self.path)!r}; "
                 f"create one with: ragkit index add PATH --to {self.path}"
@@ -162,7 +167,7 @@ class Collection:
         return self._reader.snapshot()
 
     @contextmanager
-    def _writing(self, *, create: bool = False) -> Iterator[CollectionWriter]:
+    def _writing(self, *, create: bool = False, wait: float = 0.0) -> Iterator[CollectionWriter]:
         """Acquire the write lock and yield a writer.
 
         The embedder is loaded by jobs that embed texts, and to create a collection.
@@ -172,8 +177,10 @@ class Collection:
         else:
             check_can_create(self.path, self.settings)
         if create:
-            _ = self.embedder  # report a wrong name or model before anything is written
-        lock = acquire_write_lock(self.path)
+            embedder = self.embedder  # report a wrong name or model before anything is written
+            if self._description is None:
+                describe(self.settings, embedder, self._chunker(embedder))
+        lock = acquire_write_lock(self.path, wait)
         try:
             with database_errors(self.path / "store.db"):
                 store = Store(self.path / "store.db")
@@ -212,9 +219,8 @@ class Collection:
                 self._check_embedder(self.embedder)
             else:
                 embedder = self.embedder
-                self._description = write_description(
-                    self.path, self.settings, embedder, self._chunker(embedder)
-                )
+                self._description = describe(self.settings, embedder, self._chunker(embedder))
+                restore_description(self.path, to_json(self._description))
 
     def _chunker(self, embedder: Embedder) -> Chunker:
         return Chunker(
@@ -226,27 +232,39 @@ class Collection:
         items: str | Path | Document | Iterable[str | Path | Document],
         *,
         metadata: Mapping[str, Any] | None = None,
+        raw_ids: bool = False,
+        wait: float = 0.0,
         on_progress: OnProgress | None = None,
     ) -> AddReport:
         """Add files, folders and documents, skipping those that are unchanged.
 
-        The documents of a changed file keep their ids and get new chunks. `add` never deletes a
-        document; see `sync`. After an interruption, the same call resumes the work.
+        A file's document has the file's path below the added folder as id; if another file has this
+        id, it begins with as many folders above as tell them apart. A file that is added again
+        keeps its id. The documents of a changed file keep their ids and get new chunks. `add` never
+        deletes a document; see `sync`. After an interruption, the same call resumes the work.
 
         Args:
             items: Paths, documents, or a mixture. A generator of documents is consumed lazily and
                 never loaded into memory as a whole.
             metadata: Fields added to every document; they override the documents' own fields.
+            raw_ids: Give records (CSV, JSON, JSON Lines) their own `_id` or `id` as it is, as
+                evaluation corpora need it whose judgements name them. Otherwise it is FILE#ID.
+            wait: Seconds to wait while another process or thread writes.
             on_progress: Called with a `Progress` after every step.
 
         Raises:
+            CollectionError: An id belongs to another source: a document in memory and a file have
+                the same, or with `raw_ids` two records. Nothing was written. (The documents of a
+                generator are not known before; there, such a document fails.)
             DocumentError: A path does not exist. (A file that cannot be read is a loss.)
-            Locked: Another process is writing.
+            Locked: Another process is still writing.
             LossError: `strict` is set and something was lost; committed batches remain.
             ValueError: `metadata` cannot be written as JSON.
         """
-        inputs = inputs_of_items(items, metadata, own=self.path)
-        with self._writing(create=True) as writer:
+        inputs = inputs_of_items(items, metadata, own=self.path, raw_ids=raw_ids)
+        if self._description is None:
+            check_new(inputs)
+        with self._writing(create=True, wait=wait) as writer:
             return writer.add(inputs, on_progress)
 
     def sync(
@@ -254,43 +272,53 @@ class Collection:
         path: str | Path,
         *,
         metadata: Mapping[str, Any] | None = None,
+        raw_ids: bool = False,
         yes: bool = False,
+        wait: float = 0.0,
         on_progress: OnProgress | None = None,
     ) -> AddReport:
         """Add a folder, and delete the documents of files that no longer exist in it.
 
         Args:
-            path: Folder to synchronize with.
+            path: Folder to synchronize with. Documents from elsewhere stay as they are.
             metadata: See `add`.
+            raw_ids: See `add`.
             yes: Allow more than half of the folder's documents to be deleted.
+            wait: See `add`.
             on_progress: See `add`.
 
         Raises:
             CollectionError: More than half of the documents would be deleted and `yes` is not set;
                 nothing was deleted.
         """
-        inputs = inputs_of_folder(path, metadata, own=self.path)
-        with self._writing(create=True) as writer:
+        inputs = inputs_of_folder(path, metadata, own=self.path, raw_ids=raw_ids)
+        if self._description is None:
+            check_new(inputs)
+        with self._writing(create=True, wait=wait) as writer:
             return writer.sync(path, inputs, on_progress, yes=yes)
 
-    def delete(self, ids: str | Iterable[str]) -> list[str]:
+    def delete(self, ids: str | Iterable[str], *, wait: float = 0.0) -> list[str]:
         """Delete documents by id; return the ids that existed.
 
         Their text is removed from the store by the next write or `compact`: until then, readers may
         still use the previous generation.
+
+        Args:
+            ids: Ids of the documents.
+            wait: See `add`; `compact`, `gc`, `repair`, `trust` and `use_adapter` have it too.
         """
         unique_ids = [ids] if isinstance(ids, str) else list(dict.fromkeys(ids))
-        with self._writing() as writer:
+        with self._writing(wait=wait) as writer:
             return writer.delete(unique_ids)
 
-    def compact(self) -> None:
+    def compact(self, *, wait: float = 0.0) -> None:
         """Merge all segments into one."""
-        with self._writing() as writer:
+        with self._writing(wait=wait) as writer:
             writer.compact()
 
-    def gc(self) -> int:
+    def gc(self, *, wait: float = 0.0) -> int:
         """Delete data that the last two generations do not use; return the number of segments."""
-        with self._writing() as writer:
+        with self._writing(wait=wait) as writer:
             return writer.gc()
 
     def verify(self) -> VerifyReport:
@@ -299,18 +327,18 @@ class Collection:
         assert self._description is not None
         return reader.verify(self._description["embedder"])
 
-    def repair(self, on_progress: OnProgress | None = None) -> int:
+    def repair(self, on_progress: OnProgress | None = None, *, wait: float = 0.0) -> int:
         """Rebuild the indexes from the store; return the number of texts embedded again."""
-        with self._writing() as writer:
+        with self._writing(wait=wait) as writer:
             return writer.repair(on_progress)
 
-    def trust(self) -> int:
+    def trust(self, *, wait: float = 0.0) -> int:
         """Sign the FAISS files that match their digests; return the number of files.
 
         Only signed files are opened, because a crafted file can attack FAISS's reader. Use this
         only for collections from a source that you trust.
         """
-        with self._writing() as writer:
+        with self._writing(wait=wait) as writer:
             return writer.trust()
 
     def digest(self) -> str:
@@ -380,18 +408,19 @@ class Collection:
         """Folder of the collection's adapter for the retrievers title and ngram, or None."""
         return adapters.find_installed(self.path / "adapter")
 
-    def use_adapter(self, folder: str | Path) -> None:
+    def use_adapter(self, folder: str | Path, *, wait: float = 0.0) -> None:
         """Copy an adapter into the collection, as default of the retrievers title and ngram.
 
         Args:
             folder: Adapter folder written by `ragkit train generative`.
+            wait: See `add`.
 
         Raises:
             ModelError: The folder contains no such adapter.
             Locked: Another process is writing.
         """
         self._check_exists()
-        lock = acquire_write_lock(self.path)
+        lock = acquire_write_lock(self.path, wait)
         try:
             adapters.install(Path(folder), self.path / "adapter")
         finally:

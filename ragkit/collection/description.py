@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,13 +16,15 @@ from ragkit.digests import text_digest
 from ragkit.durable import disk_errors, read_small, replace_text
 from ragkit.errors import CollectionError, CorruptCollection, EmbedderMismatch, FormatMismatch
 from ragkit.indexes.terms import TermAnalyzer
-from ragkit.store.reader import StoreReader
+from ragkit.store.connect import stored_description
 from ragkit.store.store import Store
 from ragkit.types import Embedder
 
-FORMAT = 1
+FORMAT = 2
+OLD_FORMAT = 1  # which `upgrade` reads
 _MAX_BYTES = 1 << 20  # valid files have less than 1 KB
 _MAX_TOKENS = 1 << 31
+_MAX_DIM = 1 << 16
 # FAISS allocates memory by these numbers, and a downloaded collection may contain any string.
 _MAX_FACTORY_NUMBERS = {"IVF": 1 << 20, "HNSW": 512, "x": 16}
 _MAX_FACTORY_NUMBER = 4096  # after any other name
@@ -96,6 +99,22 @@ def read_description(path: Path) -> dict[str, Any] | None:
         FormatMismatch: The collection was written in another format version.
         CorruptCollection: The file is damaged or was edited.
     """
+    value = read_any_format(path)
+    if value is None:
+        return None
+    _check_format(path, value["format"])
+    try:
+        return _validate(value)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _corrupt(path / "collection.json", error) from error
+
+
+def read_any_format(path: Path) -> dict[str, Any] | None:
+    """Read the description of a collection of any format version, without checking its content.
+
+    Raises:
+        CorruptCollection: The file is not a JSON object, or does not name the format version.
+    """
     file = path / "collection.json"
     try:
         text = read_small(file, _MAX_BYTES)
@@ -113,9 +132,31 @@ def read_description(path: Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise _corrupt(file, error) from error
     try:
-        return _validate(path, json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        value = json.loads(text)
+        _ = value["format"]
+        return dict(value)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _corrupt(file, error) from error
+
+
+def old_place(path: Path) -> Path:
+    """Return the path at which an upgrade keeps the old collection until it is done."""
+    return path.with_name(f"{path.name}.format-{OLD_FORMAT}")
+
+
+def new_place(path: Path) -> Path:
+    """Return the path at which an upgrade builds the new collection."""
+    return path.with_name(f"{path.name}.upgrading")
+
+
+def _upgrade_line(path: Path) -> str:
+    return f"run `ragkit index upgrade {shlex.quote(str(path))}`"
+
+
+def check_not_upgrading(path: Path) -> None:
+    """Raise CollectionError if an upgrade was killed after it moved the old collection away."""
+    if not path.exists() and old_place(path).is_dir() and new_place(path).is_dir():
+        raise CollectionError(f"an upgrade of {str(path)!r} was interrupted: {_upgrade_line(path)}")
 
 
 def check_settings(path: Path, stored: Settings, requested: Settings | None) -> None:
@@ -144,11 +185,7 @@ def _stored_copy(path: Path) -> bytes | None:
     # A journal exists only while the database is created: the process that did so was killed.
     if not (path / "store.db").exists() or (path / "store.db-journal").exists():
         return None
-    store = StoreReader(path / "store.db", read_only=True)
-    try:
-        copy = store.description()
-    finally:
-        store.close()
+    copy = stored_description(path / "store.db")
     return None if copy is None else copy.encode()
 
 
@@ -160,13 +197,37 @@ def _corrupt(file: Path, error: Exception) -> CorruptCollection:
     )
 
 
-def _validate(path: Path, value: Any) -> dict[str, Any]:
-    version = value["format"]
-    if version != FORMAT:
-        raise FormatMismatch(
-            f"{str(path)!r} has format version {str(version)[:40]}; this version of ragkit reads "
-            f"{FORMAT}. Rebuild the collection from its files, or use the ragkit that wrote it."
+def _check_format(path: Path, version: object) -> None:
+    if version == FORMAT:
+        return
+    message = (
+        f"{str(path)!r} has format version {str(version)[:40]}; this version of ragkit reads "
+        f"{FORMAT}"
+    )
+    if version == OLD_FORMAT:
+        raise FormatMismatch(f"{message}: {_upgrade_line(path)}")
+    raise FormatMismatch(f"{message}. Use the ragkit that wrote it")
+
+
+def check_storable(name: object, fingerprint: object, dim: object) -> None:
+    """Raise ValueError if a collection cannot store an embedder's name, fingerprint or dimension.
+
+    >>> check_storable("minilm", "sha256:0a", 384)
+    Traceback (most recent call last):
+    ValueError: the embedder's fingerprint is 'sha256:0a'; expected 1 to 128 letters and digits
+    """
+    if not isinstance(fingerprint, str) or not re.fullmatch("[0-9A-Za-z]{1,128}", fingerprint):
+        raise ValueError(
+            f"the embedder's fingerprint is {fingerprint!r:.150}; expected 1 to 128 letters and "
+            "digits"
         )
+    if type(dim) is not int or not 0 < dim <= _MAX_DIM:
+        raise ValueError(f"the embedder's dimension is {dim!r}; expected 1 to {_MAX_DIM}")
+    if not isinstance(name, str):
+        raise ValueError(f"the embedder's name is {name!r:.150}; expected a string")
+
+
+def _validate(value: Any) -> dict[str, Any]:
     known = set(Settings.__dataclass_fields__)
     digest = _digest(value)
     value["settings"] = {k: v for k, v in value["settings"].items() if k in known}
@@ -175,16 +236,10 @@ def _validate(path: Path, value: Any) -> dict[str, Any]:
         raise ValueError(f"it lacks the settings {', '.join(sorted(missing))}")
     settings = Settings(**value["settings"])
     TermAnalyzer(settings.language)
-    fingerprint, dim = value["embedder"]["fingerprint"], value["embedder"]["dim"]
-    if not isinstance(fingerprint, str) or not re.fullmatch("[0-9A-Za-z]{1,128}", fingerprint):
-        raise ValueError(f"the embedder's fingerprint is {fingerprint!r}")
-    if type(dim) is not int or not 0 < dim <= 1 << 16:
-        raise ValueError(f"the embedder's dimension is {dim!r}")
-    if not isinstance(value["embedder"]["name"], str):
-        raise ValueError(f"the embedder's name is {value['embedder']['name']!r}")
-    # Files from before 0.1 have no digest; a misspelt key is reported as unknown.
+    embedder = value["embedder"]
+    check_storable(embedder["name"], embedder["fingerprint"], embedder["dim"])
     unknown = set(value) - {"format", "settings", "chunker", "embedder", "digest"}
-    if unknown or value.get("digest", digest) != digest:
+    if unknown or value["digest"] != digest:
         raise ValueError("its content does not match its digest")
     return dict(value)
 
@@ -216,10 +271,12 @@ def synchronize_copy(path: Path, store: Store) -> None:
         restore_description(path, copy)
 
 
-def write_description(
-    path: Path, settings: Settings, embedder: Embedder, chunker: Chunker
-) -> dict[str, Any]:
-    """Write `collection.json` atomically; return its content."""
+def describe(settings: Settings, embedder: Embedder, chunker: Chunker) -> dict[str, Any]:
+    """Return the description of a new collection, after checking that it can be read again.
+
+    Raises:
+        ValueError: Its text would not be accepted by `read_description`.
+    """
     description: dict[str, Any] = {
         "format": FORMAT,
         "settings": asdict(settings),
@@ -230,6 +287,15 @@ def write_description(
             "dim": embedder.dim,
         },
     }
-    description["digest"] = _digest(description)
-    restore_description(path, to_json(description))
-    return description
+    try:
+        check_storable(embedder.name, embedder.fingerprint, embedder.dim)
+        description["digest"] = _digest(description)
+        text = to_json(description)
+        if len(text) > _MAX_BYTES:
+            raise ValueError(f"it has more than {_MAX_BYTES} bytes")
+        return _validate(json.loads(text))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"a collection with the embedder {embedder.name!r:.80} could not be opened again: "
+            f"{error}"
+        ) from error

@@ -9,12 +9,9 @@ vectors are in the ledger are not embedded again.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +27,9 @@ from ragkit.collection.context import (
     indexed_text,
     ledger_key,
 )
-from ragkit.digests import digest, file_digest, text_digest
+from ragkit.collection.metadata import Metadata, can_be_filtered, check_metadata, storable, to_json
+from ragkit.collection.plan import FilePlan
+from ragkit.digests import digest, text_digest
 from ragkit.documents import SourceFile, load_file
 from ragkit.errors import DocumentError
 from ragkit.indexes.bm25 import PostingsBuilder
@@ -39,13 +38,9 @@ from ragkit.losses import report
 from ragkit.store.rows import ChunkRow, DocumentRow, FileRow
 from ragkit.types import Chunk, Document, Loss
 
-LOADER_VERSION = 2  # increment when loaders extract different text: files are then read again
+LOADER_VERSION = 3  # increment when loaders extract different text: files are then read again
 BATCH_DOCUMENTS = 256
 BATCH_CHARACTERS = 1 << 21  # bounds the memory of a batch; one document may be longer
-
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-
-Metadata = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +68,24 @@ class IngestInputs:
         skipped: Losses of the file search.
         documents: Documents in memory, or a generator.
         metadata: Fields added to every document.
+        raw_ids: Records keep their own ids, without their file's id.
+        stored: Documents that were read before, with the ids of their files.
     """
 
-    files: Sequence[SourceFile]
-    skipped: Sequence[Loss]
-    documents: Iterable[Document]
-    metadata: Metadata
+    files: Sequence[SourceFile] = ()
+    skipped: Sequence[Loss] = ()
+    documents: Iterable[Document] = ()
+    metadata: Metadata = field(default_factory=dict)
+    raw_ids: bool = False
+    stored: Iterable[tuple[Document, str]] = ()
 
     def __post_init__(self) -> None:
         check_metadata(self.metadata)
+
+    def file_key(self, content: str) -> str:
+        """Return the digest of a file's row for the digest of its content: see `FileRow`."""
+        options = f"{LOADER_VERSION} {self.raw_ids} {to_json(self.metadata)}"
+        return f"{content}.{digest(options.encode())}"
 
 
 class Ingestion:
@@ -90,7 +94,8 @@ class Ingestion:
     Args:
         context: Parts of the collection.
         job: Number of the job in the store.
-        metadata: Fields added to every document.
+        inputs: What is added.
+        plan: Which of the files are read.
         on_progress: Called after every file and every batch of documents.
     """
 
@@ -98,8 +103,8 @@ class Ingestion:
         self,
         context: WriterContext,
         job: int,
-        *,
-        metadata: Metadata,
+        inputs: IngestInputs,
+        plan: FilePlan,
         on_progress: OnProgress | None,
     ) -> None:
         self._context = context
@@ -107,7 +112,8 @@ class Ingestion:
         self._embedder = context.load_embedder()
         self._chunker = context.make_chunker(self._embedder)
         self._job = job
-        self._metadata = dict(metadata)
+        self._inputs = inputs
+        self._plan = plan
         self._on_progress = on_progress or (lambda progress: None)
         self._next_document, self._next_chunk = context.store.next_numbers()
         self._seen: set[str] = set()
@@ -116,30 +122,29 @@ class Ingestion:
         counted = ("added", "changed", "unchanged", "failed", "n_chunks", "n_embedded", "n_reused")
         self._counts: dict[str, Any] = dict.fromkeys(counted, 0)
         self._uncommitted = 0
-        self._skipped: set[str] = set()  # unchanged files
+        self._troubled: set[str] = set()  # files of failed documents
         self._placeholders: list[str] = []  # rows of files, replaced by rows of their documents
         self.generation = context.store.generation()
         self.read_files: set[str] = set()
         self.offered: set[str] = self._seen
 
-    def run(self, inputs: IngestInputs) -> AddReport:
-        """Read, chunk, embed and commit everything; unchanged files are skipped by their digest."""
-        for batch in self._batches(inputs):
+    def run(self) -> AddReport:
+        """Read, chunk, embed and commit everything."""
+        for batch in self._batches():
             self._process(batch)
         self._commit()
-        # A file that had more documents before is read again until `sync` has deleted those.
+        # A file is read again until `sync` has deleted documents that it does not have any more,
+        # and until all of its documents were accepted.
         owned = self._store.documents_of_files(sorted(self.read_files))
         unfinished = {file for doc_id, file in owned if doc_id not in self.offered}
-        self._store.reset_file_digests(sorted(unfinished))
+        self._store.reset_file_digests(sorted(unfinished | self._troubled))
         return AddReport(**self._counts, generation=self.generation)
 
-    def _batches(self, inputs: IngestInputs) -> Iterator[list[tuple[Document, str]]]:
+    def _batches(self) -> Iterator[list[tuple[Document, str]]]:
         """Yield accepted documents with their files, in batches of bounded size."""
         batch: list[tuple[Document, str]] = []
         n_characters = 0
-        for document, file in chain(
-            self._read_files(inputs.files), self._read_documents(inputs.documents)
-        ):
+        for document, file in chain(self._read_files(), self._read_documents()):
             accepted = self._accept(document, file)
             if accepted is None:
                 continue
@@ -150,31 +155,21 @@ class Ingestion:
                 batch, n_characters = [], 0
         yield batch
 
-    def _read_files(self, files: Sequence[SourceFile]) -> Iterator[tuple[Document, str]]:
-        known = self._store.complete_files([file.id for file in files])
-        moved: list[FileRow] = []
-        changed: list[SourceFile] = []
-        for file in files:
-            if file.id in known and known[file.id].digest == self._read_key(file):
-                row = _file_row(file, known[file.id].digest)
-                if row != known[file.id]:
-                    moved.append(row)
-                self._counts["unchanged"] += 1
-                self._seen.add(file.id)
-                self._skipped.add(file.id)
-            else:
-                changed.append(file)
-                self._report_replaced(file, known.get(file.id))
-        pending = [self._row(Document(file.id, ""), file.id, "pending") for file in changed]
-        self._store.record_files([*moved, *(_file_row(file, "") for file in changed)])
+    def _read_files(self) -> Iterator[tuple[Document, str]]:
+        plan = self._plan
+        self._counts["unchanged"] += len(plan.unchanged)
+        self._counts["failed"] += len(plan.losses)
+        self._seen.update(plan.unchanged)
+        pending = [self._row(Document(file.id, ""), file.id, "pending") for file in plan.changed]
+        self._store.record_files([*plan.moved, *(plan.rows[file.id] for file in plan.changed)])
         self._store.stage(pending, replaces=[row.id for row in pending])
-        for i, file in enumerate(changed):
+        for i, file in enumerate(plan.changed):
             yield from self._read_file(file)
-            self._on_progress(Progress("files", i + 1, len(changed), file.id))
+            self._on_progress(Progress("files", i + 1, len(plan.changed), file.id))
 
     def _read_file(self, file: SourceFile) -> Iterator[tuple[Document, str]]:
         try:
-            result = load_file(file)
+            result = load_file(file, raw_ids=self._inputs.raw_ids)
         except DocumentError as error:
             self._fail(file.id, file.id, str(error))
             return
@@ -183,34 +178,15 @@ class Ingestion:
             report(loss)
         self._placeholders.append(file.id)
         yield from ((document, file.id) for document in result.documents)
-        self._finished.append(_file_row(file, self._file_key(result.digest)))
+        key = self._inputs.file_key(result.digest)
+        self._finished.append(replace(self._plan.rows[file.id], digest=key))
 
-    def _read_documents(self, documents: Iterable[Document]) -> Iterator[tuple[Document, str]]:
-        for i, document in enumerate(documents):
-            yield document, ""
+    def _read_documents(self) -> Iterator[tuple[Document, str]]:
+        from_memory = ((document, "") for document in self._inputs.documents)
+        for i, (document, file) in enumerate(chain(self._inputs.stored, from_memory)):
+            yield document, file
             if i % BATCH_DOCUMENTS == 0:
                 self._on_progress(Progress("documents", i, 0, document.id))
-
-    def _report_replaced(self, file: SourceFile, before: FileRow | None) -> None:
-        """Report a loss if the file replaces one of another folder that has the same id."""
-        if before is None or before.root == _file_row(file, "").root:
-            return
-        if (Path(before.root) / file.id).exists():  # otherwise the folder was moved
-            report(
-                Loss("documents", file.id, f"the documents of {before.root}/{file.id}",
-                     f"those of {file.path}",
-                     "both have this id; add them from their common folder")
-            )  # fmt: skip
-
-    def _read_key(self, file: SourceFile) -> str | None:
-        try:
-            return self._file_key(file_digest(file.path))
-        except OSError:
-            return None  # `load_file` reports the error
-
-    def _file_key(self, content: str) -> str:
-        """Return a digest of everything that determines the documents of a file."""
-        return digest(f"{LOADER_VERSION} {content} {_dump(self._metadata)}".encode())
 
     def _accept(self, document: Document, file: str) -> Document | None:
         """Return the document as it is stored, or None if it is rejected."""
@@ -228,17 +204,29 @@ class Ingestion:
                 Loss("documents", document.id, "NUL or surrogate characters",
                      "U+FFFD in their places", "they cannot be stored as UTF-8 text")
             )  # fmt: skip
-        return replace(document, text=text, metadata={**document.metadata, **self._metadata})
+        return replace(document, text=text, metadata={**document.metadata, **self._inputs.metadata})
 
     def _drop_duplicate(self, doc_id: str, file: str) -> None:
-        self._counts["failed"] += 1
+        self._count_failed(file)
         report(
             Loss("documents", f"{doc_id} of {file}" if file else doc_id, "the document",
                  "the first one with this id", "two documents have the same id; give each its own")
         )  # fmt: skip
 
-    def _fail(self, doc_id: str, file: str, reason: str) -> None:
+    def _refuse(self, doc_id: str, file: str, owner: str) -> None:
+        self._count_failed(file)
+        kept = f"the one of {owner}" if owner else "the one that was added from memory"
+        report(
+            Loss("documents", f"{doc_id} of {file}" if file else doc_id, "the document", kept,
+                 "both have this id; delete the other one first, or give each its own")
+        )  # fmt: skip
+
+    def _count_failed(self, file: str) -> None:
         self._counts["failed"] += 1
+        self._troubled.add(file)
+
+    def _fail(self, doc_id: str, file: str, reason: str) -> None:
+        self._count_failed(file)
         report(Loss("documents", doc_id, "the document", "nothing", reason))
         if doc_id in self._seen:
             return  # another document with this id was accepted
@@ -256,7 +244,7 @@ class Ingestion:
             source=storable(document.source) or document.id,
             title=storable(document.title),
             text=document.text,
-            metadata=_dump(document.metadata),
+            metadata=to_json(document.metadata),
             digest=text_digest(document.text),
             state=state,
             job=self._job,
@@ -298,24 +286,19 @@ class Ingestion:
         for document, file in batch:
             row = self._row(document, file, "parsed")
             version = live.get(document.id)
+            if version and version[4] != file and version[4] not in self._plan.released:
+                self._refuse(document.id, file, version[4])
+                continue
             if version and version[:4] == (row.digest, row.title, row.metadata, row.source):
                 self._counts["unchanged"] += 1
                 continue
-            if version and version[4] != file and version[4] in self._skipped:
-                self._drop_duplicate(document.id, file)
-                continue
-            if version and file and version[4] and version[4] != file:
-                report(
-                    Loss("documents", f"{document.id} of {version[4]}", "the document",
-                         f"the one of {file}", "both have this id; give each its own")
-                )  # fmt: skip
             self._counts["changed" if version else "added"] += 1
             rows.append(row)
             chunks += [self._chunk_row(chunk, row) for chunk in self._chunker.chunk(document)]
         return rows, chunks
 
     def _chunk_row(self, chunk: Chunk, row: DocumentRow) -> ChunkRow:
-        fields = {key: value for key, value in chunk.metadata.items() if _can_be_filtered(value)}
+        fields = {key: value for key, value in chunk.metadata.items() if can_be_filtered(value)}
         result = ChunkRow(
             seq=self._next_chunk,
             document=row.seq,
@@ -323,7 +306,7 @@ class Ingestion:
             start=chunk.start,
             end=chunk.end,
             text=chunk.text,
-            metadata=_dump(fields),
+            metadata=to_json(fields),
             key=ledger_key(row.title, chunk.text),
         )
         self._next_chunk += 1
@@ -373,23 +356,6 @@ class _Staged:
         return name, len(chunks)
 
 
-def _file_row(file: SourceFile, key: str) -> FileRow:
-    return FileRow(file.id, str(file.root.resolve()), key)
-
-
-def storable(text: str) -> str:
-    """Replace NUL and lone surrogates by U+FFFD, which leaves offsets unchanged."""
-    return _UNSTORABLE.sub("\ufffd", text)
-
-
-def check_metadata(metadata: Metadata) -> None:
-    """Raise ValueError if the fields cannot be written as JSON."""
-    try:
-        _dump(metadata)
-    except ValueError as error:
-        raise ValueError(f"metadata is {metadata!r}: {error}") from error
-
-
 def _problem(document: Document) -> str | None:
     """Return the reason why a document cannot be stored, or None."""
     if not isinstance(document.id, str) or not document.id:
@@ -404,33 +370,7 @@ def _problem(document: Document) -> str | None:
     if not isinstance(document.text, str) or not document.text.strip():
         return "it has no text"
     try:
-        _dump(document.metadata)
+        to_json(document.metadata)
     except ValueError as error:
         return str(error)
     return None
-
-
-def _dump(fields: Mapping[str, Any]) -> str:
-    try:
-        text = json.dumps(_storable(fields), sort_keys=True, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"its metadata cannot be written as JSON: {error}") from error
-    return text
-
-
-def _storable(value: Any) -> Any:
-    if isinstance(value, str):
-        return storable(value)
-    if isinstance(value, Mapping):
-        return {_storable(key): _storable(item) for key, item in value.items()}
-    return [_storable(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _can_be_filtered(value: object) -> bool:
-    """Return True for text, numbers, booleans, null, and lists of them.
-
-    Other values are stored with the document only.
-    """
-    if isinstance(value, list | tuple):
-        return all(item is None or isinstance(item, str | int | float) for item in value)
-    return value is None or isinstance(value, str | int | float)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from itertools import repeat
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ragkit.errors import CorruptCollection
+from ragkit.forks import ForkSafeLock
 from ragkit.indexes.bm25 import BM25Index, Statistics
 from ragkit.indexes.segment import IndexSettings, Segment
 from ragkit.store import filters
@@ -71,7 +71,7 @@ class Snapshot:
         ]
         self._token_indexes = token_indexes
         self._filters: dict[str, list[Mask]] = {}
-        self._filters_lock = threading.Lock()
+        self._filters_lock = ForkSafeLock()
 
     def __len__(self) -> int:
         return self.statistics.n_rows

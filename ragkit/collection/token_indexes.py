@@ -33,6 +33,7 @@ from ragkit.collection.snapshot import Snapshot
 from ragkit.digests import file_digest
 from ragkit.durable import make_folder, read_small, remove_folder, sync_path
 from ragkit.errors import CollectionError, CorruptCollection
+from ragkit.forks import ForkSafeLock
 from ragkit.indexes.arrays import map_array
 from ragkit.indexes.ngram import NgramIndex, SegmentedNgramIndex
 from ragkit.indexes.token_files import FILES
@@ -92,7 +93,7 @@ class TokenIndexes:
         self._folder = folder
         self._parts: dict[tuple[str, str], _SegmentIndex] = {}
         self._views: dict[tuple[int, str, str], TokenView] = {}
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock(threading.RLock)
 
     def view(
         self, store: StoreReader, snapshot: Snapshot, layout: TokenLayout, where: Where | None

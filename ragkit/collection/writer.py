@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,11 +15,13 @@ import filelock
 
 from ragkit.collection import maintenance
 from ragkit.collection.context import OnProgress, WriterContext
-from ragkit.collection.description import Settings
+from ragkit.collection.description import Settings, check_not_upgrading
+from ragkit.collection.id_check import check_ids
 from ragkit.collection.ingest import AddReport, IngestInputs, Ingestion
+from ragkit.collection.plan import FilePlan, plan_files
 from ragkit.collection.repair import repair
 from ragkit.collection.snapshot import Snapshot
-from ragkit.collection.sync import find_deleted
+from ragkit.collection.sync import files_below, find_deleted, gone_files
 from ragkit.documents import SourceFile, find_files
 from ragkit.durable import disk_errors, make_folder
 from ragkit.errors import CollectionError, DocumentError, Locked
@@ -29,7 +32,9 @@ from ragkit.types import Document, Loss
 Items = str | Path | Document | Iterable[str | Path | Document]
 
 
-def inputs_of_items(items: Items, metadata: Mapping[str, Any] | None, own: Path) -> IngestInputs:
+def inputs_of_items(
+    items: Items, metadata: Mapping[str, Any] | None, own: Path, *, raw_ids: bool = False
+) -> IngestInputs:
     """Collect the files and documents to add to the collection at `own`.
 
     Raises:
@@ -46,18 +51,24 @@ def inputs_of_items(items: Items, metadata: Mapping[str, Any] | None, own: Path)
         raise DocumentError(
             f"there is no file to read in {names}{why}; add files of a supported type"
         )
-    return IngestInputs(files, skipped, documents, metadata or {})
+    return IngestInputs(files, skipped, documents, metadata or {}, raw_ids)
+
+
+def check_new(inputs: IngestInputs) -> None:
+    """Raise CollectionError if two inputs of a new collection have the same id."""
+    plan = plan_files(inputs.files, [], inputs.file_key)
+    check_ids(None, plan, inputs.documents, raw_ids=inputs.raw_ids)
 
 
 def inputs_of_folder(
-    path: str | Path, metadata: Mapping[str, Any] | None, own: Path
+    path: str | Path, metadata: Mapping[str, Any] | None, own: Path, *, raw_ids: bool = False
 ) -> IngestInputs:
     """Collect the files of a folder, possibly empty, to sync with the collection at `own`."""
     root = Path(path)
     if not root.is_dir():
         raise DocumentError(f"{str(path)!r} is not a folder; expected the folder to sync with")
     files, skipped = find_files([root])
-    return IngestInputs(_exclude_own(own, files), skipped, (), metadata or {})
+    return IngestInputs(_exclude_own(own, files), skipped, (), metadata or {}, raw_ids)
 
 
 class CollectionWriter:
@@ -77,17 +88,20 @@ class CollectionWriter:
 
     def add(self, inputs: IngestInputs, on_progress: OnProgress | None) -> AddReport:
         """Add new and changed documents."""
-        with self._job("add", inputs, on_progress) as (ingestion, losses):
-            added = ingestion.run(inputs)
+        plan = self._plan(inputs)
+        with self._job("add", inputs, plan, on_progress) as (ingestion, losses):
+            added = ingestion.run()
         return replace(added, losses=tuple(losses), generation=self._store.generation())
 
     def sync(
         self, path: str | Path, inputs: IngestInputs, on_progress: OnProgress | None, *, yes: bool
     ) -> AddReport:
         """Add the files of a folder, and delete the documents of files that no longer exist."""
-        with self._job("sync", inputs, on_progress) as (ingestion, losses):
-            added = ingestion.run(inputs)
-        deleted_ids, deleted_files, n_from_root = find_deleted(self._store, Path(path), ingestion)
+        below = files_below(self._store, Path(path))
+        plan = self._plan(inputs, gone=gone_files(below))
+        with self._job("sync", inputs, plan, on_progress) as (ingestion, losses):
+            added = ingestion.run()
+        deleted_ids, deleted_files, n_from_root = find_deleted(self._store, below, plan, ingestion)
         n_before = n_from_root - added.added
         if len(deleted_ids) * 2 > n_before and not yes:
             raise CollectionError(
@@ -104,20 +118,24 @@ class CollectionWriter:
             generation=self._store.generation(),
         )
 
+    def _plan(self, inputs: IngestInputs, *, gone: frozenset[str] = frozenset()) -> FilePlan:
+        """Plan which files are read; refuse ids that belong to another source."""
+        plan = plan_files(inputs.files, self._store.files(), inputs.file_key, gone=gone)
+        check_ids(self._store, plan, inputs.documents, raw_ids=inputs.raw_ids)
+        return plan
+
     @contextmanager
     def _job(
-        self, kind: str, inputs: IngestInputs, on_progress: OnProgress | None
+        self, kind: str, inputs: IngestInputs, plan: FilePlan, on_progress: OnProgress | None
     ) -> Iterator[tuple[Ingestion, list[Loss]]]:
         """Record a job and its losses in the store, then compact the collection."""
         job = self._store.start_job(kind)
         state = "failed"
         with collect(strict=self._strict) as losses:
             try:
-                for loss in inputs.skipped:
+                for loss in (*inputs.skipped, *plan.losses):
                     report(loss)
-                ingestion = Ingestion(
-                    self.context, job, metadata=inputs.metadata, on_progress=on_progress
-                )
+                ingestion = Ingestion(self.context, job, inputs, plan, on_progress)
                 yield ingestion, losses
                 state = "done"
             except KeyboardInterrupt:
@@ -163,29 +181,37 @@ class CollectionWriter:
         return Snapshot(self._store, self.context.segments, IndexSettings(), self._bm25)
 
 
-def acquire_write_lock(path: Path) -> filelock.BaseFileLock:
+def acquire_write_lock(path: Path, wait: float = 0.0) -> filelock.BaseFileLock:
     """Create the folder of a collection and lock it; the caller releases the lock.
 
+    Args:
+        path: Folder of the collection.
+        wait: Seconds to wait for another writer to finish.
+
     Raises:
-        Locked: Another process has the lock.
+        Locked: Another process or thread has the lock.
     """
+    if not wait >= 0:
+        raise ValueError(f"wait is {wait!r}; expected a number of seconds")
     with disk_errors(path):
         make_folder(path)
     if not os.access(path, os.W_OK):
         raise CollectionError(f"{str(path)!r} cannot be written; check its permissions")
-    lock = filelock.FileLock(path / "lock", timeout=0)
+    lock = filelock.FileLock(path / "lock", timeout=-1 if wait == math.inf else wait)
     with disk_errors(path / "lock"):
         try:
             lock.acquire()
         except filelock.Timeout as error:
             raise Locked(
-                f"another process is writing to {str(path)!r}; wait for it to finish and try again"
+                f"another process is writing to {str(path)!r}; try again when it has finished, or "
+                "wait for it: wait=SECONDS (--wait SECONDS)"
             ) from error
     return lock
 
 
 def check_can_create(path: Path, settings: Settings) -> None:
     """Raise if the folder contains other files, or if the index type is unknown."""
+    check_not_upgrading(path)
     if settings.index != "exact":
         from ragkit.indexes.faiss import check_factory
 

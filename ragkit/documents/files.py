@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ragkit.digests import digest
@@ -21,8 +21,9 @@ class SourceFile:
     """A file found under a root folder.
 
     Attributes:
-        id: Path relative to the root with `/` separators, or the name of a single file; control
-            characters and undecodable bytes are escaped.
+        id: Path relative to the root with `/` separators, or the name of a single file, in Unicode
+            NFC; control characters and undecodable bytes are escaped. If another file has this id,
+            it begins with as many folders of the root's path as tell the two apart.
         path: Path of the file.
         root: Folder that was searched, or the folder of a single file.
     """
@@ -31,36 +32,65 @@ class SourceFile:
     path: Path
     root: Path
 
+    @property
+    def location(self) -> Path:
+        """Absolute path without links to folders: the same for each way to name the file."""
+        return Path(os.path.realpath(self.path.parent)) / self.path.name
+
 
 def find_files(paths: Sequence[Path | str]) -> tuple[list[SourceFile], list[Loss]]:
     """Find the files among `paths` and, sorted, in the folders among them.
 
     Skip, with a loss each: hidden files and folders below a root, links to folders, links that
-    leave the root, files over 100 MB, anything but regular files, unreadable files, and a second
-    file with the same id.
+    leave the root, files over 100 MB, anything but regular files, and unreadable files.
 
     Raises:
         DocumentError: A path does not exist, or is neither a file nor a folder.
     """
     if isinstance(paths, str | Path):
         raise TypeError(f"paths is {paths!r}, expected a sequence of paths: [{paths!r}]")
-    files: list[SourceFile] = []
+    files: dict[str, SourceFile] = {}
     losses: list[Loss] = []
-    real_paths: dict[str, Path] = {}
+    locations: set[Path] = set()
     for path in paths:
         for item in _walk(Path(path)):
             if isinstance(item, Loss):
                 losses.append(item)
-                continue
-            real_path = Path(os.path.realpath(item.path))
-            if item.id not in real_paths:
-                real_paths[item.id] = real_path
-                files.append(item)
-            elif real_paths[item.id] != real_path:
-                other = real_paths[item.id]
-                why = f"{other} has the id {item.id!r}; add both from their common folder"
-                losses.append(_skipped(item.path, why))
-    return files, losses
+            elif item.location not in locations:
+                locations.add(item.location)
+                named = with_free_id(item, files)
+                if named is None:
+                    losses.append(_skipped(item.path, NO_FREE_ID))
+                else:
+                    files[named.id] = named
+    return list(files.values()), losses
+
+
+NO_FREE_ID = "its name differs from another's only in how it is encoded; rename one of them"
+
+
+def with_free_id(file: SourceFile, taken: Container[str]) -> SourceFile | None:
+    """Return the file with its shortest id that is not taken, or None if all are taken."""
+    free = (name for name in possible_ids(file) if name not in taken)
+    name = next(free, None)
+    return None if name is None else replace(file, id=name)
+
+
+def possible_ids(file: SourceFile) -> Iterator[str]:
+    """Yield the ids that a file may get: its path below the root, then with folders before it.
+
+    >>> list(possible_ids(SourceFile("d.md", Path("/a/b/c/d.md"), Path("/a/b"))))
+    ['c/d.md', 'b/c/d.md', 'a/b/c/d.md']
+    """
+    parts = file.location.parts[1:]
+    n_below = len(file.path.relative_to(file.root).parts)
+    for start in range(len(parts) - n_below, -1, -1):
+        yield file_id("/".join(parts[start:]))
+
+
+def file_id(path: str) -> str:
+    """Return a relative path as an id: in Unicode NFC, and printable."""
+    return printable(unicodedata.normalize("NFC", path))
 
 
 def printable(name: str) -> str:
@@ -125,7 +155,7 @@ def _walk(path: Path) -> Iterator[SourceFile | Loss]:
         raise DocumentError(f"{printable(str(path))}: {reason}") from error
     if stat.S_ISREG(mode):
         loss = _file_loss(path)
-        yield loss or SourceFile(printable(path.name), path, path.parent)
+        yield loss or SourceFile(file_id(path.name), path, path.parent)
     elif stat.S_ISDIR(mode):
         yield from _walk_folder(path)
     else:
@@ -146,7 +176,7 @@ def _walk_folder(root: Path) -> Iterator[SourceFile | Loss]:
                 yield loss
                 continue
             if not path.is_dir():
-                yield SourceFile(printable(path.relative_to(root).as_posix()), path, root)
+                yield SourceFile(file_id(path.relative_to(root).as_posix()), path, root)
                 continue
         try:
             children = sorted(path.iterdir(), key=lambda child: os.fsencode(child.name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ragkit.digests import digest as bytes_digest
@@ -76,7 +76,9 @@ class LoadResult:
     digest: str
 
 
-def load_file(file: SourceFile, *, limits: SandboxLimits | None = None) -> LoadResult:
+def load_file(
+    file: SourceFile, *, limits: SandboxLimits | None = None, raw_ids: bool = False
+) -> LoadResult:
     """Load one file: one document per record for CSV, JSON and JSON Lines, else a single one.
 
     PDF, office files, e-books, e-mails and HTML are parsed in a child process.
@@ -84,6 +86,8 @@ def load_file(file: SourceFile, *, limits: SandboxLimits | None = None) -> LoadR
     Args:
         file: A file returned by `find_files`.
         limits: SandboxLimits of the child process.
+        raw_ids: Give records their own ids without the file's id, as evaluation corpora need it
+            whose judgements name them. They may then repeat.
 
     Raises:
         DocumentError: The file yields no document. The message begins with the file's id and the
@@ -100,8 +104,8 @@ def load_file(file: SourceFile, *, limits: SandboxLimits | None = None) -> LoadR
     kind = SUPPORTED[suffix]
     if data and kind not in _ARCHIVES and is_binary(data):
         raise DocumentError(f"{file.id}: binary: its bytes are not text, despite its suffix")
-    delimiter = "\t" if suffix == ".tsv" else ""
-    documents, losses = _parse(kind, data, file.id, delimiter, limits or SandboxLimits())
+    options = _Options("\t" if suffix == ".tsv" else "", limits or SandboxLimits(), raw_ids)
+    documents, losses = _parse(kind, data, file.id, options)
     return LoadResult(documents, losses, digest)
 
 
@@ -125,23 +129,32 @@ def read_stream(text: str, *, name: str = "stdin", format: str = "text") -> Load
     data = clean(text).encode()
     if data:
         data = _BOM + data  # overrides an encoding declared in the text
-    documents, losses = _parse(format, data, name, "", SandboxLimits())
+    documents, losses = _parse(format, data, name, _Options())
     return LoadResult(documents, losses, bytes_digest(text.encode("utf-8", "surrogatepass")))
 
 
+@dataclass(frozen=True, slots=True)
+class _Options:
+    delimiter: str = ""  # of a table; detected if empty
+    limits: SandboxLimits = field(default_factory=SandboxLimits)
+    raw_ids: bool = False
+
+
 def _parse(
-    kind: str, data: bytes, name: str, delimiter: str, limits: SandboxLimits
+    kind: str, data: bytes, name: str, options: _Options
 ) -> tuple[Sequence[Document], tuple[Loss, ...]]:
     if not data:
         raise DocumentError(f"{name}: empty: it has no bytes")
     if kind == "csv":
-        documents, losses = read_csv(data, name, delimiter=delimiter)
+        documents, losses = read_csv(
+            data, name, delimiter=options.delimiter, raw_ids=options.raw_ids
+        )
     elif kind == "json":
-        documents, losses = read_json(data, name)
+        documents, losses = read_json(data, name, raw_ids=options.raw_ids)
     elif kind == "jsonl":
-        documents, losses = read_jsonl(data, name)
+        documents, losses = read_jsonl(data, name, raw_ids=options.raw_ids)
     else:
-        return _single(_extract(kind, data, name, limits), name)
+        return _single(_extract(kind, data, name, options.limits), name)
     if not documents:
         why = f"; {losses[0].what}: {losses[0].why}" if losses else ""
         raise DocumentError(f"{name}: empty: no record with text was found in it{why}")

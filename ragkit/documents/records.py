@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, overload
 
 from ragkit.documents.json_values import JsonReader, skip_space
@@ -54,6 +55,35 @@ class Records(Sequence[Document]):
 def find_id_field(fields: Mapping[str, Any]) -> str:
     """Return the name of the field with the record's id, or an empty string."""
     return next((name for name in _ID_FIELDS if fields.get(name) not in (None, "")), "")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordIds:
+    """Ids of the documents of a file's records.
+
+    A record with an own id is FILE#ID, one without is FILE#N with its number N. In a file that has
+    both kinds the latter is FILE@N, because an own id may be a number.
+
+    Attributes:
+        file: Id of the file.
+        raw: Use own ids as they are, without the file. They may then repeat.
+        mixed: Some records have own ids and some have none.
+
+    >>> RecordIds("elements.csv").of("Fe", 26), RecordIds("elements.csv", raw=True).of("Fe", 26)
+    ('elements.csv#Fe', 'Fe')
+    >>> RecordIds("notes.jsonl").of("", 3), RecordIds("notes.jsonl", mixed=True).of("", 3)
+    ('notes.jsonl#3', 'notes.jsonl@3')
+    """
+
+    file: str
+    raw: bool = False
+    mixed: bool = False
+
+    def of(self, own_id: str, number: int) -> str:
+        """Return the document id of a record; `own_id` is empty if it has none."""
+        if own_id:
+            return own_id if self.raw else f"{self.file}#{own_id}"
+        return f"{self.file}{'@' if self.mixed else '#'}{number}"
 
 
 def to_document(
@@ -120,8 +150,15 @@ def _to_lines(fields: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def read_jsonl(data: bytes, name: str) -> tuple[Records, tuple[Loss, ...]]:
+def read_jsonl(
+    data: bytes, name: str, *, raw_ids: bool = False
+) -> tuple[Records, tuple[Loss, ...]]:
     """Read one document per line; report bad lines as losses.
+
+    Args:
+        data: Content of the file.
+        name: Id of the file.
+        raw_ids: See `RecordIds`.
 
     Raises:
         DocumentError: More than 100,000 lines, and more than nine in ten, are not JSON.
@@ -132,11 +169,17 @@ def read_jsonl(data: bytes, name: str) -> tuple[Records, tuple[Loss, ...]]:
     def lines() -> Iterator[tuple[int, Any]]:
         return _parse_lines(text, name, reader)
 
-    return _records(lines, reader, name, "jsonl", decoding_losses)
+    records, losses = _records(lines, RecordIds(name, raw=raw_ids), "jsonl", reader)
+    return records, (*decoding_losses, *losses)
 
 
-def read_json(data: bytes, name: str) -> tuple[Records, tuple[Loss, ...]]:
-    """Read the records of a JSON array, or a JSON object as the only record.
+def read_json(data: bytes, name: str, *, raw_ids: bool = False) -> tuple[Records, tuple[Loss, ...]]:
+    """Read the records of a JSON array, or a JSON object, whose id is the file's.
+
+    Args:
+        data: Content of the file.
+        name: Id of the file.
+        raw_ids: See `RecordIds`; an object too has its own id then.
 
     Raises:
         DocumentError: The file is not JSON, or neither an array nor an object.
@@ -150,7 +193,8 @@ def read_json(data: bytes, name: str) -> tuple[Records, tuple[Loss, ...]]:
 
     try:
         if text.startswith("[", start):
-            return _records(items, reader, name, "json", decoding_losses)
+            records, losses = _records(items, RecordIds(name, raw=raw_ids), "json", reader)
+            return records, (*decoding_losses, *losses)
         value = reader.parse(text)
     except ValueError as error:
         reason = str(error)
@@ -160,13 +204,12 @@ def read_json(data: bytes, name: str) -> tuple[Records, tuple[Loss, ...]]:
     if not isinstance(value, dict):
         kind = type(value).__name__
         raise DocumentError(f"{name}: broken: expected an array or an object, got a {kind}")
-    id_field = find_id_field(value)
-    document_id = clean(str(value[id_field])) if id_field else name
-    document = to_document(value, document_id, name, "json", id_field=id_field)
-    losses = LossList(name)
-    _report_repeated(reader, losses, name)
+    id_field, own_id = _own_id(value) if raw_ids else ("", "")
+    document = to_document(value, own_id or name, name, "json", id_field=id_field)
+    repeated = LossList(name)
+    _report_repeated(reader, repeated, name)
     documents = [document] if document.text.strip() else []
-    return Records(len(documents), lambda: iter(documents)), (*decoding_losses, *losses.all())
+    return Records(len(documents), lambda: iter(documents)), (*decoding_losses, *repeated.all())
 
 
 def _parse_lines(text: str, name: str, reader: JsonReader) -> Iterator[tuple[int, Any]]:
@@ -191,62 +234,60 @@ def _parse_lines(text: str, name: str, reader: JsonReader) -> Iterator[tuple[int
 
 
 def _records(
-    values: Callable[[], Iterable[tuple[int, Any]]],
-    reader: JsonReader,
-    name: str,
-    kind: str,
-    decoding_losses: tuple[Loss, ...],
+    values: Callable[[], Iterable[tuple[int, Any]]], ids: RecordIds, kind: str, reader: JsonReader
 ) -> tuple[Records, tuple[Loss, ...]]:
     """Check every value once and report losses; create the documents when they are iterated."""
-    losses = LossList(name)
+    losses = LossList(ids.file)
     accepted = bytearray()  # 1 for each value that becomes a document, else 0
     first_numbers: dict[str, int] = {}
+    kinds: set[bool] = set()
     for number, value in values():
-        reason = _rejection(value, number, first_numbers, name, kind)
+        reason = _rejection(value, {} if ids.raw else first_numbers, kind)
         accepted.append(not reason)
         if reason:
-            losses.report(f"{name} {_UNITS[kind]} {number}", reason)
-    _report_repeated(reader, losses, name)
+            losses.report(f"{ids.file} {_UNITS[kind]} {number}", reason)
+            continue
+        own_id = _own_id(value)[1]
+        kinds.add(bool(own_id))
+        if own_id:
+            first_numbers.setdefault(own_id, number)
+    _report_repeated(reader, losses, ids.file)
+    ids = replace(ids, mixed=len(kinds) == 2)
 
     def make() -> Iterator[Document]:
         for is_accepted, (number, value) in zip(accepted, values(), strict=True):
             if is_accepted:
-                id_field, document_id = _document_id(value, number, name)
-                yield to_document(value, document_id, name, kind, id_field=id_field)
+                id_field, own_id = _own_id(value)
+                document_id = ids.of(own_id, number)
+                yield to_document(value, document_id, ids.file, kind, id_field=id_field)
 
-    return Records(sum(accepted), make), (*decoding_losses, *losses.all())
+    return Records(sum(accepted), make), losses.all()
 
 
 _UNITS = {"json": "item", "jsonl": "line"}
 
 
-def _rejection(value: Any, number: int, first_numbers: dict[str, int], name: str, kind: str) -> str:
+def _rejection(value: Any, first_numbers: Mapping[str, int], kind: str) -> str:
     """Return why a value is not a document, or an empty string.
 
-    `first_numbers` maps the ids of earlier values to their numbers; the value's id is added.
+    `first_numbers` maps the ids of earlier values to their numbers.
     """
     if isinstance(value, ValueError):
         return f"it is not JSON: {value}"
     if not isinstance(value, dict):
         return f"expected an object, got a {type(value).__name__}"
-    id_field, document_id = _document_id(value, number, name)
-    if id_field and document_id in first_numbers:
-        first = f"{_UNITS[kind]} {first_numbers[document_id]}"
-        return f"{document_id!r} is already the id of {first}; make the ids unique"
-    if not has_text(value):
-        return "it has no text"
-    if id_field:
-        first_numbers[document_id] = number
-    return ""
+    own_id = _own_id(value)[1]
+    if own_id in first_numbers:
+        first = f"{_UNITS[kind]} {first_numbers[own_id]}"
+        return f"{own_id!r} is already the id of {first}; make the ids unique"
+    return "" if has_text(value) else "it has no text"
 
 
-def _document_id(fields: Mapping[str, Any], number: int, name: str) -> tuple[str, str]:
-    """Return the name of the id field, or an empty string, and the document's id."""
+def _own_id(fields: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the name of the id field and the id; both are empty if the record has no id."""
     id_field = find_id_field(fields)
-    document_id = clean(str(fields[id_field])) if id_field else ""
-    if not document_id or document_id.startswith(f"{name}#"):  # may clash with a generated id
-        return "", f"{name}#{number}"
-    return id_field, document_id
+    own_id = clean(str(fields[id_field])) if id_field else ""
+    return (id_field, own_id) if own_id else ("", "")
 
 
 def _report_repeated(reader: JsonReader, losses: LossList, name: str) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ragkit.documents.losses import LossList
-from ragkit.documents.records import TEXT_FIELDS, Records, has_text, to_document
+from ragkit.documents.records import TEXT_FIELDS, RecordIds, Records, has_text, to_document
 from ragkit.documents.text import decode, parse_scalar
 from ragkit.types import Document, Loss
 
@@ -19,27 +19,33 @@ _MAX_NAME = 200  # characters; a name is repeated in the text of every row
 _N_LINES = 3  # minimum number of row-like lines in a cell for a warning
 
 
-def read_csv(data: bytes, name: str, *, delimiter: str = "") -> tuple[Records, tuple[Loss, ...]]:
+def read_csv(
+    data: bytes, name: str, *, delimiter: str = "", raw_ids: bool = False
+) -> tuple[Records, tuple[Loss, ...]]:
     """Read one document per row; the first row names the columns.
 
-    A row's id is its `_id` or `id` if these are unique in the file, else the file's id, `#` and the
-    row's number from 1. A first row of numbers only is data, and the columns are then called
+    A row's own id is its `_id` or `id` if these are unique in the file, else rows are numbered from
+    1. A first row of numbers only is data, and the columns are then called
     "column 1" and so on.
 
     Args:
         data: Content of the file.
         name: Id of the file.
         delimiter: Cell separator; detected from the first lines if empty.
+        raw_ids: See `RecordIds`; own ids are then used even if some repeat or are missing.
     """
     text, decoding_losses = decode(data, name)
     table = _Table(text, delimiter or _detect_delimiter(text))
-    survey = _Survey(table, name)
+    survey = _Survey(table, name, raw_ids=raw_ids)
 
     def make() -> Iterator[Document]:
-        id_field = table.names[survey.id_column] if survey.id_column >= 0 else ""
+        column = survey.id_column
+        ids = RecordIds(name, raw=raw_ids, mixed=column >= 0)
         for number, row in enumerate(table.rows(), start=1):
             if survey.accepted[number - 1]:
-                document_id = row[survey.id_column] if id_field else f"{name}#{number}"
+                own_id = row[column] if 0 <= column < len(row) else ""
+                id_field = table.names[column] if own_id else ""
+                document_id = ids.of(own_id, number)
                 yield to_document(table.fields(row), document_id, name, "csv", id_field=id_field)
 
     return Records(sum(survey.accepted), make), (*decoding_losses, *survey.losses.all())
@@ -93,7 +99,7 @@ class _Survey:
         id_column: Index of the column with the rows' ids, or -1.
     """
 
-    def __init__(self, table: _Table, name: str) -> None:
+    def __init__(self, table: _Table, name: str, *, raw_ids: bool) -> None:
         self.losses = LossList(name)
         self.accepted = bytearray()
         self._table = table
@@ -102,7 +108,7 @@ class _Survey:
         ids = [table.names.index(id_name) for id_name in ("_id", "id") if id_name in table.names]
         digests = {column: bytearray() for column in ids if table.has_header}
         for number, row in enumerate(table.rows(self._unclosed), start=1):
-            for column in list(digests):
+            for column in [] if raw_ids else list(digests):
                 if column < len(row) and row[column]:
                     digests[column] += hashlib.blake2b(row[column].encode(), digest_size=8).digest()
                 else:
@@ -111,8 +117,8 @@ class _Survey:
             if not self.accepted[-1]:
                 self._lost(f"{name} row {number}", "the row", "nothing", "its text is empty")
             self._check_row(number, row)
-        unique = (column for column in digests if _all_differ(digests[column]))
-        self.id_column = next(unique, -1)
+        usable = (column for column in digests if raw_ids or _all_differ(digests[column]))
+        self.id_column = next(usable, -1)
         self._report(name)
 
     def _check_row(self, number: int, row: list[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ragkit import models
+from ragkit import forks, models
 from ragkit.embedders.prompts import Prompts
 from ragkit.embedders.tokenizer import HubTokenizer, report_truncation
 from ragkit.errors import ModelError
@@ -83,8 +83,19 @@ class OnnxEmbedder:
             _convert(folder, target, precision=precision, pooling=settings["pooling"])
 
         self._file = models.convert_once(self.fingerprint, build) / "model.onnx"
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="ragkit-embed")
+        self._pool = self._start_pool()
+        forks.renew_after_fork(self, OnnxEmbedder._renew)
         self.dim = int(json.loads((folder / "config.json").read_text())["hidden_size"])
+
+    def _start_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._threads, thread_name_prefix="ragkit-embed")
+
+    def _renew(self) -> None:
+        """Make the threads anew in a forked process; sessions are opened again when needed."""
+        for name in ("_parallel_session", "_serial_session"):
+            if name in vars(self):
+                forks.abandon(vars(self).pop(name))
+        self._pool = self._start_pool()
 
     @cached_property
     def _parallel_session(self) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from ragkit import models
 from ragkit.embedders.tokenizer import HubTokenizer, report_truncation
 from ragkit.errors import ModelError, require
+from ragkit.forks import one_thread_after_fork
 from ragkit.types import Vectors
 
 _CONVERSION = 1
@@ -39,6 +40,7 @@ class TransformerEmbedder:
 
     def __init__(self, model: str = "minilm", *, device: str = "cpu") -> None:
         torch = require("torch", extra="local")
+        one_thread_after_fork("torch")
         library = require("sentence_transformers", extra="local")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ModelError(f"device is {device!r}, but torch finds no GPU; use device='cpu'")

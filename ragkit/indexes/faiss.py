@@ -6,13 +6,15 @@ index; approximate factories may only return other rows.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ragkit.errors import MissingExtra, require
+from ragkit.errors import CollectionError, MissingExtra, require
+from ragkit.forks import one_thread_after_fork
 from ragkit.indexes.exact import ExactIndex, check_queries
 from ragkit.indexes.ranking import check_search, empty_result
 from ragkit.types import Mask, Rows, Scores, Vectors
@@ -92,11 +94,17 @@ class FaissIndex:
             self._resources = faiss.StandardGpuResources()
             index = faiss.index_cpu_to_gpu(self._resources, 0, index)
         self._index = index
+        self._process = os.getpid()
 
     def search(
         self, vectors: Vectors, k: int, *, allowed: Mask | None = None
     ) -> tuple[Scores, Rows]:
         """See `ragkit.types.VectorIndex.search`."""
+        if self._device == "gpu" and os.getpid() != self._process:
+            raise CollectionError(
+                "an index on the GPU cannot be used in a forked process; open the collection after "
+                "the fork"
+            )
         n_rows = len(self._vectors)
         check_search(k, n_rows, allowed)
         queries = check_queries(vectors, self._vectors.shape[1])
@@ -181,6 +189,7 @@ def _is_ivf(faiss: Any, index: Any) -> bool:
 
 def _faiss(device: str) -> Any:
     faiss = require("faiss", extra=device)
+    one_thread_after_fork("faiss")
     if device == "gpu" and (
         not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0
     ):

@@ -7,7 +7,6 @@ the cached keys and values.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ from ragkit import models
 from ragkit.digests import file_digest, text_digest
 from ragkit.durable import read_small
 from ragkit.errors import ModelError, require
+from ragkit.forks import ForkSafeLock, one_thread_after_fork
 from ragkit.llms.adapters import check_adapter, merge_adapter
 from ragkit.llms.local import LocalLLM, _no_progress_bars
 from ragkit.llms.soft_prompts import Prompts, model_inputs, read_prompts, split_vectors
@@ -186,6 +186,7 @@ class Seq2SeqBeams(_PromptedModel):
         if dtype not in ("bfloat16", "float32"):
             raise ValueError(f"dtype is {dtype!r}; expected 'bfloat16' or 'float32'")
         torch = require("torch", extra="local")
+        one_thread_after_fork("torch")
         transformers = require("transformers", extra="local")
         path = models.resolve(str(model))
         local = {"local_files_only": True, "trust_remote_code": False}
@@ -209,7 +210,7 @@ class Seq2SeqBeams(_PromptedModel):
         # None for relative positions, which do not limit the length
         self._window: int | None = getattr(self.module.config, "max_position_embeddings", None)
         self.prompt_window = self._window
-        self._tokenizing = threading.Lock()
+        self._tokenizing = ForkSafeLock()
 
     def encode(self, text: str) -> list[int]:
         """See `BeamModel`."""

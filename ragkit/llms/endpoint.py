@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from ragkit import models
+from ragkit import forks, models
 from ragkit.errors import EndpointError
 from ragkit.llms.chat import DEFAULTS, check_request
 from ragkit.types import ChatOptions, Message, Reply, Usage
@@ -83,6 +83,12 @@ class EndpointLLM:
         self._key = ""
         self._check_online()
         self._key = self._find_key(api_key)
+        self._client = self._connect()
+        forks.renew_after_fork(self, EndpointLLM._renew)
+
+    def _renew(self) -> None:
+        """Make the connections anew in a forked process."""
+        forks.abandon(self._client)
         self._client = self._connect()
 
     def _find_key(self, api_key: str | None) -> str:

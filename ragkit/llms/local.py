@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from ragkit import models
 from ragkit.errors import ModelError, require
+from ragkit.forks import ForkSafeLock, one_thread_after_fork
 from ragkit.llms.adapters import merge_adapter
 from ragkit.llms.chat import DEFAULTS, check_request
 from ragkit.llms.constrain import vocabulary
@@ -80,6 +80,7 @@ class LocalLLM(GeneratingLLM):
         if dtype not in (None, "bfloat16", "float16", "float32"):
             raise ValueError(f"dtype is {dtype!r}; expected 'bfloat16', 'float16' or 'float32'")
         self._torch: Any = require("torch", extra="local")
+        one_thread_after_fork("torch")
         with without_widgets():
             require("transformers", extra="local")
         self._device = _device(self._torch, device)
@@ -101,7 +102,7 @@ class LocalLLM(GeneratingLLM):
         self.context_window = int(config.max_position_embeddings)
         self.vocab_size = int(config.vocab_size)
         self.end_tokens = _end_tokens(self.model, self.tokenizer)
-        self._tokenizing = threading.Lock()  # encoding sets flags on the shared tokenizer
+        self._tokenizing = ForkSafeLock()  # encoding sets flags on the shared tokenizer
 
     def render(self, conversation: Sequence[Message]) -> str:
         """Return the prompt as text, up to the beginning of the assistant's reply.

@@ -7,6 +7,7 @@ digest of its row and its chunks' rows. Generations, counters and files are chec
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
+from ragkit.digests import digest as bytes_digest
 from ragkit.digests import text_digest
 from ragkit.errors import CollectionError
 from ragkit.store.log import log_fault
@@ -70,7 +72,7 @@ def write_seals(
 def write_file_seals(connection: sa.Connection, rows: Sequence[FileRow]) -> None:
     """Write the seals of files that are written in the same transaction."""
     for row in rows:
-        values = {"id": row.id, "digest": _file_seal(row.id, row.root)}
+        values = {"id": row.id, "digest": _file_seal(row.id, row.root, row.path)}
         connection.execute(
             sqlite.insert(file_seals)
             .values(**values)
@@ -78,8 +80,8 @@ def write_file_seals(connection: sa.Connection, rows: Sequence[FileRow]) -> None
         )
 
 
-def _file_seal(file: str, root: str) -> bytes:
-    return bytes.fromhex(text_digest(f"{file}\0{root}"))
+def _file_seal(file: str, root: str, path: str) -> bytes:
+    return bytes.fromhex(bytes_digest(b"\0".join(map(os.fsencode, (file, root, path)))))
 
 
 def integrity_faults(store: StoreReader) -> list[str]:
@@ -155,13 +157,14 @@ def _newest(column: Any) -> Any:
 
 
 def _file_faults(connection: sa.Connection, generation: int) -> Iterator[str]:
-    joined = sa.select(files.c.id, files.c.root, _NULLABLE_SEAL).outerjoin(
+    joined = sa.select(files.c.id, files.c.root, files.c.path, _NULLABLE_SEAL).outerjoin(
         file_seals, files.c.id == file_seals.c.id
     )
-    for file, root, stored_seal in connection.execution_options(yield_per=1000).execute(joined):
-        if stored_seal != _file_seal(file, root):
+    rows = connection.execution_options(yield_per=1000).execute(joined)
+    for file, root, path, stored_seal in rows:
+        if stored_seal != _file_seal(file, root, path):
             yield (
-                f"store.db: the record of the file {file!r} of {root!r} has changed since it was "
+                f"store.db: the record of the file {file!r} at {path!r} has changed since it was "
                 "written; add the file again"
             )
     orphans = (
@@ -275,12 +278,12 @@ def repair_documents(store: StoreReader, generation: int) -> None:
 
 def add_missing_file_seals(store: StoreReader) -> None:
     """Add seals to files that have none."""
-    joined = sa.select(files.c.id, files.c.root).outerjoin(
+    joined = sa.select(files.c.id, files.c.root, files.c.path, files.c.digest).outerjoin(
         file_seals, files.c.id == file_seals.c.id
     )
     with store.begin() as connection:
         rows = connection.execute(joined.where(_NULLABLE_SEAL.is_(None))).all()
-        write_file_seals(connection, [FileRow(file, root, "") for file, root in rows])
+        write_file_seals(connection, [FileRow(*row) for row in rows])
 
 
 class _RepairedChunk:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
 import sqlalchemy as sa
 
+from ragkit import forks
 from ragkit.errors import CollectionError, CorruptCollection
 from ragkit.store.schema import definitions
 
@@ -81,6 +82,23 @@ def _open(path: Path, *, read_only: bool) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=30.0)
 
 
+def pooled_engine(creator: Callable[[], sqlite3.Connection]) -> sa.Engine:
+    """Return an engine with a pool of connections; a forked process gets a pool of its own.
+
+    SQLite's locks are not inherited, so that no connection must be open in both processes: idle
+    ones are closed before the fork. Source: sqlite.org/howtocorrupt.html, section 2.6.
+    """
+    engine = sa.create_engine("sqlite://", creator=creator, poolclass=sa.pool.QueuePool)
+    forks.prepare_fork(engine, sa.Engine.dispose)
+    forks.renew_after_fork(engine, _renew_pool)
+    return engine
+
+
+def _renew_pool(engine: sa.Engine) -> None:
+    forks.abandon(engine.pool)  # a connection that a thread used must not even be closed here
+    engine.dispose(close=False)
+
+
 def check_schema(engine: sa.Engine, path: Path, *, create: bool) -> None:
     """Check that the database contains only the tables and indexes of ragkit.
 
@@ -115,6 +133,25 @@ def check_schema(engine: sa.Engine, path: Path, *, create: bool) -> None:
                 if name in missing:
                     connection.exec_driver_sql(statement)
             connection.commit()
+
+
+def stored_description(path: Path) -> str | None:
+    """Return the copy of `collection.json` in a database of any format version, or None.
+
+    Raises:
+        CorruptCollection: The database is damaged, or its table `meta` is not ragkit's.
+    """
+    with database_errors(path), closing(connect(path, read_only=True)) as connection:
+        query = "SELECT sql FROM sqlite_schema WHERE name = 'meta'"
+        row = connection.execute(query).fetchone()
+        if row is None:  # the process that created the file was killed immediately
+            return None
+        if _normalize(str(row[0])) != _expected_definitions()["meta"]:
+            raise damaged_error(path, "its table meta was modified")
+        row = connection.execute("SELECT value FROM meta WHERE key = 'description'").fetchone()
+        if row is not None and not isinstance(row[0], str):
+            raise damaged_error(path, "its description is not a text")
+    return row and str(row[0])
 
 
 @cache

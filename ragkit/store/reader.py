@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from ragkit.errors import CorruptCollection
 from ragkit.store import filters
-from ragkit.store.connect import check_schema, connect, database_errors
+from ragkit.store.connect import check_schema, connect, database_errors, pooled_engine
 from ragkit.store.rows import FileRow, GenerationState
 from ragkit.store.schema import (
     chunks,
@@ -61,11 +61,7 @@ class StoreReader:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        self._engine = sa.create_engine(
-            "sqlite://",
-            creator=lambda: connect(path, read_only=read_only),
-            poolclass=sa.pool.QueuePool,
-        )
+        self._engine = pooled_engine(lambda: connect(path, read_only=read_only))
         try:
             check_schema(self._engine, path, create=not read_only)
         except BaseException:
@@ -201,9 +197,19 @@ class StoreReader:
         _require_all({seq: None} if rows else {}, [seq])
         return str(rows[0][0])
 
-    def files_of_root(self, root: str) -> set[str]:
-        """Return the ids of the files that were added from a folder."""
-        return {row[0] for row in self._all(sa.select(files.c.id).where(files.c.root == root))}
+    def files(self) -> list[FileRow]:
+        """Return all files, sorted by id."""
+        columns = [files.c[name] for name in ("id", "root", "path", "digest")]
+        return [FileRow(*row) for row in self._all(sa.select(*columns).order_by(files.c.id))]
+
+    def has_memory_documents(self, prefixes: Sequence[str]) -> bool:
+        """Return True if the id of a document added from memory begins with one of the prefixes."""
+        from_memory = sa.select(sa.literal(1)).where(documents.c.file == "", LIVE).limit(1)
+        for prefix in prefixes if self._all(from_memory) else ():
+            end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+            if self._all(from_memory.where(documents.c.id >= prefix, documents.c.id < end)):
+                return True
+        return False
 
     def document(self, doc_id: str, generation: int) -> Any:
         """Return a live document's row (seq, title, source, text, metadata, digest), or None."""
@@ -293,15 +299,6 @@ class StoreReader:
         """Iterate over the rows of a statement without loading all of them into memory."""
         with self.reading() as connection:
             yield from connection.execution_options(yield_per=1000).execute(statement)
-
-    def complete_files(self, ids: Sequence[str]) -> dict[str, FileRow]:
-        """Return the files whose documents are all committed, by id."""
-        complete: dict[str, FileRow] = {}
-        for batch in batches(ids):
-            statement = sa.select(files.c.id, files.c.root, files.c.digest)
-            statement = statement.where(files.c.id.in_(batch), files.c.digest != "")
-            complete |= {row[0]: FileRow(*row) for row in self._all(statement)}
-        return complete
 
     def counts(self, generation: int) -> dict[str, Any]:
         """Return the number of documents by state, and the number of chunks."""

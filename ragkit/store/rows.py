@@ -50,11 +50,25 @@ class LedgerKey:
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """Row of a file; its digest is empty until all its documents are committed."""
+    """Row of a file.
+
+    Attributes:
+        id: Id of the file.
+        root: Absolute path of the folder that was added.
+        path: Absolute path of the file.
+        digest: Digest of its content, a point, and a digest of everything else that its documents
+            depend on; empty until all its documents are committed.
+    """
 
     id: str
     root: str
+    path: str
     digest: str
+
+    @property
+    def content(self) -> str:
+        """Digest of the content; empty until all documents are committed."""
+        return self.digest.partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ A chunk is live if its document is.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from sqlalchemy import (
@@ -73,6 +74,22 @@ class _Bytes(_Checked):
     kind = bytes
 
 
+class _Path(_Checked):
+    """Path of a file, as the bytes that the operating system uses: they may not be UTF-8."""
+
+    impl = LargeBinary
+    cache_ok = True
+    kind = bytes
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """Return the bytes of a path."""
+        return os.fsencode(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Return the path, with undecodable bytes as surrogates."""
+        return os.fsdecode(super().process_result_value(value, dialect))
+
+
 metadata = MetaData()
 
 meta = Table(
@@ -125,7 +142,8 @@ files = Table(
     "files",
     metadata,
     Column("id", _String, primary_key=True),
-    Column("root", _String, nullable=False),
+    Column("root", _Path, nullable=False),  # the folder that was added
+    Column("path", _Path, nullable=False),  # absolute
     Column("digest", _String, nullable=False),
 )
 

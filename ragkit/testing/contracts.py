@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ragkit.collection.description import check_storable
 from ragkit.testing.fakes import unit_vectors
 from ragkit.types import (
     Answer,
@@ -179,13 +180,17 @@ def _check_tokens(
 
 
 def check_embedder(embedder: Embedder, *, tolerance: float = 0.0) -> None:
-    """Check shapes, unit length, and that vectors do not depend on the batch.
+    """Check shapes, unit length, that vectors do not depend on the batch, and name and fingerprint.
 
     Args:
         embedder: The embedder.
         tolerance: Maximum difference between the vectors of a text embedded alone and in a batch;
             0 requires identical bits.
     """
+    try:
+        check_storable(embedder.name, embedder.fingerprint, embedder.dim)
+    except ValueError as error:
+        raise AssertionError(f"no collection can store it: {error}") from error
     texts = ["Gallium arsenide", "", "a " * 40, "Ünïcödé 鋼鉄 ✓", "Gallium arsenide", "x" * 300]
     for embed in (embedder.embed_queries, embedder.embed_passages):
         rows = embed(texts)

@@ -22,7 +22,7 @@ from typing import Any
 
 import httpx
 
-from ragkit import models
+from ragkit import forks, models
 from ragkit.agents.tools import ToolError
 
 ENDPOINT = "https://api.materialsproject.org"
@@ -137,13 +137,25 @@ class Service:
         self._rate_limiter = rate_limiter
         self.url = str(url).rstrip("/")
         self.release = ""
-        self._client = httpx.Client(
-            timeout=httpx.Timeout(limits.timeout_s, connect=min(limits.timeout_s, 10.0)),
+        self._client = self._connect()
+        forks.renew_after_fork(self, Service._renew)
+
+    def _connect(self) -> httpx.Client:
+        return httpx.Client(
+            timeout=httpx.Timeout(
+                self._limits.timeout_s, connect=min(self._limits.timeout_s, 10.0)
+            ),
             follow_redirects=False,
             trust_env=not self._on_this_machine,
-            verify=url.scheme == "https",  # loading certificates takes a quarter of a second
+            # Loading certificates takes a quarter of a second.
+            verify=self.url.startswith("https:"),
             headers={"Accept": "application/json", "User-Agent": "ragkit"},
         )
+
+    def _renew(self) -> None:
+        """Make the connections anew in a forked process."""
+        forks.abandon(self._client)
+        self._client = self._connect()
 
     def __repr__(self) -> str:
         return f"Service({self.url!r})"

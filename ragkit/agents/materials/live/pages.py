@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from ragkit import durable
 from ragkit.agents.materials.live.http import RequestLimits, Service
 from ragkit.agents.tools import ToolError
+from ragkit.forks import ForkSafeLock
 
 _FORMAT = 1
 _MAX_FILE_BYTES = 256 * 2**20
@@ -46,7 +46,7 @@ class Pages:
         self._limits = limits
         self._folder = folder
         self._cached: dict[str, dict[int, _FetchedPage]] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self.version = ""
 
     def records(
