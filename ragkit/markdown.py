@@ -9,8 +9,8 @@ Source: CommonMark 0.31.2, sections 4.2, 4.3 and 4.5; GitHub Flavored Markdown 0
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 MAX_HEADER = 600  # characters of a table's header that accompany each of its chunks
 _MAX_HEADING = 200  # characters of a heading that is underlined
@@ -203,18 +203,6 @@ def write_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     '| a | b |\\n| --- | --- |\\n| 1 | 2 |'
     """
     return "\n".join([join_row(header), join_row(["---"] * len(header)), *map(join_row, rows)])
-
-
-def table_header(metadata: Mapping[str, Any]) -> str:
-    """Return the header row of the table in which a chunk begins, or an empty string.
-
-    A document's own field "table" is a header only if it begins with a bar.
-
-    >>> table_header({"table": "| a | b |"}), table_header({"table": "users"})
-    ('| a | b |', '')
-    """
-    header = metadata.get("table")
-    return header if isinstance(header, str) and header.startswith("|") else ""
 
 
 def name_cells(row: str, header: str) -> str:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ragkit.markdown import table_header
+from ragkit.types import table_header
 
 
 @dataclass(frozen=True, slots=True)
