@@ -27,7 +27,7 @@ _DELIMITER = re.compile(
 )
 _ROW_MARGIN = re.compile(r"^[ \t>]*+(?:(?:[-*+]|\d{1,9}[.)])[ \t]++)?+")
 _END_OF_TABLE = re.compile(r" {0,3}(?:#{1,6}(?!\S)|`{3}|~{3})")
-_BAR = re.compile(r"(?<!\\)\|")
+BAR = re.compile(r"(?<!\\)\|")  # ends a cell
 
 
 class Heading(NamedTuple):
@@ -184,7 +184,7 @@ def split_row(line: str) -> list[str]:
     line = _ROW_MARGIN.sub("", line, count=1).rstrip().removeprefix("|")
     if line.endswith("|") and not line.endswith("\\|"):
         line = line[:-1]
-    return [cell.strip().replace("\\|", "|") for cell in _BAR.split(line)]
+    return [cell.strip().replace("\\|", "|") for cell in BAR.split(line)]
 
 
 def join_row(cells: Iterable[str]) -> str:

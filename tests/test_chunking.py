@@ -353,3 +353,10 @@ def test_chunk_when_markdown_headings_are_underlined_then_they_start_chunks():
             ["Top", "A long heading"],
         ),
     ]
+
+
+def test_chunk_when_a_row_has_100000_cells_then_its_parts_are_made_in_linear_time():
+    text = f"| a | b |\n| --- | --- |\n|{' 1 |' * 100_000}"
+    chunks = Chunker(WordTokenizer(), max_tokens=500).chunk(Document("d", text))
+    assert "".join("".join(chunk.text.split()) for chunk in chunks) == "".join(text.split())
+    assert chunks[-1].metadata["table"] == "| a: 1 |"

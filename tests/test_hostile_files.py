@@ -251,6 +251,8 @@ def test_text_when_its_last_character_is_cut_then_the_rest_is_read_with_a_loss(t
 ODDITIES = [
     *("<!--", "<a ", "<!", "<?", "</", "</a", "<![CDATA[", "<a b='", "<a b='>' ", "&", "&#", "<"),
     *("<script", "<script></", "<p a=", "<title>", "<title></", "<td><table>", "<pre>`", "<h1>x"),
+    *("<sup>x", "<ruby>x<rt>y", "<math><msup><mi>x", "<a href='#'><sup>1", "<b hidden>x", "<s>x"),
+    *("<table><tr><td colspan=100>x", "<tr><td rowspan=99>x", "<table><td>x<td><pre>\n\n"),
 ]
 
 

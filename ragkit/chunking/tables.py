@@ -5,8 +5,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
-from ragkit.markdown import MAX_HEADER, Table, find_tables, join_row, split_row
+from ragkit.markdown import BAR, MAX_HEADER, Table, find_tables, join_row, split_row
 from ragkit.types import Tokenizer
+
+_MAX_KEY = 100  # characters of a row's key in the header of a part of the row
 
 
 def split_rows(
@@ -68,6 +70,7 @@ class Tables:
         self._max_cost = max_cost
         headers = sorted({table.header for table in self._tables if table.header})
         counts = map(len, tokenizer.spans(headers) if headers else [])
+        self._counted = (-1, 0, 0)  # start of a row, a position in it, and the bars between them
         self._costs = dict(zip(headers, counts, strict=True))
 
     def split(self, sentences: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -80,31 +83,37 @@ class Tables:
         return min(self._costs.get(table.header, 0), self._max_cost) if table else 0
 
     def header(self, position: int) -> str:
-        """Return the header for a chunk that begins at `position`, or an empty string."""
+        """Return the header for a chunk that begins at `position`, or an empty string.
+
+        Inside a row, the header is that of the columns from `position` on, after the key of the
+        row: "first column: first cell".
+        """
         table = self._around(position)
         if not table or not table.header:
             return ""
         row = max(bisect_right(table.rows, (position, len(self._text))) - 1, 0)
         start = table.rows[row][0] if table.rows else position
-        if start >= position:
+        n_cells = self._count_cells(start, position) if start < position else 0
+        if n_cells < 1:
             return table.header
-        return _rest_of_header(table.header, self._text[start:position])
+        names = split_row(table.header)
+        key = split_row(self._text[start : start + MAX_HEADER])[0]
+        key = f"{names[0]}: {key}" if names[0] else key
+        return join_row([key[:_MAX_KEY], *names[n_cells:]])
+
+    def _count_cells(self, start: int, position: int) -> int:
+        """Return the number of cells that end between the start of a row and `position`.
+
+        The count of an earlier position in the row is continued, for linear total time.
+        """
+        row, counted, n_bars = self._counted
+        if row != start or counted > position:
+            counted, n_bars = start, 0
+        n_bars += sum(1 for _ in BAR.finditer(self._text, counted, position))
+        self._counted = (start, position, n_bars)
+        return n_bars - self._text.startswith("|", start)
 
     def _around(self, position: int) -> Table | None:
         """Return the table that has begun before `position` and ends behind it."""
         i = bisect_right(self._starts, position - 1) - 1
         return self._tables[i] if i >= 0 and position < self._tables[i].end else None
-
-
-def _rest_of_header(header: str, before: str) -> str:
-    """Return the header of a part of a row: its key, and the columns from the part on.
-
-    >>> _rest_of_header("| valve | bar | note |", "| V-70 | 5 | a long")
-    '| valve: V-70 | note |'
-    """
-    names, cells = split_row(header), split_row(before)
-    n_complete = len(cells) - (not before.rstrip().endswith("|"))
-    if not n_complete:
-        return header
-    key = f"{names[0]}: {cells[0]}" if names[0] else cells[0]
-    return join_row([key, *names[n_complete:]])[:MAX_HEADER]
