@@ -251,8 +251,7 @@ class StoreReader:
             .where(live_in(documents, generation))
             .order_by(chunks.c.id)
         )
-        for number, chunk_id, title, text, metadata, key in self.stream(statement):
-            yield number, chunk_id, title, text, stored_header(metadata), key
+        return self.stream(statement)
 
     def iter_chunks(self) -> Iterator[Chunk]:
         """Iterate over the live chunks of the current generation, sorted by id.
