@@ -993,7 +993,7 @@ def test_use_adapter_when_another_process_is_writing_is_refused(tmp_path):
         assert len(list((notes.path / "adapter").iterdir())) == 3
 
 
-def test_table_when_it_has_several_chunks_then_the_header_is_indexed_with_each(path, tmp_path):
+def test_table_when_it_has_several_chunks_then_the_header_is_indexed_with_each(path):
     rows = "\n".join(f"| V-{i} | {i}.5 |" for i in range(60))
     table = f"| valve | pressure |\n| --- | --- |\n{rows}"
     with Collection(path, settings=Settings(chunk_tokens=60), embedder=HashEmbedder()) as c:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ragkit.documents.losses import LossList
 from ragkit.documents.records import TEXT_FIELDS, Records, has_text, to_document
-from ragkit.documents.text import decode, parse_scalar
+from ragkit.documents.scalars import ColumnType, is_number
+from ragkit.documents.text import decode
 from ragkit.types import Document, Loss
 
 MAX_COLUMNS = 16_384  # maximum of spreadsheet programs
 _DELIMITERS = ",;\t|"
+_SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?[^\S\n]*(?:\n|\Z)', re.IGNORECASE)
+_MAX_TITLES = 10  # rows above the header
 _MAX_NAME = 200  # characters; a name is repeated in the text of every row
+_N_HEAD = 50  # rows by which titles and the delimiter are recognised
 _N_LINES = 3  # minimum number of row-like lines in a cell for a warning
 
 
@@ -24,7 +29,8 @@ def read_csv(data: bytes, name: str, *, delimiter: str = "") -> tuple[Records, t
 
     A row's id is its `_id` or `id` if these are unique in the file, else the file's id, `#` and the
     row's number from 1. A first row of numbers only is data, and the columns are then called
-    "column 1" and so on.
+    "column 1" and so on. A first line "sep=;" names the delimiter. Rows of one cell above the
+    header are the title of each row that has none. The metadata have types, see `ColumnType`.
 
     Args:
         data: Content of the file.
@@ -32,6 +38,9 @@ def read_csv(data: bytes, name: str, *, delimiter: str = "") -> tuple[Records, t
         delimiter: Cell separator; detected from the first lines if empty.
     """
     text, decoding_losses = decode(data, name)
+    if declared := _SEPARATOR.match(text):
+        text = text[declared.end() :]
+        delimiter = delimiter or declared[1]
     table = _Table(text, delimiter or _detect_delimiter(text))
     survey = _Survey(table, name)
 
@@ -40,7 +49,14 @@ def read_csv(data: bytes, name: str, *, delimiter: str = "") -> tuple[Records, t
         for number, row in enumerate(table.rows(), start=1):
             if survey.accepted[number - 1]:
                 document_id = row[survey.id_column] if id_field else f"{name}#{number}"
-                yield to_document(table.fields(row), document_id, name, "csv", id_field=id_field)
+                fields = table.fields(row)
+                typed = {
+                    column: survey.types[column].convert(cell) for column, cell in fields.items()
+                }
+                document = to_document(
+                    fields, document_id, name, "csv", id_field=id_field, typed=typed
+                )
+                yield document if document.title else replace(document, title=table.title)
 
     return Records(sum(survey.accepted), make), (*decoding_losses, *survey.losses.all())
 
@@ -51,9 +67,13 @@ class _Table:
     def __init__(self, text: str, delimiter: str) -> None:
         self.delimiter = delimiter
         self._text = text
-        first = next(self._nonempty_rows(), [])
+        head = list(itertools.islice(self._nonempty_rows(), _N_HEAD))
+        titles = _find_titles(head)
+        self.title = " – ".join(titles)[:_MAX_NAME]  # noqa: RUF001
+        self._n_above = len(titles)
+        first = head[len(titles)] if head else []
         filled = [cell for cell in first if cell]
-        self.has_header = not all(isinstance(parse_scalar(cell), int | float) for cell in filled)
+        self.has_header = not all(map(is_number, filled))
         self.width = len(first)
         self.names: list[str] = []
         self._seen: Counter[str] = Counter()
@@ -63,7 +83,8 @@ class _Table:
 
     def rows(self, unclosed: list[int] | None = None) -> Iterator[list[str]]:
         """Iterate over the non-empty data rows; `unclosed` as for `parse`."""
-        return itertools.islice(self._nonempty_rows(unclosed), int(self.has_header), None)
+        n_above = self._n_above + self.has_header
+        return itertools.islice(self._nonempty_rows(unclosed), n_above, None)
 
     def fields(self, row: list[str]) -> dict[str, str]:
         """Return the non-empty cells by column name."""
@@ -84,6 +105,16 @@ class _Table:
         self.names.append(name)
 
 
+def _find_titles(head: Sequence[Sequence[str]]) -> list[str]:
+    """Return the only cells of the first rows, if most rows have several cells."""
+    n_filled = [sum(map(bool, row)) for row in head]
+    n_titles = next((i for i, n in enumerate(n_filled) if n > 1), 0)
+    is_table = sum(n > 1 for n in n_filled) > len(head) // 2
+    if not is_table or n_titles > _MAX_TITLES:
+        return []
+    return [" ".join(" ".join(filter(None, row)).split()) for row in head[:n_titles]]
+
+
 class _Survey:
     """First pass over the rows: finds the id column, empty rows and irregular rows.
 
@@ -91,11 +122,13 @@ class _Survey:
         losses: Losses of the table.
         accepted: 1 for each row that has a text, else 0.
         id_column: Index of the column with the rows' ids, or -1.
+        types: Types of the columns by name.
     """
 
     def __init__(self, table: _Table, name: str) -> None:
         self.losses = LossList(name)
         self.accepted = bytearray()
+        self.types: defaultdict[str, ColumnType] = defaultdict(ColumnType)
         self._table = table
         self._unclosed: list[int] = []
         self._odd: dict[str, list[int]] = {}  # kind -> [first such row, number of such rows]
@@ -107,7 +140,10 @@ class _Survey:
                     digests[column] += hashlib.blake2b(row[column].encode(), digest_size=8).digest()
                 else:
                     del digests[column]
-            self.accepted.append(has_text(table.fields(row)))
+            fields = table.fields(row)
+            for column, cell in fields.items():
+                self.types[column].add(cell)
+            self.accepted.append(has_text(fields))
             if not self.accepted[-1]:
                 self._lost(f"{name} row {number}", "the row", "nothing", "its text is empty")
             self._check_row(number, row)
@@ -236,7 +272,7 @@ def _detect_delimiter(text: str) -> str:
         head = head[: head.rindex("\n") + 1]
     best = (0.0, 0, ",")
     for delimiter in _DELIMITERS:
-        widths = [len(row) for row, _ in zip(parse(head, delimiter), range(50), strict=False)]
+        widths = [len(row) for row, _ in zip(parse(head, delimiter), range(_N_HEAD), strict=False)]
         width, n_rows = Counter(widths).most_common(1)[0] if widths else (1, 0)
         if width > 1:
             best = max(best, (n_rows / len(widths), width, delimiter), key=lambda item: item[:2])
