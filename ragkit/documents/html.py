@@ -17,6 +17,7 @@ from ragkit.types import Loss
 
 _SKIPPED = frozenset({"iframe", "nav", "noscript", "rp", "script", "style", "svg", "template"})
 _DELETED = frozenset({"del", "s", "strike"})
+_NEVER_HIDDEN = _SKIPPED | {"body", "html", "main"}
 _VOID = frozenset(
     {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source"}
     | {"track", "wbr"}
@@ -153,7 +154,7 @@ class _Extractor:
         self._close_implied(tag)
         element = _Element(tag)
         if not self._n_skipped:
-            self._reason = "" if tag in _SKIPPED else _reason_to_drop(tag, attributes)
+            self._reason = _reason_to_drop(tag, attributes)
         if tag in _SKIPPED or self._reason:
             element.is_skipped = True
         elif not self._n_skipped:
@@ -193,7 +194,7 @@ class _Extractor:
             or (top in _DEFINITIONS and tag in _DEFINITIONS)
         ):
             self._pop()
-        if block or tag in _TABLE_PARTS:
+        if (self._math or self._inlines) and (block or tag in _TABLE_PARTS):
             self._end_math()
             self._end_inlines()
 
@@ -247,7 +248,8 @@ class _Extractor:
             return
         elif tag in _INLINE or tag == "a":
             self._n_links -= element.is_link
-            self._close_inline(element.inline)
+            if element.inline:
+                self._close_inline(element.inline)
         elif tag in _TABLE_PARTS:
             self._close_table_part(tag)
         elif tag in _HEADINGS:
@@ -293,6 +295,8 @@ class _Extractor:
 
     def _open_inline(self, element: _Element, attributes: str) -> None:
         """Begin to collect a superscript, subscript, note mark, ruby or its reading."""
+        if element.tag == "a" and "#" not in attributes:
+            return
         values = parse_attributes(attributes) if attributes else {}
         kind = _INLINE.get(element.tag)
         note = is_note(values)
@@ -309,9 +313,9 @@ class _Extractor:
             element.inline = Inline(kind)
             self._inlines.append(element.inline)
 
-    def _close_inline(self, inline: Inline | None) -> None:
+    def _close_inline(self, inline: Inline) -> None:
         """Write the collected text of an element, unless that was ended before."""
-        if inline is None or inline not in self._inlines:
+        if inline not in self._inlines:
             return
         del self._inlines[self._inlines.index(inline) :]
         outer = self._inlines[-1] if self._inlines else None
@@ -404,7 +408,7 @@ def _reason_to_drop(tag: str, attributes: str) -> str:
     """
     if tag in _DELETED:
         return "marked as deleted (<del>, <s>)"
-    if tag in {"body", "html", "main"} or not _HIDDEN.search(attributes):
+    if not attributes or tag in _NEVER_HIDDEN or not _HIDDEN.search(attributes):
         return ""
     values = parse_attributes(attributes)
     style = "".join(values.get("style", "").lower().split())
