@@ -164,7 +164,7 @@ def test_json_when_numbers_are_huge_then_they_stay_as_texts():
 
 def test_json_when_names_repeat_then_loss():
     result = read_stream('{"text": "a", "text": "b", "n": 1}', format="json")
-    assert result.documents[0].text == "b"
+    assert result.documents[0].text == "b\n\nn: 1"
     assert [(loss.lost, loss.kept) for loss in result.losses] == [
         ("1 values", "the last value of each name")
     ]
