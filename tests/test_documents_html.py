@@ -39,12 +39,14 @@ def test_html_table_when_cells_span_then_they_are_repeated_and_keep_their_column
       <tr><td rowspan="2">A</td><td>250</td><td>36</td></tr>
       <tr><td></td><td>37</td></tr>
       <tr><td colspan=2>none</td><td>38</td></tr>
+      <tr><th colspan=3>Others</th></tr>
       <tr><td>B</td><td rowspan=0>9</td></tr><tr><td>C</table>"""
     assert cells_of(page) == [
         ["steel", "Yield / MPa", "Yield / ksi"],
         ["A", "250", "36"],
         ["A", "", "37"],
         ["none", "none", "38"],
+        ["Others", "", ""],
         ["B", "9"],
         ["C", "9"],
     ]

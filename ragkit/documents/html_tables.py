@@ -112,9 +112,10 @@ class TableBuffer:
     def markdown(self) -> tuple[str, str] | None:
         """Return the title rows and the Markdown table; None if the table holds no data.
 
-        A cell that spans several columns or rows is repeated in each. Up to three header rows are
-        joined: "Yield / MPa". Without header cells, the first row is the header if it alone is
-        bold, or if it alone has no number in a column; otherwise the header cells are empty.
+        A cell that spans several columns or rows is repeated in each, unless it is the whole row,
+        such as a section's name. Up to three header rows are joined: "Yield / MPa". Without header
+        cells, the first row is the header if it alone is bold, or if it alone has no number in a
+        column; otherwise the header cells are empty.
         """
         rows = [row for row in self.rows if row.cells]
         titles: list[str] = []
@@ -168,7 +169,8 @@ def _join_names(headers: Sequence[Sequence[str]], column: int) -> str:
 def _fill_spans(rows: Sequence[Row]) -> list[list[str]]:
     """Return the texts of all columns of each row, with spanning cells repeated.
 
-    When the repetitions have used up their budget of characters, cells stand only once.
+    A cell that is the whole row stands once, and so do all cells when the repetitions have used up
+    their budget of characters.
     """
     budget = _REPEATS + 4 * sum(cell.length + 4 for row in rows for cell in row.cells)
     grid: list[list[str]] = []
@@ -183,8 +185,9 @@ def _fill_spans(rows: Sequence[Row]) -> list[list[str]]:
                 column += 1
             colspan = cell.colspan if budget > 0 else 1
             budget -= (colspan - 1) * (len(text) + 4)
+            is_whole_row = len(row.cells) == 1 and not line
             for covered in range(column, column + colspan):
-                line[covered] = text
+                line[covered] = "" if is_whole_row and covered else text
                 if n_more:
                     above[covered] = (text, n_more)
             column += colspan
