@@ -18,13 +18,14 @@ _LAST_PARAGRAPH = 1000  # characters searched for the first line of such a headi
 
 _FENCE = re.compile(r"^ {0,3}(`{3,}+|~{3,}+)([^\n]*+)", re.MULTILINE)
 # Groups: the hashes, the rest of the line, an underline.
-_HEADING = re.compile(r"^ {0,3}(?:(#{1,6})(?!\S)([^\n]*+)|(={2,}+|-{2,}+)[ \t]*+$)", re.MULTILINE)
+_HEADING = re.compile(r"^ {0,3}(?:(#{1,6})(?!\S)([^\n]*+)|(={2,}+|-{3,}+)[ \t]*+$)", re.MULTILINE)
 _NO_PARAGRAPH = re.compile(r" {4}| {0,3}(?:\t|[-*+][ \t]|\d{1,9}[.)][ \t]|[>|])")
-_BEFORE_PARAGRAPH = re.compile(r" {0,3}(?:#{1,6}(?!\S)|`{3}|~{3}|={2,}[ \t]*$|-{2,}[ \t]*$)")
+_BEFORE_PARAGRAPH = re.compile(r" {0,3}(?:#{1,6}(?!\S)|`{3}|~{3}|={2,}[ \t]*$|-{3,}[ \t]*$)")
 _DELIMITER = re.compile(
     r"^[ \t>]*+\|?+[ \t]*+:?+-++:?+[ \t]*+(?:\|[ \t]*+:?+-++:?+[ \t]*+)*+\|?+[ \t]*+$",
     re.MULTILINE,
 )
+_DASHES = re.compile("-+")  # one run in each cell of a delimiter row
 _ROW_MARGIN = re.compile(r"^[ \t>]*+(?:(?:[-*+]|\d{1,9}[.)])[ \t]++)?+")
 _END_OF_TABLE = re.compile(r" {0,3}(?:#{1,6}(?!\S)|`{3}|~{3})")
 BAR = re.compile(r"(?<!\\)\|")  # ends a cell
@@ -59,7 +60,8 @@ class Table(NamedTuple):
 def find_headings(text: str) -> list[Heading]:
     """Find the headings outside fenced code: lines after "#" marks, and underlined lines.
 
-    An underlined heading has at most 200 characters, and its underline has at least two.
+    An underlined heading has at most 200 characters. Its underline has at least two "=" or three
+    "-", since "--" begins a signature.
 
     >>> [heading.name for heading in find_headings("# A\\n#tag\\n\\nB\\n---\\n    # code")]
     ['A', 'B']
@@ -111,16 +113,20 @@ def find_tables(text: str, header: str = "") -> list[Table]:
     >>> find_tables("| a | b |\n| --- | --- |\n| 1 | 2 |")
     [Table(header='| a | b |', rows=[(24, 33)], start=0, end=33)]
     """
-    tables = [_table(text, header, 0, 0)] if header and "|" in text.partition("\n")[0] else []
     if "|" not in text:
-        return tables
+        return []
+    tables: list[Table] = []
+    if header:
+        first = text.partition("\n")[0]
+        head = -1 if "|" in first else len(first)  # a part of a long cell may have no bar
+        tables = [_table(text, header, head + 1, head)]
     for match in _outside_fences(text, _DELIMITER):
         if match.start() < (tables[-1].end if tables else 1) or "|" not in match[0]:
             continue
         start = text.rfind("\n", 0, match.start() - 1) + 1
         line = text[start : match.start() - 1]
         cells = split_row(line)
-        if "|" in line and len(cells) == len(split_row(match[0])):
+        if "|" in line and len(cells) == len(_DASHES.findall(match[0])):
             name = join_row(cells) if any(cells) else ""
             if len(name) > MAX_HEADER:
                 name = name[: MAX_HEADER - 1] + "…"
@@ -129,22 +135,19 @@ def find_tables(text: str, header: str = "") -> list[Table]:
     return tables
 
 
-def _table(text: str, header: str, start: int, position: int) -> Table:
-    """Return the table that begins at `start` and whose data rows begin after `position`."""
+def _table(text: str, header: str, start: int, head: int) -> Table:
+    """Return the table that begins at `start` and whose data rows begin after offset `head`."""
     rows: list[tuple[int, int]] = []
-    end = position
-    if position:
-        position += 1
+    end, position = max(head, start), head + 1
     while position < len(text):
         line_end = text.find("\n", position)
         line_end = len(text) if line_end < 0 else line_end
         line = text[position:line_end]
         if "|" not in line or _END_OF_TABLE.match(line):
             break
-        if start or position or not _DELIMITER.match(line):
-            margin = len(line) - len(line.lstrip())
-            rows.append((position + margin, position + len(line.rstrip())))
         end = position + len(line.rstrip())
+        if position or not _DELIMITER.match(line):
+            rows.append((end - len(line.strip()), end))
         position = line_end + 1
     return Table(header, rows, start, end)
 

@@ -141,8 +141,8 @@ class _Survey:
                 else:
                     del digests[column]
             fields = table.fields(row)
-            for column, cell in fields.items():
-                self.types[column].add(cell)
+            for column_name, cell in fields.items():
+                self.types[column_name].add(cell)
             self.accepted.append(has_text(fields))
             if not self.accepted[-1]:
                 self._lost(f"{name} row {number}", "the row", "nothing", "its text is empty")
