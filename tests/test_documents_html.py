@@ -215,4 +215,9 @@ def test_html_formulas_when_read_then_in_a_line_and_once():
         '<img aria-hidden="true" alt="{\\displaystyle x}">'
     )
     assert convert_page(wikipedia, "x.html") == ("", "x", ())
+    katex = (
+        '<span class="katex-mathml"><math><mi>x</mi></math></span>'
+        '<span class="katex-html" aria-hidden="true"><span>x</span></span>'
+    )
+    assert convert_page(katex, "x.html") == ("", "x", ())
     assert text_of("<p>a<math><mi>x<p>b</p>c") == "ax\n\nb\n\nc"

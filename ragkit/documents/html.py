@@ -46,6 +46,7 @@ _CLOSERS = {
 }
 _DEFINITIONS = frozenset({"dt", "dd"})
 _INLINE: dict[str, InlineKind] = {"sup": "sup", "sub": "sub", "ruby": "ruby", "rt": "rt"}
+_FORMULA_COPY = "katex-html"  # class of what KaTeX shows beside the MathML that is read
 _HIDDEN = re.compile(r"hidden|display|visibility", re.IGNORECASE)
 _IMAGE_FILE = re.compile(r"\S+\.(?:avif|bmp|gif|ico|jpe?g|png|svg|tiff?|webp)", re.IGNORECASE)
 _DECLARED_ENCODING = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_:.-]+)""")
@@ -153,9 +154,10 @@ class _Extractor:
     def _handle_start(self, tag: str, attributes: str) -> None:
         self._close_implied(tag)
         element = _Element(tag)
+        is_copy = _FORMULA_COPY in attributes
         if not self._n_skipped:
-            self._reason = _reason_to_drop(tag, attributes)
-        if tag in _SKIPPED or self._reason:
+            self._reason = "" if is_copy else _reason_to_drop(tag, attributes)
+        if tag in _SKIPPED or is_copy or self._reason:
             element.is_skipped = True
         elif not self._n_skipped:
             self._open_element(element, attributes)
