@@ -11,6 +11,7 @@ from ragkit.markdown import write_table
 LONG_CELL = 300  # characters; a cell of several paragraphs that is longer is page layout
 _MAX_COLSPAN = 100
 _MAX_ROWSPAN = 65_534  # as in the HTML standard
+_N_HEAD = 50  # rows by which a header without `th` is recognised
 _MAX_HEADERS = 3  # header rows that are joined
 _REPEATS = 10_000  # characters that repeated cells may take, beside four times the table's own
 _SPACE = re.compile(r"[ \t\n\r\f]+")
@@ -147,13 +148,16 @@ def _count_headers(rows: Sequence[Row], grid: Sequence[Sequence[str]]) -> int:
         return min(1, n_headers)
     if n_headers or len(rows) < 2:
         return n_headers
-    bold = [all(cell.is_bold and cell.text for cell in row.cells) for row in rows[:50]]
+    bold = [all(cell.is_bold and cell.text for cell in row.cells) for row in rows[:_N_HEAD]]
     return int((bold[0] and not any(bold[1:])) or _names_numbers(grid))
 
 
 def _names_numbers(grid: Sequence[Sequence[str]]) -> bool:
-    """Return True if the first row has only names, and a column below it only numbers."""
-    first, rest = grid[0], grid[1:]
+    """Return True if the first row has only names, and a column below it only numbers.
+
+    Only the first rows are looked at, for linear total time.
+    """
+    first, rest = grid[0], grid[1:_N_HEAD]
     if not all(first) or any(_NUMBER.match(cell) for cell in first):
         return False
     columns = ([line[i] if i < len(line) else "" for line in rest] for i in range(len(first)))
