@@ -88,6 +88,9 @@ def test_front_matter_when_hostile_then_the_text_is_read_with_a_loss():
     ):
         document, losses = load(f"---\n{front}\n---\nbody")
         assert (document.text, len(losses)) == ("body", 1), front[:50]
+    for front in ("a = " + "[" * 20_000, "a" + ".a" * 40_000 + " = 1", "a = '" + "x" * 20_000):
+        document, losses = load(f"+++\n{front}\n+++\nbody")
+        assert (document.text, len(losses)) == ("body", 1), front[:50]
 
 
 def test_front_matter_when_a_text_only_begins_with_a_rule_then_none():

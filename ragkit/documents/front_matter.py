@@ -12,7 +12,7 @@ from ragkit.documents.scalars import parse_scalar
 
 _LONGEST = 100_000  # characters
 _DEEPEST = 50  # values inside each other
-_MAX_NODES = 10_000  # values of a field, which aliases may multiply
+_MAX_NODES = 50_000  # values of a field, which aliases may multiply
 _END = re.compile(r"^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.MULTILINE)
 _TOML_END = re.compile(r"^\+\+\+[ \t]*(?:\n|\Z)", re.MULTILINE)
 _KEY = re.compile(r"""("[^"\n]*+"|'[^'\n]*+'|[^\s"'#\[\]{},&*!|>%@`?-][^\n#]*?)[ \t]*:(?=\s|$)""")
@@ -85,8 +85,9 @@ def split_front_matter(text: str) -> FrontMatter:
 
 def _read_toml(block: str, n_lines: int, found: FrontMatter) -> None:
     try:
-        if _is_deep(block):
-            raise ValueError(f"more than {_DEEPEST} brackets inside each other")
+        names = (line.partition("=")[0] for line in block.split("\n"))
+        if _is_deep(block) or any(name.count(".") > _DEEPEST for name in names):
+            raise ValueError(f"more than {_DEEPEST} values inside each other")
         values = tomllib.loads(block, parse_float=parse_scalar)
     except (RecursionError, ValueError) as error:
         found.skip(n_lines, f"it is not TOML: {error}")
@@ -114,7 +115,7 @@ def _read_entry(name: str, entry: str, found: FrontMatter) -> None:
     n_lines = sum(1 for line in entry.split("\n") if line.strip() and line.lstrip()[0] != "#")
     try:
         if _is_deep(entry):
-            raise ValueError(f"more than {_DEEPEST} brackets inside each other")
+            raise ValueError(f"more than {_DEEPEST} values inside each other")
         node = yaml.compose(entry, yaml.SafeLoader)
         value = _Values().convert(node)
     except (RecursionError, ValueError, yaml.YAMLError) as error:
