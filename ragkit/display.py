@@ -15,7 +15,8 @@ _BOX = "border-left:3px solid #ccc;padding:.2em .8em;margin:.4em 0;white-space:p
 
 def hit_html(hit: Hit) -> str:
     """Render one hit with its source, score and text."""
-    return f"<div>{_header(hit)}<div style='{_BOX}'>{escape(hit.chunk.text)}</div></div>"
+    text = f"{_table(hit)}{escape(hit.chunk.text)}"
+    return f"<div>{_header(hit)}<div style='{_BOX}'>{text}</div></div>"
 
 
 def answer_html(answer: Answer) -> str:
@@ -32,7 +33,7 @@ def answer_html(answer: Answer) -> str:
             if citation.chunk_id == hit.chunk.id
         )
         if spans:
-            text = _highlight(hit.chunk.text, spans)
+            text = _table(hit) + _highlight(hit.chunk.text, spans)
             rows.append(f"{_header(hit)}<div style='{_BOX}'>{text}</div>")
     if answer.losses:
         lost = "; ".join(f"{loss.stage}: {loss.lost} ({loss.why})" for loss in answer.losses)
@@ -48,6 +49,12 @@ def _header(hit: Hit) -> str:
         f"<div><b>{escape(title)}</b> <span style='{_MUTED}'>{escape(location)} · "
         f"score {hit.score:.4f}</span></div>"
     )
+
+
+def _table(hit: Hit) -> str:
+    """Render the header of the table in which the chunk begins."""
+    header = hit.chunk.table
+    return f"<span style='{_MUTED}'>{escape(header)}</span>\n" if header else ""
 
 
 def _highlight(text: str, spans: list[tuple[int, int, int]]) -> str:

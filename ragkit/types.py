@@ -44,8 +44,8 @@ class Document:
 class Chunk:
     """A passage of a document: `document.text[start:end] == chunk.text`.
 
-    `metadata` contains the fields of the document and of the chunk (page, headers). Chunks returned
-    by a collection also have `title` and `source`.
+    `metadata` contains the fields of the document and of the chunk (page, headers, table). Chunks
+    returned by a collection also have `title` and `source`.
     """
 
     id: str
@@ -54,6 +54,23 @@ class Chunk:
     start: int
     end: int
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def table(self) -> str:
+        """Header row of the table in which the chunk begins; empty if it begins in none."""
+        return table_header(self.metadata)
+
+
+def table_header(metadata: Mapping[str, Any]) -> str:
+    """Return the table header in a chunk's metadata, or an empty string.
+
+    A document's own field "table" is a header only if it begins with a bar.
+
+    >>> table_header({"table": "| a | b |"}), table_header({"table": "users"})
+    ('| a | b |', '')
+    """
+    header = metadata.get("table")
+    return header if isinstance(header, str) and header.startswith("|") else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +136,8 @@ class Citation:
     """A span of a stored document: `document.text[start:end] == quote`.
 
     `digest` is the digest of the document's text, which allows later checks to distinguish a broken
-    citation from a changed document.
+    citation from a changed document. `table` is the header row of the table of which the quote is a
+    row.
     """
 
     doc_id: str
@@ -128,6 +146,7 @@ class Citation:
     end: int
     quote: str
     digest: str
+    table: str = ""
 
 
 @dataclass(frozen=True, slots=True)

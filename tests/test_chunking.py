@@ -262,3 +262,101 @@ def test_chunk_when_a_text_is_one_endless_word_then_its_chunks_are_bounded():
     chunks = Chunker(WordTokenizer(), max_tokens=10).chunk(Document("d", text))
     assert "".join(chunk.text for chunk in chunks) == text
     assert max(len(chunk.text) for chunk in chunks) == 320
+
+
+def rows_of(n_rows: int) -> str:
+    rows = "".join(f"\n| V-{i} | {i}.5 |" for i in range(n_rows))
+    return f"| valve | pressure / bar |\n| --- | --- |{rows}"
+
+
+HEADER = "| valve | pressure / bar |"
+
+
+def chunk_words(text: str, max_tokens: int, **metadata: object) -> list[tuple[str, object]]:
+    chunker = Chunker(WordTokenizer(), max_tokens=max_tokens)
+    chunks = chunker.chunk(Document("d", text, metadata=metadata))
+    assert all(text[chunk.start : chunk.end] == chunk.text for chunk in chunks)
+    return [(chunk.text, chunk.metadata.get("table")) for chunk in chunks]
+
+
+def test_chunk_when_a_table_is_long_then_each_of_its_chunks_has_the_header():
+    # The header row has 7 tokens, the delimiter row 9, a row 8 or 9; later chunks pay 7 of 30.
+    assert chunk_words(rows_of(6), 30) == [
+        ("| valve | pressure / bar |\n| --- | --- |\n| V-0 | 0.5 |", None),
+        ("| V-1 | 1.5 |\n| V-2 | 2.5 |", HEADER),
+        ("| V-3 | 3.5 |\n| V-4 | 4.5 |", HEADER),
+        ("| V-5 | 5.5 |", HEADER),
+    ]
+
+
+def test_chunk_when_a_table_follows_text_or_stands_in_a_list_or_quote_then_it_has_its_header():
+    bare = rows_of(2)
+    indented = bare.replace("\n", "\n  ")
+    forms = {
+        f"Pressures.\n{bare}": "| V-1 | 1.5 |",
+        f"- item\n\n  {indented}": "| V-1 | 1.5 |",
+        f"- {indented}": "| V-1 | 1.5 |",
+        "> " + bare.replace("\n", "\n> "): "> | V-1 | 1.5 |",
+        "valve | pressure / bar\n:-- | --:\nV-0 | 0.5\nV-1 | 1.5": "V-1 | 1.5",
+        f"{bare}\n\nNo row | here.": "| V-1 | 1.5 |",
+    }
+    for text, row in forms.items():
+        assert (row, HEADER) in chunk_words(text, 16), text
+    assert chunk_words(f"{bare}\n\nNo row | here.", 16)[-1] == ("No row | here.", None)
+
+
+def test_chunk_when_bars_are_no_table_then_there_is_no_header():
+    for text in (
+        f"```\n{rows_of(2)}\n```",  # code
+        rows_of(2).replace("| --- | --- |", "| --- |"),  # another number of cells
+        "a | b\nc | d",  # no delimiter row
+        "One\n---\nTwo | three.",  # an underlined heading
+        rows_of(2).replace(HEADER, "|  |  |"),  # an empty header
+    ):
+        assert {header for _, header in chunk_words(text, 12)} == {None}, text
+
+
+def test_chunk_when_a_row_holds_sentences_then_it_stays_whole_if_it_fits():
+    row = "| V-1 | It leaks. Nobody knows why. Call Dr. Foo. |"
+    text = f"| valve | note |\n| --- | --- |\n| V-0 | Fine. |\n{row}"
+    assert chunk_words(text, 24)[-1] == (row, "| valve | note |")
+
+
+def test_chunk_when_it_begins_inside_a_row_then_its_header_has_the_key_and_its_columns():
+    cells = [f"c{i} value" for i in range(6)]
+    row = "| V-70 | " + " | ".join(cells) + " |"
+    text = "| valve | " + " | ".join("abcdef") + " |\n" + "| --- " * 7 + "|\n" + row
+    pieces = chunk_words(text, 15)
+    assert ("c3 value | c4 value | c5 value |", "| valve: V-70 | d | e | f |") in pieces
+    assert "".join("".join(piece for piece, _ in pieces).split()) == "".join(text.split())
+
+
+def test_chunk_when_the_header_is_huge_then_what_goes_along_is_bounded():
+    names = " | ".join(f"column {i}" for i in range(200))
+    text = f"| {names} |\n{'| --- ' * 200}|\n" + "| 1 | 2 |\n" * 30
+    headers = {header for _, header in chunk_words(text, 40)} - {None}
+    assert f"| {names} |"[:599] + "…" in headers
+    assert all(len(str(header)) <= 600 for header in headers)
+
+
+def test_chunk_when_the_document_has_a_field_named_table_then_it_stays_a_field():
+    assert chunk_words("One. Two.", 3, table="users") == [("One.", "users"), ("Two.", "users")]
+
+
+def test_chunk_when_markdown_headings_are_underlined_then_they_start_chunks():
+    text = "Top\n===\n\nOne.\n\nA long\nheading\n---\nTwo.\n\n- item\n---\n#tag\n\n    # code\n"
+    chunks = Chunker(WordTokenizer()).chunk(Document("d", text, metadata={"format": "markdown"}))
+    assert [(chunk.text, chunk.metadata["headers"]) for chunk in chunks] == [
+        ("Top\n===\n\nOne.", ["Top"]),
+        (
+            "A long\nheading\n---\nTwo.\n\n- item\n---\n#tag\n\n    # code",
+            ["Top", "A long heading"],
+        ),
+    ]
+
+
+def test_chunk_when_a_row_has_100000_cells_then_its_parts_are_made_in_linear_time():
+    text = f"| a | b |\n| --- | --- |\n|{' 1 |' * 100_000}"
+    chunks = Chunker(WordTokenizer(), max_tokens=500).chunk(Document("d", text))
+    assert "".join("".join(chunk.text.split()) for chunk in chunks) == "".join(text.split())
+    assert chunks[-1].metadata["table"] == "| a: 1 |"

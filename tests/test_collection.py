@@ -1050,3 +1050,24 @@ def test_use_adapter_when_another_process_is_writing_is_refused(tmp_path):
         assert not (notes.path / "adapter").exists()
         notes.use_adapter(source)
         assert len(list((notes.path / "adapter").iterdir())) == 3
+
+
+def test_table_when_it_has_several_chunks_then_the_header_is_indexed_with_each(path):
+    rows = "\n".join(f"| V-{i} | {i}.5 |" for i in range(60))
+    table = f"| valve | pressure |\n| --- | --- |\n{rows}"
+    with Collection(path, settings=Settings(chunk_tokens=60), embedder=HashEmbedder()) as c:
+        report = c.add([Document("plant", table, "Plant")])
+        chunks = sorted(c.chunks(), key=lambda chunk: chunk.start)
+        assert [chunk.table for chunk in chunks] == [
+            "",
+            *["| valve | pressure |"] * (len(chunks) - 1),
+        ]
+        assert report.n_chunks == len(chunks) > 3
+        assert len(_ids(c, "pressure", "bm25")) == len(chunks)
+        assert c.verify().ok
+        digest = c.digest()
+        assert c.repair() == 0
+        assert (c.verify().ok, c.digest()) == (True, digest)
+    _change(path, "UPDATE chunks SET metadata = replace(metadata, 'valve', 'tank')")
+    with Collection(path, embedder=HashEmbedder()) as c:
+        assert any("differs from the embedded text" in fault for fault in c.verify().faults)

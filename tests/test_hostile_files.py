@@ -164,7 +164,7 @@ def test_json_when_numbers_are_huge_then_they_stay_as_texts():
 
 def test_json_when_names_repeat_then_loss():
     result = read_stream('{"text": "a", "text": "b", "n": 1}', format="json")
-    assert result.documents[0].text == "b"
+    assert result.documents[0].text == "b\n\nn: 1"
     assert [(loss.lost, loss.kept) for loss in result.losses] == [
         ("1 values", "the last value of each name")
     ]
@@ -251,6 +251,8 @@ def test_text_when_its_last_character_is_cut_then_the_rest_is_read_with_a_loss(t
 ODDITIES = [
     *("<!--", "<a ", "<!", "<?", "</", "</a", "<![CDATA[", "<a b='", "<a b='>' ", "&", "&#", "<"),
     *("<script", "<script></", "<p a=", "<title>", "<title></", "<td><table>", "<pre>`", "<h1>x"),
+    *("<sup>x", "<ruby>x<rt>y", "<math><msup><mi>x", "<a href='#'><sup>1", "<b hidden>x", "<s>x"),
+    *("<table><tr><td colspan=100>x", "<tr><td rowspan=99>x", "<table><td>x<td><pre>\n\n"),
 ]
 
 

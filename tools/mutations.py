@@ -171,7 +171,7 @@ MUTANTS = (
     Mutant(
         "ledger",
         "ragkit/collection/context.py",
-        "return bytes.fromhex(text_digest(indexed_text(title, text)))",
+        "return bytes.fromhex(text_digest(indexed_text(title, text, table)))",
         "return bytes.fromhex(text_digest(text))",
         "the key leaves out the title, so two documents share the vector of an equal chunk",
     ),

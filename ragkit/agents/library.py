@@ -50,7 +50,7 @@ def library_tools(retriever: Retriever, qa: QA) -> list[Tool]:
         hits = retriever.retrieve([query], max(1, min(k, 10)))[0]
         rows: list[dict[str, Any]] = []
         for hit in hits:
-            words = " ".join(hit.chunk.text.split())
+            words = " ".join(f"{hit.chunk.table}\n{hit.chunk.text}".split())
             title = str(hit.chunk.metadata.get("title") or hit.chunk.doc_id)
             fits = len(words) <= _PREVIEW_CHARS
             preview = words if fits else words[:_PREVIEW_CHARS].rsplit(" ", 1)[0]

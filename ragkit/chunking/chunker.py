@@ -12,16 +12,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ragkit.chunking.sentences import RuleSegmenter
+from ragkit.chunking.tables import Tables
+from ragkit.markdown import find_headings
 from ragkit.types import Chunk, Document, Segmenter, Tokenizer
 
 _BLOCK = 1 << 15  # code points tokenized at once, which bounds the memory for tokens
 _LONGEST_TOKEN = 32  # code points; limits a chunk's length if tokens are long
 _WORD = re.compile(r"\w+|[^\w\s]")
-_CLAUSE = re.compile(r"[,;:)\]–—，、；][\"'”’]{0,2}(?:\s|(?<=[，、；]))")
+_CLAUSE = re.compile(r"[,;:)\]|–—，、；][\"'”’]{0,2}(?:\s|(?<=[，、；]))")
 _SPACE = re.compile(r"\s")
-# https://spec.commonmark.org/0.31.2/#atx-headings and #fenced-code-blocks: groups are the hashes,
-# the fence, and the rest of the line.
-_MARK = re.compile(r"^ {0,3}(?:(#{1,6})(?!\S)|(`{3,}+|~{3,}+))([^\n]*+)", re.MULTILINE)
 
 
 class WordTokenizer:
@@ -45,7 +44,7 @@ class _Unit(NamedTuple):
 
 
 class _Section(NamedTuple):
-    """Offset of a Markdown header line, and the texts of its headers from level 1 down."""
+    """Offset of a Markdown heading, and the texts of its headings from level 1 down."""
 
     start: int
     headers: list[str]
@@ -84,10 +83,15 @@ class Chunker:
     except white space is in some chunk. A chunk has at most 32 characters per token of the budget,
     since tokenizers treat very long words (as in encoded data) as a single token.
 
-    In a Markdown document (metadata "format" is "markdown") each header line starts a chunk, and
-    the chunk metadata "headers" lists the texts of its headers from level 1 down. In a document
+    In a Markdown document (metadata "format" is "markdown") each heading starts a chunk, and
+    the chunk metadata "headers" lists the texts of its headings from level 1 down. In a document
     with "pages" (the offset of each page) the chunk metadata "page" is the number, from 1, of the
     page on which the chunk starts.
+
+    The rows of a table (see `ragkit.markdown`) count as sentences. The metadata "table" of a chunk
+    that begins inside a table is the table's header row, whose tokens are part of the budget
+    (up to one half of it). If the chunk begins inside a row, its first cell is
+    "column: content of the row's first cell", and the columns before the chunk are left out.
 
     Args:
         tokenizer: Tokenizer to count tokens; it is called with blocks of about 32,000 characters
@@ -139,14 +143,18 @@ class Chunker:
             return []
         markdown = document.metadata.get("format") == "markdown"
         sections = _find_sections(text) if markdown else [_Section(0, [])]
+        tables = Tables(text, self._tokenizer, max_cost=self._max_tokens // 2)
+        sentences = tables.split(sentences)
         groups = zip(sections, _group_by_section(text, sentences, sections), strict=True)
         return [
-            _chunk(document, _Run(run, section.headers))
+            _chunk(document, _Run(run, section.headers), tables)
             for section, spans in groups
-            for run in self._iter_runs(text, _limit_length(text, spans, self._block))
+            for run in self._iter_runs(text, _limit_length(text, spans, self._block), tables)
         ]
 
-    def _iter_runs(self, text: str, spans: list[tuple[int, int]]) -> Iterator[list[_Unit]]:
+    def _iter_runs(
+        self, text: str, spans: list[tuple[int, int]], tables: Tables
+    ) -> Iterator[list[_Unit]]:
         """Yield the runs of units of a section, tokenizing a block of it at a time."""
         first = 0
         while first < len(spans):
@@ -160,7 +168,7 @@ class Chunker:
                 for span in spans[first:last]
                 for unit in self._split_sentence(text, span, tokens)
             ]
-            runs = list(self._pack(units, tokens))
+            runs = list(self._pack(units, tokens, tables))
             first = last
             if last < len(spans) and len(runs) > 1:  # the last run may continue in the next block
                 begin = runs.pop()[0].start
@@ -174,9 +182,10 @@ class Chunker:
             fits = is_block and len(tokens.ends) <= self._max_tokens
             yield from runs if fits else self._split_long_runs(text, runs)
 
-    def _is_over(self, start: int, end: int, tokens: _Tokens) -> bool:
-        """Return True if text[start:end] is too long for one chunk."""
-        return tokens.count(start, end) > self._max_tokens or end - start > self._max_length
+    def _is_over(self, start: int, end: int, tokens: _Tokens, extra: int = 0) -> bool:
+        """Return True if text[start:end] and `extra` tokens are too long for one chunk."""
+        n_tokens = tokens.count(start, end) + extra
+        return n_tokens > self._max_tokens or end - start > self._max_length
 
     def _split_sentence(self, text: str, span: tuple[int, int], tokens: _Tokens) -> Iterator[_Unit]:
         """Yield the sentence, or parts of it that fit a chunk each."""
@@ -214,18 +223,26 @@ class Chunker:
                 return cut
         return hard
 
-    def _pack(self, units: Sequence[_Unit], tokens: _Tokens) -> Iterator[list[_Unit]]:
+    def _pack(
+        self, units: Sequence[_Unit], tokens: _Tokens, tables: Tables
+    ) -> Iterator[list[_Unit]]:
         """Yield runs of units within the budget, each as long as possible."""
         packed: list[_Unit] = []
+        cost = 0  # tokens of the header of the table in which the run begins
         for unit in units:
-            if packed and self._is_over(packed[0].start, unit.end, tokens):
+            if packed and self._is_over(packed[0].start, unit.end, tokens, cost):
                 yield packed
-                packed = self._overlapping(packed, unit, tokens)
+                packed = self._overlapping(packed, unit, tokens, tables)
+                cost = tables.cost((packed or [unit])[0].start)
+            elif not packed:
+                cost = tables.cost(unit.start)
             packed.append(unit)
         if packed:
             yield packed
 
-    def _overlapping(self, packed: list[_Unit], unit: _Unit, tokens: _Tokens) -> list[_Unit]:
+    def _overlapping(
+        self, packed: list[_Unit], unit: _Unit, tokens: _Tokens, tables: Tables
+    ) -> list[_Unit]:
         """Return the last sentences of a run that fit the overlap and a chunk with `unit`."""
         if not self._overlap:
             return []
@@ -233,7 +250,7 @@ class Chunker:
         while first and packed[first - 1].is_sentence:
             start = packed[first - 1].start
             if tokens.count(start, packed[-1].end) > self._overlap or self._is_over(
-                start, unit.end, tokens
+                start, unit.end, tokens, tables.cost(start)
             ):
                 break
             first -= 1
@@ -323,39 +340,18 @@ def _group_by_section(
 
 
 def _find_sections(text: str) -> list[_Section]:
-    """Find the sections that begin at ATX headers outside fenced code.
-
-    The first section is the text before the first header. A fence that is not closed extends to the
-    end of the text.
-
-    Source: CommonMark 0.31.2, sections 4.2 and 4.5.
-    """
+    """Find the sections that begin at headings; the first one is the text before the headings."""
     sections = [_Section(0, [])]
     stack: list[tuple[int, str]] = []
-    fence = ""
-    for match in _MARK.finditer(text):
-        hashes, mark, rest = match[1], match[2], match[3].strip()
-        if mark:
-            if not fence and not (mark[0] == "`" and "`" in rest):
-                fence = mark
-            elif fence and mark.startswith(fence) and not rest:
-                fence = ""
-        elif not fence:
-            while stack and stack[-1][0] >= len(hashes):
-                stack.pop()
-            stack.append((len(hashes), _header_text(rest)))
-            headers = [header for _, header in stack if header]
-            sections.append(_Section(match.start(), headers))
+    for heading in find_headings(text):
+        while stack and stack[-1][0] >= heading.level:
+            stack.pop()
+        stack.append((heading.level, heading.name))
+        sections.append(_Section(heading.start, [name for _, name in stack if name]))
     return sections
 
 
-def _header_text(rest: str) -> str:
-    """Remove the closing hashes of a header; they follow white space or are the whole text."""
-    bare = rest.rstrip("#")
-    return bare.rstrip() if not bare or bare[-1].isspace() else rest
-
-
-def _chunk(document: Document, run: _Run) -> Chunk:
+def _chunk(document: Document, run: _Run, tables: Tables) -> Chunk:
     start, end = _span_of(run.units)
     metadata = {key: value for key, value in document.metadata.items() if key != "pages"}
     if run.headers:
@@ -363,5 +359,7 @@ def _chunk(document: Document, run: _Run) -> Chunk:
     pages = document.metadata.get("pages")
     if pages:
         metadata["page"] = max(1, bisect_right(pages, start))
+    if header := tables.header(start):
+        metadata["table"] = header
     chunk_id = f"{document.id}:{start}-{end}"
     return Chunk(chunk_id, document.id, document.text[start:end], start, end, metadata)

@@ -174,7 +174,7 @@ def _answer(qa: QA, question: str, where: dict[str, Any] | None, *, silent: bool
 
 def _show_sources(answer: Answer) -> None:
     for number, citation in enumerate(answer.citations, start=1):
-        quote = " ".join(citation.quote.split())
+        quote = " ".join(f"{citation.table}\n{citation.quote}".split())
         out(f"  [{number}] {citation.doc_id}:{citation.start}-{citation.end}  “{quote}”")
     if answer.refusal is not None:
         out(f"No answer: {_REASONS[answer.refusal.reason]}.")

@@ -60,7 +60,7 @@ def search(
                 out(f"     {part.stage}/{part.name}: rank {part.rank}, {part.score:.4f}")
                 for line in _details(part.detail):
                     out(f"       {line}")
-        body = " ".join(hit.chunk.text.split())
+        body = " ".join(f"{hit.chunk.table}\n{hit.chunk.text}".split())
         out(f"   {body[:_MAX_CHARACTERS]}{'…' if len(body) > _MAX_CHARACTERS else ''}")
     if not hits:
         out("no hits")

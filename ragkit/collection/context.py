@@ -80,14 +80,23 @@ def ensure_embedded(
     return rows, len(missing)
 
 
-def indexed_text(title: str, text: str) -> str:
-    """Return the text that is embedded and indexed: title, newline, chunk text."""
-    return f"{title}\n{text}" if title else text
+def indexed_text(title: str, text: str, table: str = "") -> str:
+    """Return the text that is embedded and indexed: title, table header and chunk text, in lines.
+
+    Args:
+        title: Title of the document; may be empty.
+        text: Text of the chunk.
+        table: Header row of the table in which the chunk begins; empty if it begins in none.
+
+    >>> indexed_text("Valves", "| V-70 | 5 |", "| valve | pressure / bar |")
+    'Valves\\n| valve | pressure / bar |\\n| V-70 | 5 |'
+    """
+    return "\n".join(part for part in (title, table, text) if part)
 
 
-def ledger_key(title: str, text: str) -> bytes:
+def ledger_key(title: str, text: str, table: str = "") -> bytes:
     """Return the ledger key of a chunk: the digest of its indexed text."""
-    return bytes.fromhex(text_digest(indexed_text(title, text)))
+    return bytes.fromhex(text_digest(indexed_text(title, text, table)))
 
 
 def batched(items: Iterator[_T], size: int) -> Iterator[list[_T]]:

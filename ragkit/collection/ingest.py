@@ -35,7 +35,7 @@ from ragkit.errors import DocumentError
 from ragkit.indexes.bm25 import PostingsBuilder
 from ragkit.indexes.segment import write_segment
 from ragkit.losses import report
-from ragkit.store.rows import ChunkRow, DocumentRow, FileRow
+from ragkit.store.rows import ChunkRow, DocumentRow, FileRow, stored_header
 from ragkit.types import Chunk, Document, Loss
 
 LOADER_VERSION = 3  # increment when loaders extract different text: files are then read again
@@ -262,7 +262,12 @@ class Ingestion:
         self._uncommitted += len(rows)
         titles = {row.seq: row.title for row in rows}
         for batch_chunks in batched(iter(chunks), BATCH_CHUNKS):
-            texts = {c.key: indexed_text(titles[c.document], c.text) for c in batch_chunks}
+            texts = {
+                chunk.key: indexed_text(
+                    titles[chunk.document], chunk.text, stored_header(chunk.metadata)
+                )
+                for chunk in batch_chunks
+            }
             ledger_rows, n_new = ensure_embedded(self._context, self._embedder, texts)
             self._counts["n_embedded"] += n_new
             self._counts["n_reused"] += len(texts) - n_new
@@ -299,6 +304,7 @@ class Ingestion:
 
     def _chunk_row(self, chunk: Chunk, row: DocumentRow) -> ChunkRow:
         fields = {key: value for key, value in chunk.metadata.items() if can_be_filtered(value)}
+        metadata = to_json(fields)
         result = ChunkRow(
             seq=self._next_chunk,
             document=row.seq,
@@ -306,8 +312,8 @@ class Ingestion:
             start=chunk.start,
             end=chunk.end,
             text=chunk.text,
-            metadata=to_json(fields),
-            key=ledger_key(row.title, chunk.text),
+            metadata=metadata,
+            key=ledger_key(row.title, chunk.text, stored_header(metadata)),
         )
         self._next_chunk += 1
         return result

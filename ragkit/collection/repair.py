@@ -58,11 +58,9 @@ def repair(context: WriterContext, on_progress: OnProgress | None = None) -> int
         rows: list[int] = []
         for batch in batched(iter(block), BATCH_CHUNKS):
             # Stored keys are not used: a text that was not repaired may not match its key.
-            keys = [ledger_key(title, text) for _, _, title, text, _ in batch]
-            texts = {
-                key: indexed_text(title, text)
-                for key, (_, _, title, text, _) in zip(keys, batch, strict=True)
-            }
+            parts = [(title, text, table) for _, _, title, text, table, _ in batch]
+            keys = [ledger_key(*part) for part in parts]
+            texts = {key: indexed_text(*part) for key, part in zip(keys, parts, strict=True)}
             ledger_rows, n_new = ensure_embedded(context, embedder, texts)
             n_embedded += n_new
             rows += [ledger_rows[key] for key in keys]

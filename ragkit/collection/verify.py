@@ -130,9 +130,9 @@ def _consistency_faults(store: Store, ledger: VectorLedger, snapshot: Snapshot) 
     n_chunks = 0
     for batch in batched(store.live_chunk_texts(snapshot.generation), BATCH_CHUNKS):
         rows = ledger.find([key for *_, key in batch])
-        for number, chunk_id, title, text, key in batch:
+        for number, chunk_id, title, text, table, key in batch:
             n_chunks += 1
-            if ledger_key(title, text) != key:
+            if ledger_key(title, text, table) != key:
                 yield f"store.db: the title or text of {chunk_id!r} differs from the embedded text"
             stored = vector_rows.vector(number)
             if stored is None:

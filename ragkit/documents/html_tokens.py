@@ -10,23 +10,32 @@ import re
 from collections.abc import Iterator
 from html import unescape
 from string import ascii_letters
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal["text", "start", "empty", "end"]
 
 _START = re.compile(
     r"""
     < ([A-Za-z][^ \t\n\r\f/>]*+)
-    (?: [ \t\n\r\f/]*+ [^ \t\n\r\f/>][^ \t\n\r\f/>=]*+
+    ((?: [ \t\n\r\f/]*+ [^ \t\n\r\f/>][^ \t\n\r\f/>=]*+
         (?: [ \t\n\r\f]*+ = [ \t\n\r\f]*+
             (?: "[^"]*+" | '[^']*+' | [^ \t\n\r\f>"'][^ \t\n\r\f>]*+ )
         )?+
-    )*+
+    )*+)
     ([ \t\n\r\f/]*+) >
     """,
     re.VERBOSE,
 )
-_START_TO_NEXT_END = re.compile(r"<([A-Za-z][^ \t\n\r\f/>]*+)[^>]*+()>")
+_START_TO_NEXT_END = re.compile(r"<([A-Za-z][^ \t\n\r\f/>]*+)([^>]*+)()>")
+_ATTRIBUTE = re.compile(
+    r"""
+    ([^ \t\n\r\f/>=][^ \t\n\r\f/>=]*+)
+    (?: [ \t\n\r\f]*+ = [ \t\n\r\f]*+
+        (?: "([^"]*+)" | '([^']*+)' | ([^ \t\n\r\f>"'][^ \t\n\r\f>]*+) )
+    )?+
+    """,
+    re.VERBOSE,
+)
 _END = re.compile(r"</([A-Za-z][^ \t\n\r\f/>]*+)[^>]*+>")
 _COMMENT_END = re.compile(r"--!?>")
 _CDATA_END = re.compile(r"\]\]>")
@@ -38,39 +47,61 @@ _RAW_ENDS = {
 _HUGE_REFERENCE = re.compile(r"&#(?:[0-9]{9,}|[xX][0-9a-fA-F]{9,});?")
 
 
-def tokenize(page: str) -> Iterator[tuple[Kind, str]]:
-    """Yield the texts and the lower-case tag names in order; drop attributes and comments.
+class Token(NamedTuple):
+    """Text, or the lower-case name of a tag with its attributes as they are written."""
+
+    kind: Kind
+    value: str
+    attributes: str = ""
+
+
+def parse_attributes(attributes: str) -> dict[str, str]:
+    """Return the attributes of a tag by lower-case name; the first of each name counts.
+
+    >>> parse_attributes(" hidden CLASS='a &amp; b' id=c class=d")
+    {'hidden': '', 'class': 'a & b', 'id': 'c'}
+    """
+    values: dict[str, str] = {}
+    for match in _ATTRIBUTE.finditer(attributes):
+        name, *forms = match.groups()
+        values.setdefault(name.lower(), _unescape(next(filter(None, forms), "")))
+    return values
+
+
+def tokenize(page: str) -> Iterator[Token]:
+    """Yield the texts and tags in order; drop comments.
 
     This follows the HTML standard, except that a comment, tag or title that is never closed is
     treated as text, instead of swallowing the rest of the page. An unclosed script or style does
     swallow the rest.
 
-    >>> list(tokenize("&lt;b<BR/><p class='x>y'>c</p"))
-    [('text', '<b'), ('empty', 'br'), ('start', 'p'), ('text', 'c'), ('text', '<'), ('text', '/p')]
+    >>> [tuple(filter(None, token)) for token in tokenize("&lt;b<BR/><p id='x>y'>c</p")]
+    [('text', '<b'), ('empty', 'br'), ('start', 'p', " id='x>y'"), ('text', 'c'), ('text', '<'), \
+('text', '/p')]
     """
     ends = _EndFinder(page)
     position = 0
     while (bracket := page.find("<", position)) >= 0:
         if bracket > position:
-            yield "text", _unescape(page[position:bracket])
+            yield Token("text", _unescape(page[position:bracket]))
         if match := ends.start_tag(bracket):
             name = match[1].lower()
             position = match.end()
-            yield ("empty" if match[2].endswith("/") else "start"), name
+            yield Token("empty" if match[3].endswith("/") else "start", name, match[2])
             if name in _RAW_ENDS and (end := ends.raw(name, position)) > position:
                 if name in {"textarea", "title"}:
-                    yield "text", _unescape(page[position:end])
+                    yield Token("text", _unescape(page[position:end]))
                 position = end
         elif match := ends.end_tag(bracket):
             position = match.end()
-            yield "end", match[1].lower()
+            yield Token("end", match[1].lower())
         else:
             position = ends.declaration(bracket)
             if not position:
-                yield "text", "<"
+                yield Token("text", "<")
                 position = bracket + 1
     if position < len(page):
-        yield "text", _unescape(page[position:])
+        yield Token("text", _unescape(page[position:]))
 
 
 class _EndFinder:

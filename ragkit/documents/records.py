@@ -5,18 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
 from ragkit.documents.json_values import JsonReader, skip_space
 from ragkit.documents.losses import LossList
-from ragkit.documents.text import clean, decode, parse_scalar, to_json_value, to_metadata
+from ragkit.documents.text import clean, decode, to_json_value, to_metadata
 from ragkit.errors import DocumentError
 from ragkit.types import Document, Loss
 
 _ID_FIELDS = ("_id", "id")
 TEXT_FIELDS = ("text", "contents")
+_CORPUS_FIELDS = ("_id", "contents")
+_LONGEST_FIELD = 1000  # characters; a longer list or object is data, such as a vector
 _LINE = re.compile(r"[^\n]*\n?")
 _MAX_BAD_LINES = 100_000
 
@@ -87,35 +89,49 @@ class RecordIds:
 
 
 def to_document(
-    fields: Mapping[str, Any], document_id: str, source: str, kind: str, *, id_field: str = ""
+    fields: Mapping[str, Any],
+    document_id: str,
+    source: str,
+    kind: str,
+    *,
+    id_field: str = "",
+    typed: Mapping[str, Any] | None = None,
 ) -> Document:
     """Convert one record to a document.
 
-    The text is the `text` or `contents` field, and the other fields are metadata. Without such a
-    field, the text is one line "name: value" for each field with a value. The text of a record
-    that has only a title is the title.
+    The text is the `text` or `contents` field, an empty line, and one line "name: value" for each
+    other field with a value, except title and id; the others are also metadata. A field whose value
+    takes more than 1000 characters, and the object `metadata`, are metadata only. Without a text
+    field, the text is these lines of all fields. The text of a record that has only a title is the
+    title.
+
+    The records of evaluation corpora have a field `_id` (BEIR) or `contents` (Pyserini); their text
+    is the field alone.
 
     Args:
-        fields: The record: a JSON object, or the strings of a CSV row, whose numbers, true and
-            false are converted in the metadata.
+        fields: The record: a JSON object, or the strings of a CSV row.
         document_id: Id of the document.
         source: Id of the file.
         kind: "csv", "json" or "jsonl", for `metadata["format"]`.
         id_field: The field that the id came from, which is left out of the metadata.
+        typed: The values of the fields as metadata; default: `fields`.
 
     >>> row = {"title": "Iron", "text": "A metal.", "group": "8"}
     >>> to_document(row, "d1", "elements.csv", "csv")
-    Document(id='d1', text='A metal.', title='Iron', source='elements.csv', \
-metadata={'group': 8, 'format': 'csv'})
+    Document(id='d1', text='A metal.\\n\\ngroup: 8', title='Iron', source='elements.csv', \
+metadata={'group': '8', 'format': 'csv'})
     """
     text_field = _find_text_field(fields)
     title = fields.get("title")
+    used = {text_field, "title" if isinstance(title, str) else "", id_field}
     title = clean(title) if isinstance(title, str) else ""
-    text = clean(fields[text_field]) if text_field else _to_lines(fields)
-    used = {text_field, "title" if title or fields.get("title") == "" else "", id_field}
-    others = {name: value for name, value in fields.items() if name not in used}
-    if kind == "csv":
-        others = {name: parse_scalar(value) for name, value in others.items()}
+    if text_field:
+        text = clean(fields[text_field])
+        lines = _to_lines(_searchable(fields, used))
+        text = "\n\n".join(part for part in (text, lines) if part.strip())
+    else:
+        text = _to_lines(fields)
+    others = {name: value for name, value in (typed or fields).items() if name not in used}
     nested = others.pop("metadata") if isinstance(others.get("metadata"), dict) else {}
     metadata = {**to_metadata({**nested, **others}), "format": kind}
     return Document(document_id, text if text.strip() else title, title, source, metadata)
@@ -124,13 +140,27 @@ metadata={'group': 8, 'format': 'csv'})
 def has_text(fields: Mapping[str, Any]) -> bool:
     """Return True if the record's document would have a text.
 
-    >>> [has_text(fields) for fields in ({"a": 1}, {"a": None}, {"text": " ", "a": 1})]
+    >>> [has_text(fields) for fields in ({"a": 1}, {"a": None}, {"_id": 1, "text": " ", "a": 1})]
     [True, False, False]
     """
     text_field, title = _find_text_field(fields), fields.get("title")
     if (text_field and fields[text_field].strip()) or (isinstance(title, str) and title.strip()):
         return True
-    return not text_field and any(value is not None and value != "" for value in fields.values())
+    others = _searchable(fields, {text_field, *_ID_FIELDS}) if text_field else fields
+    return any(value is not None and value != "" for value in others.values())
+
+
+def _searchable(fields: Mapping[str, Any], used: Container[str]) -> Mapping[str, Any]:
+    """Return the fields that are written after the text."""
+    if any(name in fields for name in _CORPUS_FIELDS):
+        return {}
+    return {
+        name: value
+        for name, value in fields.items()
+        if name not in used
+        and not (name == "metadata" and isinstance(value, dict))
+        and (not isinstance(value, list | dict) or len(_to_lines({"": value})) <= _LONGEST_FIELD)
+    }
 
 
 def _find_text_field(fields: Mapping[str, Any]) -> str:

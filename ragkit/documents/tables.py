@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ragkit.documents.losses import LossList
 from ragkit.documents.records import TEXT_FIELDS, RecordIds, Records, has_text, to_document
-from ragkit.documents.text import decode, parse_scalar
+from ragkit.documents.scalars import ColumnType, is_number
+from ragkit.documents.text import decode
 from ragkit.types import Document, Loss
 
 MAX_COLUMNS = 16_384  # maximum of spreadsheet programs
 _DELIMITERS = ",;\t|"
+_SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?[^\S\n]*(?:\n|\Z)', re.IGNORECASE)
+_MAX_TITLES = 10  # rows above the header
 _MAX_NAME = 200  # characters; a name is repeated in the text of every row
+_N_HEAD = 50  # rows by which titles and the delimiter are recognised
 _N_LINES = 3  # minimum number of row-like lines in a cell for a warning
 
 
@@ -25,8 +30,9 @@ def read_csv(
     """Read one document per row; the first row names the columns.
 
     A row's own id is its `_id` or `id` if these are unique in the file, else rows are numbered from
-    1. A first row of numbers only is data, and the columns are then called
-    "column 1" and so on.
+    1. A first row of numbers only is data, and the columns are then called "column 1" and so on. A
+    first line "sep=;" names the delimiter. Rows of one cell above the header are the title of each
+    row that has none. The metadata have types, see `ColumnType`.
 
     Args:
         data: Content of the file.
@@ -35,6 +41,9 @@ def read_csv(
         raw_ids: See `RecordIds`; own ids are then used even if some repeat or are missing.
     """
     text, decoding_losses = decode(data, name)
+    if declared := _SEPARATOR.match(text):
+        text = text[declared.end() :]
+        delimiter = delimiter or declared[1]
     table = _Table(text, delimiter or _detect_delimiter(text))
     survey = _Survey(table, name, raw_ids=raw_ids)
 
@@ -45,8 +54,13 @@ def read_csv(
             if survey.accepted[number - 1]:
                 own_id = row[column] if 0 <= column < len(row) else ""
                 id_field = table.names[column] if own_id else ""
+                fields = table.fields(row)
+                typed = {key: survey.types[key].convert(cell) for key, cell in fields.items()}
                 document_id = ids.of(own_id, number)
-                yield to_document(table.fields(row), document_id, name, "csv", id_field=id_field)
+                document = to_document(
+                    fields, document_id, name, "csv", id_field=id_field, typed=typed
+                )
+                yield document if document.title else replace(document, title=table.title)
 
     return Records(sum(survey.accepted), make), (*decoding_losses, *survey.losses.all())
 
@@ -57,9 +71,13 @@ class _Table:
     def __init__(self, text: str, delimiter: str) -> None:
         self.delimiter = delimiter
         self._text = text
-        first = next(self._nonempty_rows(), [])
+        head = list(itertools.islice(self._nonempty_rows(), _N_HEAD))
+        titles = _find_titles(head)
+        self.title = " – ".join(titles)[:_MAX_NAME]  # noqa: RUF001
+        self._n_above = len(titles)
+        first = head[len(titles)] if head else []
         filled = [cell for cell in first if cell]
-        self.has_header = not all(isinstance(parse_scalar(cell), int | float) for cell in filled)
+        self.has_header = not all(map(is_number, filled))
         self.width = len(first)
         self.names: list[str] = []
         self._seen: Counter[str] = Counter()
@@ -69,7 +87,8 @@ class _Table:
 
     def rows(self, unclosed: list[int] | None = None) -> Iterator[list[str]]:
         """Iterate over the non-empty data rows; `unclosed` as for `parse`."""
-        return itertools.islice(self._nonempty_rows(unclosed), int(self.has_header), None)
+        n_above = self._n_above + self.has_header
+        return itertools.islice(self._nonempty_rows(unclosed), n_above, None)
 
     def fields(self, row: list[str]) -> dict[str, str]:
         """Return the non-empty cells by column name."""
@@ -90,6 +109,16 @@ class _Table:
         self.names.append(name)
 
 
+def _find_titles(head: Sequence[Sequence[str]]) -> list[str]:
+    """Return the only cells of the first rows, if most rows have several cells."""
+    n_filled = [sum(map(bool, row)) for row in head]
+    n_titles = next((i for i, n in enumerate(n_filled) if n > 1), 0)
+    is_table = sum(n > 1 for n in n_filled) > len(head) // 2
+    if not is_table or n_titles > _MAX_TITLES:
+        return []
+    return [" ".join(" ".join(filter(None, row)).split()) for row in head[:n_titles]]
+
+
 class _Survey:
     """First pass over the rows: finds the id column, empty rows and irregular rows.
 
@@ -97,11 +126,13 @@ class _Survey:
         losses: Losses of the table.
         accepted: 1 for each row that has a text, else 0.
         id_column: Index of the column with the rows' ids, or -1.
+        types: Types of the columns by name.
     """
 
     def __init__(self, table: _Table, name: str, *, raw_ids: bool) -> None:
         self.losses = LossList(name)
         self.accepted = bytearray()
+        self.types: defaultdict[str, ColumnType] = defaultdict(ColumnType)
         self._table = table
         self._unclosed: list[int] = []
         self._odd: dict[str, list[int]] = {}  # kind -> [first such row, number of such rows]
@@ -113,7 +144,10 @@ class _Survey:
                     digests[column] += hashlib.blake2b(row[column].encode(), digest_size=8).digest()
                 else:
                     del digests[column]
-            self.accepted.append(has_text(table.fields(row)))
+            fields = table.fields(row)
+            for column_name, cell in fields.items():
+                self.types[column_name].add(cell)
+            self.accepted.append(has_text(fields))
             if not self.accepted[-1]:
                 self._lost(f"{name} row {number}", "the row", "nothing", "its text is empty")
             self._check_row(number, row)
@@ -242,7 +276,7 @@ def _detect_delimiter(text: str) -> str:
         head = head[: head.rindex("\n") + 1]
     best = (0.0, 0, ",")
     for delimiter in _DELIMITERS:
-        widths = [len(row) for row, _ in zip(parse(head, delimiter), range(50), strict=False)]
+        widths = [len(row) for row, _ in zip(parse(head, delimiter), range(_N_HEAD), strict=False)]
         width, n_rows = Counter(widths).most_common(1)[0] if widths else (1, 0)
         if width > 1:
             best = max(best, (n_rows / len(widths), width, delimiter), key=lambda item: item[:2])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import codecs
 import importlib
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ragkit.documents.json_values import JsonReader
+from ragkit.documents.front_matter import split_front_matter
+from ragkit.markdown import find_headings
 from ragkit.types import Loss
 
 RESERVED = frozenset({"doc_id", "format", "n_pages", "pages", "source", "title"})
@@ -35,12 +35,6 @@ _MAGIC = (
 )
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\b\x1b"))
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-_FIELD = re.compile(r"([\w][\w .-]*):(?:[ \t]+(.*))?$")
-_ITEM = re.compile(r"[ \t]*-[ \t]+(.*)$")
-_INT = re.compile(r"[+-]?(?:0|[1-9]\d*)$", re.ASCII)
-_FLOAT = re.compile(r"[+-]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][+-]?\d{1,3})?$", re.ASCII)
-_HEADING = re.compile(r"#[ \t]+(.*)")
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +144,11 @@ def read_text(data: bytes, name: str) -> Extract:
 def read_markdown(data: bytes, name: str) -> Extract:
     """Read a Markdown file; its front matter becomes title and metadata."""
     text, losses = decode(data, name)
-    fields, body, n_unknown = _front_matter(text)
-    if n_unknown:
-        lost = f"{n_unknown} lines of front matter"
-        kept = f"{len(fields)} fields"
-        why = "only `key: value` and `key:` with `  - ` items are supported"
-        losses += (Loss("documents", name, lost, kept, why),)
+    front = split_front_matter(text)
+    if front.n_unread:
+        lost = f"{front.n_unread} lines of front matter"
+        losses += (Loss("documents", name, lost, f"{len(front.fields)} fields", front.why),)
+    fields, body = front.fields, front.body
     title = fields.get("title")
     metadata = to_metadata({key: value for key, value in fields.items() if key != "title"})
     title = str(title) if title not in (None, "") else first_heading(body)
@@ -200,94 +193,7 @@ def to_json_value(value: object) -> Any:
     return clean(str(value))
 
 
-def parse_scalar(text: str) -> str | int | float | bool:
-    """Convert a cell or field value to int, float or bool if all of it can be parsed as such.
-
-    >>> [parse_scalar(text) for text in ["42", "-1.5e3", "true", "007", "1.2.3"]]
-    [42, -1500.0, True, '007', '1.2.3']
-    """
-    if text.lower() in {"true", "false"}:
-        return text.lower() == "true"
-    if len(text) < 20 and _INT.match(text):
-        number = int(text)
-        return number if -(2**63) <= number < 2**63 else text
-    if len(text) < 40 and _FLOAT.match(text):
-        value = float(text)
-        return value if abs(value) != float("inf") else text
-    return text
-
-
 def first_heading(text: str) -> str:
     """Return the first level-1 heading outside code blocks, or an empty string."""
-    fence = ""
-    for match in re.finditer(r"^.*$", text, re.MULTILINE):
-        line = match.group()
-        mark = _FENCE.match(line)
-        if fence:
-            if mark and mark[1].startswith(fence):
-                fence = ""
-        elif mark:
-            fence = mark[1]
-        elif heading := _HEADING.match(line):
-            words = heading[1].strip()
-            bare = words.rstrip("#")
-            title = words if bare[-1:].strip() else bare.strip()  # "C#" has no closing marks
-            if title:
-                return title
-    return ""
-
-
-def _front_matter(text: str) -> tuple[dict[str, Any], str, int]:
-    """Return the fields, the text after them, and the number of unsupported lines."""
-    if not text.startswith("---\n"):
-        return {}, text, 0
-    end = re.compile(r"^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.MULTILINE).search(text, 4)
-    lines = (
-        [line for line in text[4 : end.start()].split("\n") if _has_content(line)] if end else []
-    )
-    if end is None or not lines or not _FIELD.match(lines[0]):
-        return {}, text, 0
-    fields: dict[str, Any] = {}
-    key, n_unknown = "", 0
-    for line in lines:
-        if match := _FIELD.match(line):
-            key = match[1]
-            fields[key] = _parse_value(match[2] or "")
-        elif key and fields[key] in (None, []) and (match := _ITEM.match(line)):
-            fields[key] = [_parse_value(match[1], item=True)]
-        elif key and isinstance(fields[key], list) and (match := _ITEM.match(line)):
-            fields[key].append(_parse_value(match[1], item=True))
-        else:
-            n_unknown += 1
-    return fields, text[end.end() :].lstrip("\n"), n_unknown
-
-
-def _has_content(line: str) -> bool:
-    return bool(line.strip()) and not line.lstrip().startswith("#")
-
-
-def _parse_value(text: str, *, item: bool = False) -> Any:
-    """Parse a front matter value; return None for an empty one."""
-    text = text.strip()
-    if text.startswith(("[", "{") if item else "["):
-        try:
-            return JsonReader().parse(text)
-        except ValueError:
-            if text.startswith("[") and text.endswith("]"):
-                return [
-                    _parse_quoted(part.strip()) for part in text[1:-1].split(",") if part.strip()
-                ]
-            return text
-    return _parse_quoted(text) if text else None
-
-
-def _parse_quoted(text: str) -> str | int | float | bool:
-    """Parse a scalar value, quoted or not."""
-    if len(text) > 1 and text[0] == text[-1] == '"':
-        try:
-            return str(json.loads(text))
-        except ValueError:
-            return text[1:-1]
-    if len(text) > 1 and text[0] == text[-1] == "'":
-        return text[1:-1].replace("''", "'")
-    return parse_scalar(text)
+    headings = find_headings(text)
+    return next((heading.name for heading in headings if heading.level == 1 and heading.name), "")

@@ -21,7 +21,9 @@ from decimal import Context, Decimal
 
 from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.indexes.terms import TermAnalyzer
+from ragkit.markdown import split_row
 from ragkit.normalize import normalize
+from ragkit.readers.sources import SourceSentence, source_sentences
 from ragkit.types import Citation, Hit
 
 # Fitted on the training pairs of STS-B by `benchmarks/support.py`: see docs/citations.md.
@@ -61,12 +63,16 @@ _DENIALS = frozenset("not no never neither nor none nothing nobody cannot withou
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Source span that supports a sentence: `hits[hit].chunk.text[start:end]`."""
+    """Source span that supports a sentence: `hits[hit].chunk.text[start:end]`.
+
+    `table` is the header row of the table of which the span is a row.
+    """
 
     hit: int
     start: int
     end: int
     coverage: float
+    table: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,7 @@ class _Source:
     units: frozenset[str]
     denies: bool
     flat: str
+    table: str
 
 
 class SupportChecker:
@@ -97,23 +104,24 @@ class SupportChecker:
         self._analyzer = TermAnalyzer()
         segmenter = RuleSegmenter()
         self._sources = [
-            self._source(i, hit.chunk.text, start, end)
+            self._source(i, source)
             for i, hit in enumerate(hits)
-            for start, end in segmenter.sentences(hit.chunk.text)
+            for source in source_sentences(hit.chunk, segmenter)
         ]
 
-    def _source(self, hit: int, text: str, start: int, end: int) -> _Source:
-        sentence = _uniform(text[start:end])
+    def _source(self, hit: int, source: SourceSentence) -> _Source:
+        sentence = _uniform(source.text)
         return _Source(
             hit,
-            start,
-            end,
+            source.start,
+            source.end,
             frozenset(self._stems(sentence)),
             frozenset(_words(sentence)),
             frozenset(numbers(sentence)),
-            frozenset(units(sentence)),
+            frozenset(units(sentence) | _header_units(source.table)),
             _denies(sentence),
             _flat(sentence),
+            source.table,
         )
 
     def _stems(self, text: str) -> set[str]:
@@ -146,12 +154,12 @@ class SupportChecker:
             elif denies != source.denies or not opener <= source.stems:
                 continue
             if covered >= self._coverage and (best is None or covered > best.coverage):
-                best = Evidence(source.hit, source.start, source.end, covered)
+                best = Evidence(source.hit, source.start, source.end, covered, source.table)
         return best
 
 
-def cite(hit: Hit, start: int, end: int) -> Citation:
-    """Create a citation of `hit.chunk.text[start:end]`."""
+def cite(hit: Hit, start: int, end: int, table: str = "") -> Citation:
+    """Create a citation of `hit.chunk.text[start:end]`; `table` is the header row above it."""
     chunk = hit.chunk
     return Citation(
         doc_id=chunk.doc_id,
@@ -160,6 +168,7 @@ def cite(hit: Hit, start: int, end: int) -> Citation:
         end=chunk.start + end,
         quote=chunk.text[start:end],
         digest=str(chunk.metadata.get("digest", "")),
+        table=table,
     )
 
 
@@ -208,6 +217,12 @@ def units(text: str) -> set[str]:
         unit = match[1].replace("μ", "µ").replace(" ", "")
         found.add(unit + _signed((match[2] or "").translate(_RAISED)))
     return found
+
+
+def _header_units(header: str) -> set[str]:
+    """The units in the column names of a table: "pressure / bar", "mass (kg)", "length [mm]"."""
+    named = re.findall(r"[/(\[]\s*([^\s()\[\]|]+)", " | ".join(split_row(header)))
+    return {unit for name in named for unit in units(f"1 {name}")}
 
 
 def names(text: str) -> set[str]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.indexes.terms import TermAnalyzer
+from ragkit.markdown import find_headings
 from ragkit.pipeline import last_answer
 from ragkit.readers.assemble import AnswerBuilder
 from ragkit.readers.citations import cite, names, numbers, strip_marks
-from ragkit.types import Answer, Embedder, Event, Hit
+from ragkit.readers.codes import find_codes, has_code
+from ragkit.readers.sources import source_sentences
+from ragkit.types import Answer, Chunk, Embedder, Event, Hit
 
 # A logistic regression on 629 training questions of NQ with their retrieved passages, with and
 # without the gold one (`benchmarks/fit_extractive.py`). Youden's J on the development questions is
@@ -38,16 +41,22 @@ FEATURES = tuple(WEIGHTS)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A candidate sentence: `hits[hit].chunk.text[start:end]`."""
+    """A candidate: the sentence or table row `hits[hit].chunk.text[start:end]`.
+
+    `text` is what the answer says: for a row of a table "name: cell; …". `table` is the header row.
+    """
 
     hit: int
     start: int
     end: int
     text: str
+    table: str = ""
 
 
 class ExtractiveReader:
     """Selects the sentences most likely to contain the answer, or refuses if none is likely.
+
+    If the question names a code (see `ragkit.readers.codes`), only sentences that name it count.
 
     Args:
         embedder: Embedder of the question and the sentences.
@@ -79,14 +88,19 @@ class ExtractiveReader:
         ]
 
     def candidates(self, hits: Sequence[Hit]) -> list[Candidate]:
-        """Return the sentences of the hits that contain a word, except headings."""
+        """Return the sentences and table rows of the hits that contain a word, except headings."""
         candidates = []
         for i, hit in enumerate(hits):
-            text = hit.chunk.text
-            for start, end in self._segmenter.sentences(text):
-                sentence = text[start:end]
-                if re.search(r"\w", strip_marks(sentence)) and not _is_heading(sentence):
-                    candidates.append(Candidate(i, start, end, sentence))
+            headings = _headings(hit.chunk)
+            for source in source_sentences(hit.chunk, self._segmenter):
+                if (
+                    re.search(r"\w", strip_marks(source.text))
+                    and not source.text.startswith("<!--")
+                    and not any(start <= source.start < end for start, end in headings)
+                ):
+                    candidates.append(
+                        Candidate(i, source.start, source.end, source.text, source.table)
+                    )
         return candidates
 
     def features(
@@ -128,27 +142,70 @@ class ExtractiveReader:
     def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[Event]:
         """Yield the best sentences, best first, each with itself as citation, then the answer."""
         builder = AnswerBuilder(question, hits)
-        candidates = self.candidates(hits)
+        if not hits:
+            yield builder.finish(refusal="no_hits")
+            return
+        hits, candidates = _with_codes(question, hits, self.candidates(hits))
         if not candidates:
-            yield builder.finish(refusal="no_evidence" if hits else "no_hits")
+            yield builder.finish(refusal="no_evidence")
             return
         likelihoods = self.likelihoods(self.features(question, hits, candidates))
         threshold = max(self._threshold, FURTHER * likelihoods.max())
         selected: set[str] = set()
         for i in np.argsort(-likelihoods, kind="stable"):
             candidate = candidates[i]
-            if likelihoods[i] < threshold or len(selected) == self._max_sentences:
+            if (
+                not likelihoods[i]
+                or likelihoods[i] < threshold
+                or len(selected) == self._max_sentences
+            ):
                 break
             if candidate.text not in selected:
                 selected.add(candidate.text)
-                citation = cite(hits[candidate.hit], candidate.start, candidate.end)
+                hit = hits[candidate.hit]
+                citation = cite(hit, candidate.start, candidate.end, candidate.table)
                 # Reference marks of the source could be confused with citation marks.
                 yield builder.add(strip_marks(candidate.text), [citation], supported=True)
         yield builder.finish(refusal="no_evidence")
 
 
-def _is_heading(text: str) -> bool:
-    return text.lstrip().startswith(("#", "<!--"))
+def _headings(chunk: Chunk) -> list[tuple[int, int]]:
+    """Return the (start, end) of the headings; only in Markdown can a line be underlined."""
+    markdown = chunk.metadata.get("format") == "markdown"
+    return [
+        (heading.start, heading.end)
+        for heading in find_headings(chunk.text)
+        if markdown or chunk.text[heading.start : heading.end].lstrip().startswith("#")
+    ]
+
+
+def _with_codes(
+    question: str, hits: Sequence[Hit], candidates: Sequence[Candidate]
+) -> tuple[Sequence[Hit], Sequence[Candidate]]:
+    """Return the candidates with most of the codes in the question, and their hits.
+
+    A code may stand in the candidate, in the header of its table, or in the title, the id or the
+    headings of its passage. If no candidate has any of the codes, there is none; if the question
+    has no codes, all candidates remain.
+    """
+    codes = find_codes(question)
+    if not codes:
+        return hits, candidates
+    about = ["\n".join(_context(hit.chunk)) for hit in hits]
+    texts = [f"{c.text}\n{c.table}\n{about[c.hit]}" for c in candidates]
+    counts = [sum(has_code(text, code) for code in codes) for text in texts]
+    most = max(1, *counts)
+    kept = [c for c, count in zip(candidates, counts, strict=True) if count == most]
+    ranks = {hit: rank for rank, hit in enumerate(sorted({c.hit for c in kept}))}
+    return [hits[i] for i in ranks], [replace(c, hit=ranks[c.hit]) for c in kept]
+
+
+def _context(chunk: Chunk) -> Iterator[str]:
+    """Yield the id and the title of a chunk's document, and the chunk's headings."""
+    yield chunk.doc_id
+    yield str(chunk.metadata.get("title", ""))
+    headers = chunk.metadata.get("headers", [])
+    yield from map(str, headers if isinstance(headers, list) else [])
 
 
 _ASKS_NUMBER = re.compile(

@@ -138,7 +138,7 @@ class LongContextReader:
             return None
         evidence = checker.check(plain)
         if evidence is not None:
-            citation = cite(hits[evidence.hit], evidence.start, evidence.end)
+            citation = cite(hits[evidence.hit], evidence.start, evidence.end, evidence.table)
             return builder.add(plain, [citation], supported=True)
         if self._keep_unsupported:
             return builder.add(plain, [], supported=False)
@@ -155,7 +155,8 @@ _FENCE = re.compile(r"<(?=\s*+(?:/\s*+)?passage)", re.IGNORECASE)
 def _passage(number: int, hit: Hit) -> str:
     title = " ".join(str(hit.chunk.metadata.get("title", "")).split()).replace('"', "'")
     # A passage must not be able to close its tag or to open another one.
-    title, text = _FENCE.sub("<\\\\", title), _FENCE.sub("<\\\\", hit.chunk.text)
+    content = "\n".join(part for part in (hit.chunk.table, hit.chunk.text) if part)
+    title, text = _FENCE.sub("<\\\\", title), _FENCE.sub("<\\\\", content)
     return f'<passage number="{number}" title="{title}">\n{text}\n</passage>'
 
 

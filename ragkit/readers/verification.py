@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ragkit.digests import text_digest
 from ragkit.errors import RagkitError
+from ragkit.markdown import name_cells
 from ragkit.readers.citations import SupportChecker, strip_marks
 from ragkit.types import Answer, Chunk, Document, DocumentStore, Hit
 
@@ -101,7 +102,8 @@ def verify_sentences(answer: Answer | Mapping[str, Any]) -> list[str]:
     data = asdict(answer) if isinstance(answer, Answer) else answer
     faults = []
     try:
-        text, quotes = _text(data["text"]), [_text(c["quote"]) for c in data["citations"]]
+        text = _text(data["text"])
+        quotes = [_hit(c["quote"], c.get("table", "")) for c in data["citations"]]
         uncovered = text
         for number, sentence in enumerate(data["sentences"], start=1):
             start, end = _offset(sentence["start"]), _offset(sentence["end"])
@@ -128,9 +130,16 @@ def verify_sentences(answer: Answer | Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def _supports(quotes: list[str], sentence: str) -> bool:
+def _hit(quote: object, table: object) -> Hit:
+    text = _text(quote)
+    return Hit(Chunk("", "", text, 0, len(text), {"table": _text(table)}), 0.0)
+
+
+def _supports(quotes: list[Hit], sentence: str) -> bool:
     text = " ".join(strip_marks(sentence).split())
-    if any(text == " ".join(strip_marks(quote).split()) for quote in quotes):
-        return True
-    hits = [Hit(Chunk(str(n), "", quote, 0, len(quote)), 0.0) for n, quote in enumerate(quotes)]
-    return SupportChecker(hits).check(text) is not None
+    for quote in quotes:
+        chunk = quote.chunk
+        shown = (chunk.text, name_cells(chunk.text, chunk.table))
+        if any(text == " ".join(strip_marks(form).split()) for form in shown):
+            return True
+    return SupportChecker(quotes).check(text) is not None

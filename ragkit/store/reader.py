@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from ragkit.errors import CorruptCollection
 from ragkit.store import filters
 from ragkit.store.connect import check_schema, connect, database_errors, pooled_engine
-from ragkit.store.rows import FileRow, GenerationState
+from ragkit.store.rows import FileRow, GenerationState, stored_header
 from ragkit.store.schema import (
     chunks,
     documents,
@@ -279,15 +279,21 @@ class StoreReader:
                 by_number = {row[0]: _chunk(row) for row in rows}
                 yield from (by_number[number] for number in numbers)
 
-    def live_chunk_texts(self, generation: int) -> Iterator[tuple[int, str, str, str, bytes]]:
-        """Iterate over (number, id, document title, text, key) of the live chunks, sorted by id."""
+    def live_chunk_texts(self, generation: int) -> Iterator[tuple[int, str, str, str, str, bytes]]:
+        """Iterate over the live chunks, sorted by id.
+
+        Yields:
+            Number, id, title of the document, text, table header, key.
+        """
+        columns = [chunks.c.seq, chunks.c.id, documents.c.title, chunks.c.text]
         statement = (
-            sa.select(chunks.c.seq, chunks.c.id, documents.c.title, chunks.c.text, chunks.c.key)
+            sa.select(*columns, chunks.c.metadata, chunks.c.key)
             .join(documents, chunks.c.document == documents.c.seq)
             .where(live_in(documents, generation))
             .order_by(chunks.c.id)
         )
-        return self.stream(statement)
+        for number, chunk_id, title, text, metadata, key in self.stream(statement):
+            yield number, chunk_id, title, text, stored_header(metadata), key
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:

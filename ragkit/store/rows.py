@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
 from typing import Any
+
+from ragkit.types import table_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,16 @@ class GenerationState:
     segments: list[str]
     n_rows: list[int]
     dead: list[int]
+
+
+def stored_header(metadata: str) -> str:
+    """Return the table header of a chunk from its metadata, a JSON text; empty if it has none."""
+    if '"table"' not in metadata:
+        return ""
+    try:
+        return table_header(json.loads(metadata))
+    except (AttributeError, ValueError):
+        return ""  # damaged, which verification reports
 
 
 def as_values(row: DocumentRow | ChunkRow | LedgerKey | FileRow) -> dict[str, Any]:
