@@ -92,7 +92,7 @@ def test_records_when_they_have_a_text_and_other_fields_then_all_are_searched():
     vector = {"vector": [0.25] * 500, "nothing": None, "blank": "", "metadata": {"url": "u"}}
     for format, data in (("json", [{**record, **vector}]), ("jsonl", {**record, **vector})):
         [document] = read_stream(json.dumps(data), format=format).documents
-        assert (document.id, document.title) == ("p1", "Pump")
+        assert (document.id, document.title) == ("stdin#p1", "Pump")
         assert document.text == 'A pump.\n\nsku: P-77\ntags: ["a", "b"]'
         assert (document.metadata["sku"], document.metadata["url"]) == ("P-77", "u")
         assert document.metadata["vector"] == [0.25] * 500
@@ -107,6 +107,6 @@ def test_records_of_evaluation_corpora_when_read_then_their_text_is_the_field():
         [document] = read_stream(json.dumps(record), format="jsonl").documents
         assert (document.text, document.metadata["year"]) == ("body", 3)
     [document] = read_stream("_id,text,year\nd1,body,3\n", format="csv").documents
-    assert (document.id, document.text, document.metadata["year"]) == ("d1", "body", 3)
+    assert (document.id, document.text, document.metadata["year"]) == ("stdin#d1", "body", 3)
     result = read_stream('{"_id": "d1", "text": " ", "year": 3}\n{"text": "a"}', format="jsonl")
     assert [loss.why for loss in result.losses] == ["it has no text"]

@@ -153,7 +153,7 @@ def test_add_when_some_records_have_no_id_gives_them_numbers_that_no_id_has(note
         "m.jsonl@3": "third",
         "n.json#1": "first",
         "n.json#2": "second of n",
-        "o.json": "an object",
+        "o.json": "an object\n\nid: o\nn: 1",
     }
     assert notes.document("o.json").metadata == {"id": "o", "n": 1, "format": "json"}
 
