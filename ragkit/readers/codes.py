@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from functools import lru_cache
+
+from ragkit.normalize import normalize
 
 _WORD = re.compile(r"[^\W_](?:[\w.+/-]*[^\W_])?")
 # Numbers, also with a sign, separators, an ordinal ending or a unit: "1,000", "9/11", "19th",
@@ -21,7 +22,6 @@ _QUANTITY = re.compile(
     r"|k?ilo\w+|milli\w+|centi\w+|mega\w+|giga\w+|met\w+|lit\w+|inch\w*|feet|foot|miles?|yards?"
     r"|pounds?|tons?|tonnes?|grams?|volts?|watts?|kelvin|hours?|minutes?|seconds?|days?|years?)\b)"
 )
-_DASHES = re.compile("[\u2010-\u2015\u2212]")
 
 
 def find_codes(question: str) -> list[str]:
@@ -32,7 +32,7 @@ def find_codes(question: str) -> list[str]:
     >>> find_codes("Does valve V-70 of Python 3.10 hold 2.5 bar at 300K in 1995, as TiO2 and 316L?")
     ['V-70', '3.10', 'TiO2', '316L']
     """
-    question = _uniform(question)
+    question = normalize(question)
     codes = []
     for match in _WORD.finditer(question):
         word = match[0]
@@ -54,16 +54,12 @@ def has_code(text: str, code: str) -> bool:
     >>> [has_code(text, "V-70") for text in ("valve v70.", "V\u201170", "V-700", "V-7", "V-70.1")]
     [True, True, False, False, False]
     """
-    return _pattern(code).search(_uniform(text)) is not None
-
-
-def _uniform(text: str) -> str:
-    return _DASHES.sub("-", unicodedata.normalize("NFKC", text))
+    return _pattern(code).search(normalize(text)) is not None
 
 
 @lru_cache
 def _pattern(code: str) -> re.Pattern[str]:
-    parts = re.split(r"(?<=[^\W\d_])-?(?=\d)|(?<=\d)(?=[^\W\d_])", _uniform(code))
+    parts = re.split(r"(?<=[^\W\d_])-?(?=\d)|(?<=\d)(?=[^\W\d_])", normalize(code))
     middle = r"[-\s]?".join(map(re.escape, parts))
     return re.compile(
         rf"(?<![\w])(?<!\d[.-])(?<![A-Z]-)(?i:{middle})(?!\w)(?![.-]\d)(?!-[A-Za-z]\b)"
