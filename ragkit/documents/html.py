@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from ragkit.documents.encodings import find_codec
 from ragkit.documents.html_tokens import Kind, tokenize
 from ragkit.documents.text import Extract, decode
 
@@ -34,15 +35,35 @@ _CLOSERS = {
 _DEFINITIONS = frozenset({"dt", "dd"})
 _MAX_CELL = 300
 _SPACE = re.compile(r"[ \t\n\r\f]+")
-_DECLARED_ENCODING = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_:.-]+)""")
+_COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
+# In an XML declaration or a meta element, not in an attribute such as accept-charset.
+_DECLARED_ENCODING = re.compile(
+    rb"""(?:\A\s*<\?xml\s[^>]*?\sencoding|<meta\s[^>]*?(?<![\w-])charset)"""
+    rb"""\s*=\s*["']?\s*([A-Za-z0-9_:.+()-]+)""",
+    re.IGNORECASE,
+)
 
 
-def read_html(data: bytes, name: str) -> Extract:
-    """Convert a page to Markdown; its title is the `<title>` or the first heading."""
-    declared = _DECLARED_ENCODING.search(data[:4096])
-    text, losses = decode(data, name, declared=declared[1].decode() if declared else "")
+def read_html(data: bytes, name: str, *, declared: str = "", encoding: str = "") -> Extract:
+    """Convert a page to Markdown; its title is the `<title>` or the first heading.
+
+    Args:
+        data: Content of the file.
+        name: Id of the file.
+        declared: Encoding that its container declares; it precedes the page's own declaration.
+        encoding: Encoding of a page that is not UTF-8 and declares none; guessed if empty.
+    """
+    declared = declared or _declared_encoding(data)
+    text, losses = decode(data, name, declared=declared, encoding=encoding)
     title, body = to_markdown(text)
     return Extract(body, title, {"format": "markdown"}, losses)
+
+
+def _declared_encoding(data: bytes) -> str:
+    match = _DECLARED_ENCODING.search(_COMMENT.sub(b"", data[:4096]))
+    label = match[1].decode() if match else ""
+    # What can be read here as ASCII is not in UTF-16.
+    return "utf-8" if find_codec(label).startswith(("utf-16", "utf-32")) else label
 
 
 def to_markdown(page: str) -> tuple[str, str]:

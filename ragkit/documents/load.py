@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ragkit.digests import digest as bytes_digest
+from ragkit.documents.decoding import is_binary
+from ragkit.documents.encodings import check_encoding
 from ragkit.documents.files import SourceFile, printable, read_stable
 from ragkit.documents.records import read_json, read_jsonl
 from ragkit.documents.sandbox import SandboxLimits, extract
 from ragkit.documents.tables import read_csv
-from ragkit.documents.text import Extract, clean, is_binary, read_markdown, read_text
+from ragkit.documents.text import Extract, clean, read_markdown, read_text
 from ragkit.errors import DocumentError, MissingExtra
 from ragkit.types import Document, Loss
 
@@ -43,6 +45,10 @@ SUPPORTED: Mapping[str, str] = MappingProxyType(
 
 _STREAMED = ("csv", "html", "json", "jsonl", "markdown", "text")
 _ARCHIVES = frozenset({"docx", "epub", "pdf", "pptx", "xlsx"})
+_REMEDIES = {
+    ".mbox": "save each of its e-mails as an .eml file",
+    ".msg": "save it as an .eml file",
+}
 _NO_SUFFIX = "unsupported type: its name has no suffix such as .txt"
 _BOM = b"\xef\xbb\xbf"
 
@@ -60,13 +66,17 @@ class LoadResult:
     digest: str
 
 
-def load_file(file: SourceFile, *, limits: SandboxLimits | None = None) -> LoadResult:
+def load_file(
+    file: SourceFile, *, encoding: str = "", limits: SandboxLimits | None = None
+) -> LoadResult:
     """Load one file: one document per record for CSV, JSON and JSON Lines, else a single one.
 
     PDF, office files, e-books, e-mails and HTML are parsed in a child process.
 
     Args:
         file: A file returned by `find_files`.
+        encoding: Encoding of text, HTML and mail that is not UTF-8 and declares none, for example
+            "windows-1251"; empty for a guess.
         limits: SandboxLimits of the child process.
 
     Raises:
@@ -74,17 +84,20 @@ def load_file(file: SourceFile, *, limits: SandboxLimits | None = None) -> LoadR
             reason: unsupported type, empty, binary, encrypted, broken, no text layer, too big, too
             big when unpacked, timed out, changed while it was read, cannot be read, or a missing
             extra.
+        ValueError: The encoding is unknown.
     """
+    check_encoding(encoding)
     suffix = file.path.suffix.lower()
     if suffix not in SUPPORTED:
         reason = f"unsupported type {printable(suffix)[:20]}" if suffix else _NO_SUFFIX
-        raise DocumentError(f"{file.id}: {reason}; convert it to text, Markdown, HTML or PDF")
+        remedy = _REMEDIES.get(suffix, "convert it to text, Markdown, HTML or PDF")
+        raise DocumentError(f"{file.id}: {reason}; {remedy}")
     data, digest = read_stable(file.path, file.id)
     kind = SUPPORTED[suffix]
-    if data and kind not in _ARCHIVES and is_binary(data):
+    if data and kind not in _ARCHIVES and is_binary(data, encoding):
         raise DocumentError(f"{file.id}: binary: its bytes are not text, despite its suffix")
-    delimiter = "\t" if suffix == ".tsv" else ""
-    documents, losses = _parse(kind, data, file.id, delimiter, limits or SandboxLimits())
+    options = _Options("\t" if suffix == ".tsv" else "", encoding, limits or SandboxLimits())
+    documents, losses = _parse(kind, data, file.id, options)
     return LoadResult(documents, losses, digest)
 
 
@@ -108,36 +121,47 @@ def read_stream(text: str, *, name: str = "stdin", format: str = "text") -> Load
     data = clean(text).encode()
     if data:
         data = _BOM + data  # overrides an encoding declared in the text
-    documents, losses = _parse(format, data, name, "", SandboxLimits())
+    documents, losses = _parse(format, data, name, _Options())
     return LoadResult(documents, losses, bytes_digest(text.encode("utf-8", "surrogatepass")))
 
 
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """How a file is parsed: the cell separator of a table, the given encoding, and the limits."""
+
+    delimiter: str = ""
+    encoding: str = ""
+    limits: SandboxLimits = field(default_factory=SandboxLimits)
+
+
 def _parse(
-    kind: str, data: bytes, name: str, delimiter: str, limits: SandboxLimits
+    kind: str, data: bytes, name: str, options: _Options
 ) -> tuple[Sequence[Document], tuple[Loss, ...]]:
     if not data:
         raise DocumentError(f"{name}: empty: it has no bytes")
     if kind == "csv":
-        documents, losses = read_csv(data, name, delimiter=delimiter)
+        documents, losses = read_csv(
+            data, name, delimiter=options.delimiter, encoding=options.encoding
+        )
     elif kind == "json":
-        documents, losses = read_json(data, name)
+        documents, losses = read_json(data, name, encoding=options.encoding)
     elif kind == "jsonl":
-        documents, losses = read_jsonl(data, name)
+        documents, losses = read_jsonl(data, name, encoding=options.encoding)
     else:
-        return _single(_extract(kind, data, name, limits), name)
+        return _single(_extract(kind, data, name, options), name)
     if not documents:
         why = f"; {losses[0].what}: {losses[0].why}" if losses else ""
         raise DocumentError(f"{name}: empty: no record with text was found in it{why}")
     return documents, losses
 
 
-def _extract(kind: str, data: bytes, name: str, limits: SandboxLimits) -> Extract:
+def _extract(kind: str, data: bytes, name: str, options: _Options) -> Extract:
     if kind == "text":
-        return read_text(data, name)
+        return read_text(data, name, encoding=options.encoding)
     if kind == "markdown":
-        return read_markdown(data, name)
+        return read_markdown(data, name, encoding=options.encoding)
     try:
-        return extract(kind, data, name, limits)
+        return extract(kind, data, name, options.limits, encoding=options.encoding)
     except MissingExtra as error:
         raise DocumentError(f"{name}: {error}") from error
 

@@ -120,13 +120,13 @@ def _to_lines(fields: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def read_jsonl(data: bytes, name: str) -> tuple[Records, tuple[Loss, ...]]:
+def read_jsonl(data: bytes, name: str, *, encoding: str = "") -> tuple[Records, tuple[Loss, ...]]:
     """Read one document per line; report bad lines as losses.
 
     Raises:
         DocumentError: More than 100,000 lines, and more than nine in ten, are not JSON.
     """
-    text, decoding_losses = decode(data, name)
+    text, decoding_losses = decode(data, name, encoding=encoding)
     reader = JsonReader()
 
     def lines() -> Iterator[tuple[int, Any]]:
@@ -135,13 +135,13 @@ def read_jsonl(data: bytes, name: str) -> tuple[Records, tuple[Loss, ...]]:
     return _records(lines, reader, name, "jsonl", decoding_losses)
 
 
-def read_json(data: bytes, name: str) -> tuple[Records, tuple[Loss, ...]]:
+def read_json(data: bytes, name: str, *, encoding: str = "") -> tuple[Records, tuple[Loss, ...]]:
     """Read the records of a JSON array, or a JSON object as the only record.
 
     Raises:
         DocumentError: The file is not JSON, or neither an array nor an object.
     """
-    text, decoding_losses = decode(data, name)
+    text, decoding_losses = decode(data, name, encoding=encoding)
     reader = JsonReader()
     start = skip_space(text, 0)
 

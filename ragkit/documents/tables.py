@@ -19,7 +19,9 @@ _MAX_NAME = 200  # characters; a name is repeated in the text of every row
 _N_LINES = 3  # minimum number of row-like lines in a cell for a warning
 
 
-def read_csv(data: bytes, name: str, *, delimiter: str = "") -> tuple[Records, tuple[Loss, ...]]:
+def read_csv(
+    data: bytes, name: str, *, delimiter: str = "", encoding: str = ""
+) -> tuple[Records, tuple[Loss, ...]]:
     """Read one document per row; the first row names the columns.
 
     A row's id is its `_id` or `id` if these are unique in the file, else the file's id, `#` and the
@@ -30,8 +32,9 @@ def read_csv(data: bytes, name: str, *, delimiter: str = "") -> tuple[Records, t
         data: Content of the file.
         name: Id of the file.
         delimiter: Cell separator; detected from the first lines if empty.
+        encoding: Encoding of a file that is not UTF-8; guessed if empty.
     """
-    text, decoding_losses = decode(data, name)
+    text, decoding_losses = decode(data, name, encoding=encoding)
     table = _Table(text, delimiter or _detect_delimiter(text))
     survey = _Survey(table, name)
 
