@@ -52,7 +52,6 @@ _ONE_BYTE = {
     "koi8_u": _CYRILLIC[1:2],
     "iso8859_5": _CYRILLIC,
     "cp866": _CYRILLIC[:1],
-    "mac_cyrillic": _CYRILLIC[:2],
     "cp1253": _GREEK,
     "iso8859_7": _GREEK,
     "cp1254": _TURKISH,
@@ -65,7 +64,7 @@ _ONE_BYTE = {
     "mac_roman": _WESTERN,
     "cp852": _CENTRAL,
 }
-_UNUSUAL = frozenset({"iso8859_5", "iso8859_6", "mac_cyrillic", "mac_roman", "cp850", "cp852"})
+_UNUSUAL = frozenset({"iso8859_5", "iso8859_6", "mac_roman", "cp850", "cp852"})
 _RARE_LETTERS = frozenset("фцщъэюёхшџђћљњґўβζξψϋΐΰϊφχזטסצגךףץظغذضثخؤئآپچژگฆฌฎฏฐฑฒฬฮฤๆฯ๋")
 # The most frequent letters or characters of a script.
 _FREQUENT = frozenset(
@@ -78,6 +77,8 @@ _FREQUENT = frozenset(
 )
 _QUOTES = "\u2018\u2019\u201a\u201c\u201d\u201e\u2039\u203a«»"
 _PUNCTUATION = frozenset(f"{_QUOTES}…\u2013—•·€£©®™°±²³µ\xd7½¼¾§¡¿№\xa0")
+_OPENING = frozenset("\u201c\u201e\u2018\u201a«\u2039")
+_CLOSING = frozenset("\u201d\u2019»\u203a…")
 _INSIDE_WORDS = frozenset("\u2019\u2013—·\xa0")
 # Codecs with several bytes per character: a codec for their common characters, and the first and
 # last lead byte of these.
@@ -199,7 +200,6 @@ def _survey(text: str) -> tuple[Counter[tuple[str, bool, bool]], float, int]:
     for before, char, after in zip(padded, padded[1:], padded[2:], strict=False):
         if char <= "\x7f":
             continue
-        is_inside = before.isalpha() and after.isalpha()
         if char.isalpha() or unicodedata.category(char) == "Mn":
             is_upper = char.isupper()
             if is_upper and before.islower():
@@ -207,11 +207,18 @@ def _survey(text: str) -> tuple[Counter[tuple[str, bool, bool]], float, int]:
                 continue
             is_mixed = _is_ascii_letter(before) or _is_ascii_letter(after)
             letters[char.lower()[0], is_upper, is_mixed] += 1
-        elif char in _PUNCTUATION and (not is_inside or char in _INSIDE_WORDS):
-            score, n_others = score + 0.9, n_others + 1
         else:
-            score, n_others = score - 1, n_others + 1
+            score, n_others = score + _mark_score(before, char, after), n_others + 1
     return letters, score, n_others
+
+
+def _mark_score(before: str, char: str, after: str) -> float:
+    """Return how plausible a character between two others is, which is no letter."""
+    if before.isalpha() and after.isalpha():
+        return (1.0 if char == "\u2019" else 0.9) if char in _INSIDE_WORDS else -1.0
+    opens = char in _OPENING and not before.isalnum() and after.isalnum()
+    closes = char in _CLOSING and before.isalnum() and not after.isalnum()
+    return 1.0 if opens or closes else 0.9 if char in _PUNCTUATION else -1.0
 
 
 def _letter_score(letter: str, is_upper: bool, is_mixed: bool, alphabet: frozenset[str]) -> float:
