@@ -92,6 +92,7 @@ _EAST_ASIAN = {
 _JAPANESE = frozenset({"cp932", "euc_jis_2004"})
 
 
+@lru_cache(maxsize=1_000)
 def find_codec(label: str) -> str:
     """Return the name of Python's codec for the label of an encoding, or an empty string.
 

@@ -109,7 +109,7 @@ def read_mail(data: bytes, name: str, *, encoding: str = "") -> Extract:
         raise DocumentError(f"{name}: encrypted: save it decrypted and add it again")
     is_markdown = any(block.is_markdown for block in blocks)
     metadata = {"format": "markdown" if is_markdown else "eml", **reader.fields(message)}
-    return Extract(text, title, metadata, tuple(dict.fromkeys(reader.losses.all())))
+    return Extract(text, title, metadata, reader.losses.all())
 
 
 def _join(blocks: Sequence[_Block]) -> str:
@@ -133,6 +133,7 @@ class _MailReader:
         self._n_messages = 0  # open forwarded messages
         self._n_levels = 0  # open parts
         self._events: set[str] = set()
+        self._damages: set[str] = set()
 
     def fields(self, message: Message) -> dict[str, Any]:
         """Return people and date of a message."""
@@ -306,7 +307,8 @@ class _MailReader:
 
     def _report_damage(self, part: Message) -> None:
         for defect in dict.fromkeys(type(defect).__name__ for defect in part.defects):
-            if defect in _DAMAGES:
+            if defect in _DAMAGES and defect not in self._damages:
+                self._damages.add(defect)
                 self._lose(_DAMAGES[defect], "possibly a part of the text", kept="what was read")
 
     def _lose(self, why: str, lost: str, *, kept: str = "the rest of the mail") -> None:
