@@ -40,6 +40,13 @@ MetadataOption = Annotated[
     list[str] | None,
     typer.Option("--metadata", "-m", help="Field added to all documents, e.g. year=2024."),
 ]
+EncodingOption = Annotated[
+    str,
+    typer.Option(
+        "--encoding",
+        help="Encoding of files that are not UTF-8 and declare none [default: a guess].",
+    ),
+]
 ToOption = Annotated[
     Path | None, typer.Option("--to", help="Collection; created if it does not exist.")
 ]
@@ -61,6 +68,7 @@ def add(
         typer.Option(help="Index of a new collection: exact, or a FAISS factory string."),
     ] = None,
     name: Annotated[str, typer.Option(help="Id of the document read from stdin.")] = "stdin",
+    encoding: EncodingOption = "",
     strict: StrictOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -73,12 +81,15 @@ def add(
     collection = _open_or_create(target, embedder, chunk_tokens, index, strict=strict)
     items: list[Any] = [path for path in paths if path != "-"]
     if "-" in paths:
-        items += _from_stdin(name)
+        items += _from_stdin(name, encoding)
+    options = ("--encoding", encoding) if encoding else ()
     with (
-        _interruptible("add", *paths, "--to", target),
+        _interruptible("add", *paths, "--to", target, *options),
         progress(quiet=quiet) as show,
     ):
-        report = collection.add(items, metadata=_fields(metadata), on_progress=show)
+        report = collection.add(
+            items, metadata=_fields(metadata), encoding=encoding, on_progress=show
+        )
     _finish(collection, report, as_json=as_json)
 
 
@@ -125,6 +136,7 @@ def sync(
     path: Annotated[Path, typer.Argument(help="Folder to synchronize with.")],
     to: ToOption = None,
     metadata: MetadataOption = None,
+    encoding: EncodingOption = "",
     yes: Annotated[
         bool, typer.Option("--yes", help="Allow deletion of more than half of its documents.")
     ] = False,
@@ -134,8 +146,11 @@ def sync(
     """Add a folder, and delete the documents of files that no longer exist in it."""
     target = _target(to)
     collection = _open_or_create(target, None, None, None, strict=False)
-    with _interruptible("sync", path, "--to", target), progress(quiet=quiet) as show:
-        report = collection.sync(path, metadata=_fields(metadata), yes=yes, on_progress=show)
+    options = ("--encoding", encoding) if encoding else ()
+    with _interruptible("sync", path, "--to", target, *options), progress(quiet=quiet) as show:
+        report = collection.sync(
+            path, metadata=_fields(metadata), encoding=encoding, yes=yes, on_progress=show
+        )
     _finish(collection, report, as_json=as_json)
 
 
@@ -299,12 +314,14 @@ def _open_or_create(
     return Collection(path, settings=Settings(**requested), strict=strict)
 
 
-def _from_stdin(name: str) -> Sequence[Document]:
+def _from_stdin(name: str, encoding: str) -> Sequence[Document]:
     from ragkit.documents import read_stream
+    from ragkit.documents.decoding import decode_bytes
     from ragkit.losses import report
 
-    result = read_stream(sys.stdin.read(), name=name)
-    for loss in result.losses:
+    text, losses = decode_bytes(sys.stdin.buffer.read(), name, encoding=encoding)
+    result = read_stream(text, name=name)
+    for loss in (*losses, *result.losses):
         report(loss)
     return result.documents
 

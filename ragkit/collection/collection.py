@@ -226,6 +226,7 @@ class Collection:
         items: str | Path | Document | Iterable[str | Path | Document],
         *,
         metadata: Mapping[str, Any] | None = None,
+        encoding: str = "",
         on_progress: OnProgress | None = None,
     ) -> AddReport:
         """Add files, folders and documents, skipping those that are unchanged.
@@ -237,15 +238,17 @@ class Collection:
             items: Paths, documents, or a mixture. A generator of documents is consumed lazily and
                 never loaded into memory as a whole.
             metadata: Fields added to every document; they override the documents' own fields.
+            encoding: Encoding of text files, pages and mails that are not UTF-8 and declare none,
+                for example "windows-1251"; guessed if empty.
             on_progress: Called with a `Progress` after every step.
 
         Raises:
             DocumentError: A path does not exist. (A file that cannot be read is a loss.)
             Locked: Another process is writing.
             LossError: `strict` is set and something was lost; committed batches remain.
-            ValueError: `metadata` cannot be written as JSON.
+            ValueError: `metadata` cannot be written as JSON, or `encoding` is unknown.
         """
-        inputs = inputs_of_items(items, metadata, own=self.path)
+        inputs = inputs_of_items(items, metadata, own=self.path, encoding=encoding)
         with self._writing(create=True) as writer:
             return writer.add(inputs, on_progress)
 
@@ -254,6 +257,7 @@ class Collection:
         path: str | Path,
         *,
         metadata: Mapping[str, Any] | None = None,
+        encoding: str = "",
         yes: bool = False,
         on_progress: OnProgress | None = None,
     ) -> AddReport:
@@ -262,6 +266,7 @@ class Collection:
         Args:
             path: Folder to synchronize with.
             metadata: See `add`.
+            encoding: See `add`.
             yes: Allow more than half of the folder's documents to be deleted.
             on_progress: See `add`.
 
@@ -269,7 +274,7 @@ class Collection:
             CollectionError: More than half of the documents would be deleted and `yes` is not set;
                 nothing was deleted.
         """
-        inputs = inputs_of_folder(path, metadata, own=self.path)
+        inputs = inputs_of_folder(path, metadata, own=self.path, encoding=encoding)
         with self._writing(create=True) as writer:
             return writer.sync(path, inputs, on_progress, yes=yes)
 

@@ -32,6 +32,7 @@ from ragkit.collection.context import (
 )
 from ragkit.digests import digest, file_digest, text_digest
 from ragkit.documents import SourceFile, load_file
+from ragkit.documents.encodings import check_encoding, find_codec
 from ragkit.errors import DocumentError
 from ragkit.indexes.bm25 import PostingsBuilder
 from ragkit.indexes.segment import write_segment
@@ -73,15 +74,18 @@ class IngestInputs:
         skipped: Losses of the file search.
         documents: Documents in memory, or a generator.
         metadata: Fields added to every document.
+        encoding: Encoding of files that are not UTF-8 and declare none; guessed if empty.
     """
 
     files: Sequence[SourceFile]
     skipped: Sequence[Loss]
     documents: Iterable[Document]
     metadata: Metadata
+    encoding: str = ""
 
     def __post_init__(self) -> None:
         check_metadata(self.metadata)
+        check_encoding(self.encoding)
 
 
 class Ingestion:
@@ -91,6 +95,7 @@ class Ingestion:
         context: Parts of the collection.
         job: Number of the job in the store.
         metadata: Fields added to every document.
+        encoding: Encoding of files that are not UTF-8 and declare none; guessed if empty.
         on_progress: Called after every file and every batch of documents.
     """
 
@@ -100,6 +105,7 @@ class Ingestion:
         job: int,
         *,
         metadata: Metadata,
+        encoding: str = "",
         on_progress: OnProgress | None,
     ) -> None:
         self._context = context
@@ -108,6 +114,7 @@ class Ingestion:
         self._chunker = context.make_chunker(self._embedder)
         self._job = job
         self._metadata = dict(metadata)
+        self._encoding = encoding
         self._on_progress = on_progress or (lambda progress: None)
         self._next_document, self._next_chunk = context.store.next_numbers()
         self._seen: set[str] = set()
@@ -174,7 +181,7 @@ class Ingestion:
 
     def _read_file(self, file: SourceFile) -> Iterator[tuple[Document, str]]:
         try:
-            result = load_file(file)
+            result = load_file(file, encoding=self._encoding)
         except DocumentError as error:
             self._fail(file.id, file.id, str(error))
             return
@@ -210,7 +217,8 @@ class Ingestion:
 
     def _file_key(self, content: str) -> str:
         """Return a digest of everything that determines the documents of a file."""
-        return digest(f"{LOADER_VERSION} {content} {_dump(self._metadata)}".encode())
+        parts = [str(LOADER_VERSION), content, _dump(self._metadata), find_codec(self._encoding)]
+        return digest(" ".join(filter(None, parts)).encode())
 
     def _accept(self, document: Document, file: str) -> Document | None:
         """Return the document as it is stored, or None if it is rejected."""

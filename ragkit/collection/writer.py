@@ -29,7 +29,9 @@ from ragkit.types import Document, Loss
 Items = str | Path | Document | Iterable[str | Path | Document]
 
 
-def inputs_of_items(items: Items, metadata: Mapping[str, Any] | None, own: Path) -> IngestInputs:
+def inputs_of_items(
+    items: Items, metadata: Mapping[str, Any] | None, own: Path, *, encoding: str = ""
+) -> IngestInputs:
     """Collect the files and documents to add to the collection at `own`.
 
     Raises:
@@ -46,18 +48,18 @@ def inputs_of_items(items: Items, metadata: Mapping[str, Any] | None, own: Path)
         raise DocumentError(
             f"there is no file to read in {names}{why}; add files of a supported type"
         )
-    return IngestInputs(files, skipped, documents, metadata or {})
+    return IngestInputs(files, skipped, documents, metadata or {}, encoding)
 
 
 def inputs_of_folder(
-    path: str | Path, metadata: Mapping[str, Any] | None, own: Path
+    path: str | Path, metadata: Mapping[str, Any] | None, own: Path, *, encoding: str = ""
 ) -> IngestInputs:
     """Collect the files of a folder, possibly empty, to sync with the collection at `own`."""
     root = Path(path)
     if not root.is_dir():
         raise DocumentError(f"{str(path)!r} is not a folder; expected the folder to sync with")
     files, skipped = find_files([root])
-    return IngestInputs(_exclude_own(own, files), skipped, (), metadata or {})
+    return IngestInputs(_exclude_own(own, files), skipped, (), metadata or {}, encoding)
 
 
 class CollectionWriter:
@@ -116,7 +118,11 @@ class CollectionWriter:
                 for loss in inputs.skipped:
                     report(loss)
                 ingestion = Ingestion(
-                    self.context, job, metadata=inputs.metadata, on_progress=on_progress
+                    self.context,
+                    job,
+                    metadata=inputs.metadata,
+                    encoding=inputs.encoding,
+                    on_progress=on_progress,
                 )
                 yield ingestion, losses
                 state = "done"
