@@ -101,12 +101,14 @@ class Hit:
     """A chunk with its score; higher is better.
 
     The score equals the sum of `weight * score` over the parts of the last stage, those whose stage
-    is `parts[-1].stage`, to 1e-6. Parts of earlier stages come first.
+    is `parts[-1].stage`, to 1e-6. Parts of earlier stages come first. `copies` are the ids of other
+    chunks with the same text that were found.
     """
 
     chunk: Chunk
     score: float
     parts: tuple[ScorePart, ...] = ()
+    copies: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
         from ragkit.display import hit_html

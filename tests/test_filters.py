@@ -74,7 +74,7 @@ where = st.recursive(
 @given(where)
 def test_filter_in_sql_when_random_finds_what_python_finds(collection, where):
     expected = {d.id for d in DOCUMENTS if filters.matches(where, _fields(d))}
-    hits = collection.retriever("dense").retrieve(["x"], 1000, where=where)[0]
+    hits = collection.retriever("dense", copies=True).retrieve(["x"], 1000, where=where)[0]
     assert {hit.chunk.doc_id for hit in hits} == expected
 
 
@@ -143,7 +143,7 @@ def test_filter_when_wrong_is_refused_in_words(collection, where, message):
 
 @pytest.mark.parametrize("name", ["' OR 1=1 --", "a'); DROP TABLE documents;--", "$", "*", "%"])
 def test_filter_when_it_looks_like_sql_is_only_a_name_or_value(collection, name):
-    retriever = collection.retriever("dense")
+    retriever = collection.retriever("dense", copies=True)
     for where in ({name: 1}, {"name": name}, {"name": {"in": [name]}}, {"doc_id": name}):
         expected = sum(filters.matches(where, _fields(d)) for d in DOCUMENTS)
         assert len(retriever.retrieve(["x"], 1000, where=where)[0]) == expected

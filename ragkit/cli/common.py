@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ragkit.collection.context import OnProgress
 
 PARTIAL, NO_EVIDENCE = 3, 4
+_MAX_COPIES = 5  # named with a hit
 
 err = Console(stderr=True, highlight=False)
 
@@ -180,6 +181,14 @@ def resumable(folder: Path | None) -> Iterator[None]:
         if folder is not None:
             note(f"finished work is stored in {folder}; run the same command again to resume")
         raise
+
+
+def copies_line(copies: Sequence[str]) -> str:
+    """Return a line that names the chunks with the same text as a hit; empty if there are none."""
+    if not copies:
+        return ""
+    more = f" and {len(copies) - _MAX_COPIES} more" if len(copies) > _MAX_COPIES else ""
+    return f"same text in {', '.join(copies[:_MAX_COPIES])}{more}"
 
 
 def note_unfinished(collection: Collection) -> None:

@@ -367,17 +367,27 @@ class Collection:
         """Yield the chunks of the generation that is current at the first step, by id."""
         yield from self._reader.store.iter_chunks()
 
-    def retriever(self, name: RetrieverName = "hybrid", **options: Any) -> Composable:
+    def retriever(
+        self, name: RetrieverName = "hybrid", *, copies: bool = False, **options: Any
+    ) -> Composable:
         """Create a retriever over this collection.
 
         Args:
             name: "dense", "bm25", "hybrid", "title" or "ngram".
+            copies: Whether each of several chunks with the same text is a hit, as evaluation needs
+                it. By default only the best one is, and names the others; see
+                `DistinctRetriever`.
             options: For hybrid: see `HybridRetriever`. For title and ngram: `model`, a name or a
                 `BeamModel`; `adapter`, a folder or "none" (default: the collection's adapter in
                 `adapter/`, if it exists); and the options of `TitleRetriever` or `NgramRetriever`.
         """
         return load_retriever(
-            name, self, options, device=self._torch_device, adapter_folder=self.path / "adapter"
+            name,
+            self,
+            options,
+            copies=copies,
+            device=self._torch_device,
+            adapter_folder=self.path / "adapter",
         )
 
     @property
