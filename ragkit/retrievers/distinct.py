@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,14 +10,14 @@ from ragkit.losses import once
 from ragkit.pipeline import Composable, check_queries, source_of
 from ragkit.types import Hit, Retriever, Source, Where
 
-_DEPTH = 100  # hits that are searched for copies
+_DEPTH = 50  # hits that are searched for copies
 
 
 class DistinctRetriever(Composable):
     """Keeps the best hit of each text, and lists the others in its `copies`.
 
     Texts that differ only in white space are equal. The result is the ranking of the retriever
-    without the copies: it is asked for 100 hits, and for more until k texts are found.
+    without the copies: it is asked for 50 hits, and for more until k texts are found.
 
     Args:
         retriever: Retriever whose hits are collapsed.
@@ -90,12 +90,16 @@ def text_key(hit: Hit) -> str:
 def _collapse(run: Sequence[Hit]) -> list[Hit]:
     """Return the first hit of each text; its `copies` are the chunk ids of the others, in order."""
     first: dict[str, Hit] = {}
-    copies: dict[str, list[str]] = {}
+    found: dict[str, dict[str, None]] = {}  # chunk ids in order
     for hit in run:
         key = text_key(hit)
-        if first.setdefault(key, hit) is not hit:
-            copies.setdefault(key, []).extend((hit.chunk.id, *hit.copies))
-    return [
-        replace(hit, copies=(*hit.copies, *copies[key])) if key in copies else hit
-        for key, hit in first.items()
-    ]
+        first.setdefault(key, hit)
+        found.setdefault(key, {}).update(dict.fromkeys((hit.chunk.id, *hit.copies)))
+    if len(first) == len(run):
+        return list(run)
+    return [replace(hit, copies=other_ids(hit, found[key])) for key, hit in first.items()]
+
+
+def other_ids(hit: Hit, chunk_ids: Iterable[str]) -> tuple[str, ...]:
+    """Return the chunk ids except that of the hit."""
+    return tuple(chunk_id for chunk_id in chunk_ids if chunk_id != hit.chunk.id)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ragkit.losses import once
 from ragkit.pipeline import Composable, check_queries
-from ragkit.retrievers.distinct import DistinctSearch, text_key
+from ragkit.retrievers.distinct import DistinctSearch, other_ids, text_key
 from ragkit.types import Hit, Retriever, ScorePart, Source, Where
 
 CANDIDATES = 100
@@ -128,9 +128,8 @@ class HybridRetriever(Composable):
         hits = []
         for key, parts in fused.items():
             score = round(sum(part.weight * part.score for part in parts), 6)
-            chunk = first[key].chunk
-            copies = tuple(chunk_id for chunk_id in found[key] if chunk_id != chunk.id)
-            hits.append(Hit(chunk, score, (*inherited[key], *parts), copies))
+            copies = other_ids(first[key], found[key])
+            hits.append(Hit(first[key].chunk, score, (*inherited[key], *parts), copies))
         return sorted(hits, key=lambda hit: (-hit.score, hit.chunk.id))[:k]
 
 
