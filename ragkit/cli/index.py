@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -332,11 +333,20 @@ def _fields(pairs: Sequence[str] | None) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise ValueError(f"--metadata is {pair!r}; expected FIELD=VALUE")
-        try:
-            fields[key] = json.loads(text)
-        except ValueError:
-            fields[key] = text
+        fields[key] = _field_value(text)
     return fields
+
+
+def _field_value(text: str) -> Any:
+    """Parse JSON; a number that is written otherwise in JSON, such as 3.10, stays text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    if isinstance(value, float) and not math.isfinite(value):
+        return text  # NaN is a word, too
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return text if is_number and json.dumps(value) != text.strip() else value
 
 
 @contextmanager

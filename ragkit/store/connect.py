@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -56,6 +57,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """Connect to a database; in a read-only folder, open it as immutable."""
     connection = _open(path, read_only=read_only)
     try:
+        connection.create_function("nfc", 1, nfc, deterministic=True)
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
         if read_only:
@@ -67,6 +69,13 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def nfc(value: object) -> object:
+    """Return text in the normalization form NFC, and other values as they are."""
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return unicodedata.normalize("NFC", value)
 
 
 def _open(path: Path, *, read_only: bool) -> sqlite3.Connection:
