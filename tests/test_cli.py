@@ -153,7 +153,7 @@ def test_search_when_asked_for_json_follows_the_dataclasses(ragkit, notes):
     found = json.loads(out)
     assert code == 0
     assert list(found) == ["query", "hits", "losses"]
-    assert list(found["hits"][0]) == ["chunk", "score", "parts"]
+    assert list(found["hits"][0]) == ["chunk", "score", "parts", "copies"]
     chunk = found["hits"][0]["chunk"]
     assert chunk["doc_id"] == "lif.md"
     assert {"id", "doc_id", "text", "start", "end", "metadata"} == set(chunk)

@@ -91,8 +91,8 @@ def open_retriever(
     collection: Collection, name: str | None, model: str | None = None, adapter: Path | None = None
 ) -> Any:
     """Create a retriever from command line options."""
-    options = {"model": model, "adapter": adapter}
-    options = {key: value for key, value in options.items() if value is not None}
+    given = {"model": model, "adapter": adapter}
+    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     retriever: Any = settings.value("retriever", name)
     if options and retriever not in ("title", "ngram"):
         raise ValueError(

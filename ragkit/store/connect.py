@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -71,7 +72,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     return connection
 
 
-def nfc(value: object) -> object:
+def nfc(value: Any) -> Any:
     """Return text in the normalization form NFC, and other values as they are."""
     if not isinstance(value, str) or value.isascii():
         return value
