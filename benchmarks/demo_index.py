@@ -104,13 +104,13 @@ def print_table(notes: Collection, questions: list[dict[str, Any]], adapter: Pat
 def retrievers(notes: Collection, adapter: Path | None) -> Iterator[tuple[str, Retriever]]:
     """Every retriever; the generative ones as they come, and with the recipe's adapter."""
     for name in RETRIEVERS:
-        yield name, notes.retriever(name)
+        yield name, notes.retriever(name, copies=True)
     models = [("untrained", load_beam_model("smollm2"))]
     if adapter is not None:
         models.append(("trained", load_beam_model("smollm2", adapter=adapter)))
     for label, model in models:
         for name in GENERATIVE:
-            yield f"{name}, {label}", notes.retriever(name, model=model)
+            yield f"{name}, {label}", notes.retriever(name, model=model, copies=True)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,9 @@ def main() -> None:
         reader = ExtractiveReader(Remembering(collection.embedder))
         cases = {}
         for name, chosen in (("train", train), ("dev", dev)):
-            runs = collection.retriever("hybrid").retrieve([q["question"] for q in chosen], K + 1)
+            runs = collection.retriever("hybrid", copies=True).retrieve(
+                [q["question"] for q in chosen], K + 1
+            )
             cases[name] = [
                 pair(reader, question, run) for question, run in zip(chosen, runs, strict=True)
             ]

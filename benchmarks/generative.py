@@ -152,15 +152,17 @@ def measure(data: QASet, options: argparse.Namespace) -> None:
 def systems(collection: Collection, adapter: Path) -> list[tuple[str, Any]]:
     """Every system; one base model and one trained one are loaded."""
     base = load_beam_model("smollm2")
-    found: list[tuple[str, Any]] = [(n, collection.retriever(n)) for n in ("bm25", "dense")]
+    found: list[tuple[str, Any]] = [
+        (n, collection.retriever(n, copies=True)) for n in ("bm25", "dense")
+    ]
     models = [("zero-shot", base)]
     if (adapter / "adapter_config.json").exists():
         models.append(("trained", load_beam_model("smollm2", adapter=adapter)))
     for label, model in models:
-        found.append((f"title {label}", collection.retriever("title", model=model)))
+        found.append((f"title {label}", collection.retriever("title", model=model, copies=True)))
         for more, words in (("", 3), (", no query n-grams", 0)):
             how = NgramOptions(width=WIDTH, title_width=TITLE_WIDTH, query_words=words)
-            retriever = collection.retriever("ngram", model=model, options=how)
+            retriever = collection.retriever("ngram", model=model, options=how, copies=True)
             found.append((f"ngram {label}{more}", retriever))
     return found
 

@@ -59,7 +59,7 @@ def main() -> None:
     adapter = options.to / "litm" / "adapter"
     model = load_beam_model("smollm2", adapter=adapter if adapter.exists() else None)
     how = NgramOptions(width=5, title_width=5)
-    retriever = collection.retriever("ngram", model=model, options=how)
+    retriever = collection.retriever("ngram", model=model, options=how, copies=True)
     retriever.retrieve(asked[:1], 10)
     seconds = [_seconds(partial(retriever.retrieve, [query], 10)) for query in asked]
     result["milliseconds"] = {

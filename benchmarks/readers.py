@@ -76,7 +76,9 @@ def compare(
     with tempfile.TemporaryDirectory() as folder:
         collection = Collection(Path(folder) / "c.rag")
         collection.add(passages)
-        runs = collection.retriever("hybrid").retrieve([q["question"] for q in questions], K + 1)
+        runs = collection.retriever("hybrid", copies=True).retrieve(
+            [q["question"] for q in questions], K + 1
+        )
         readers = {"extractive": ExtractiveReader(collection.embedder), **language}
         rows = {key: measure(r, questions, runs, n_without) for key, r in readers.items()}
     found = np.mean(

@@ -52,7 +52,7 @@ def main() -> None:
 def evaluate(
     collection: Collection, name: Any, queries: dict[str, str], qrels: dict[str, dict[str, int]]
 ) -> dict[str, float]:
-    retriever = collection.retriever(name)
+    retriever = collection.retriever(name, copies=True)
     texts = [queries[query] for query in qrels]
     single = texts[:50]
     retriever.retrieve(single[:1], 10)

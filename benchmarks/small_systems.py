@@ -77,7 +77,7 @@ def genre(part: Part) -> None:
     with part.timed("search"):
         for name, each in (("constrained", model), ("control", control)):
             retriever = collection.retriever(
-                "title", model=each, width=sizes.beams, max_tokens=max_tokens
+                "title", model=each, width=sizes.beams, max_tokens=max_tokens, copies=True
             )
             for hits in retriever.retrieve([each.text for each in test], n_shown):
                 written[name].append([hit.parts[-1].detail["titles"][0]["text"] for hit in hits])
@@ -130,7 +130,10 @@ def seal(part: Part) -> None:
     with part.timed("search"):
         for name, (collection, scoring) in variants.items():
             retriever = collection.retriever(
-                "ngram", model=model, options=NgramOptions(width=sizes.beams, scoring=scoring)
+                "ngram",
+                model=model,
+                options=NgramOptions(width=sizes.beams, scoring=scoring),
+                copies=True,
             )
             runs = retriever.retrieve([each.text for each in test], 100)
             found = [[hit.chunk.text for hit in run] for run in runs]
@@ -177,7 +180,7 @@ def checked_keys(
     collection: Collection, model: BeamModel, queries: Sequence[str], width: int
 ) -> dict[str, float]:
     """How many keys were written, and how many occur as often as a scan of all rows counts them."""
-    retriever: Any = collection.retriever("ngram", model=model)
+    retriever: Any = collection.retriever("ngram", model=model, copies=True)
     options = NgramOptions(width=width)
     found = {"keys": 0, "keys that occur": 0, "keys counted right": 0}
 
@@ -255,7 +258,9 @@ def succeeded(
 ) -> list[float]:
     """Whether the first unit is the right one, for each question."""
     options = NgramOptions(width=part.sizes.beams, title_width=0, query_words=0)
-    retriever = collection.retriever("ngram", model=model, granularity=unit, options=options)
+    retriever = collection.retriever(
+        "ngram", model=model, granularity=unit, options=options, copies=True
+    )
     runs = retriever.retrieve([each.text for each in asked], 1)
     return [
         float(bool(run) and is_right(part.wiki, unit, question, run[0]))
@@ -320,7 +325,7 @@ def corpusbrain(part: Part) -> None:
             )
             with part.timed("search"):
                 retriever = collection.retriever(
-                    "title", model=model, width=sizes.beams, max_tokens=8
+                    "title", model=model, width=sizes.beams, max_tokens=8, copies=True
                 )
                 runs = retriever.retrieve([each.text for each in test], 1)
             part.scores[f"n = {n}, {name}"] = [

@@ -90,7 +90,7 @@ class Ragkit(System):
         from ragkit import Collection
 
         self._collection = Collection(store)
-        self._retriever = self._collection.retriever("dense")
+        self._retriever = self._collection.retriever("dense", copies=True)
 
     def search(self, query: str) -> list[str]:
         return [hit.chunk.text for hit in self._retriever.retrieve([query], K)[0]]

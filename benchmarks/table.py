@@ -73,7 +73,9 @@ def measure(data: RetrievalSet, peers: list[str], options: argparse.Namespace) -
         add_corpus(collection, data)
         for name in OURS:
             file = folder / f"{name}.jsonl"
-            runs.append(make_run(name, collection.retriever(name), queries, K, file=file))
+            runs.append(
+                make_run(name, collection.retriever(name, copies=True), queries, K, file=file)
+            )
     passages, asked = folder / "passages.jsonl", folder / "queries.json"
     write_chunks(data, passages)
     asked.write_text(json.dumps(queries))

@@ -71,7 +71,7 @@ def main() -> None:
             collection.add(documents)
             total = time.perf_counter() - start
         result["ingestion"] = show(f"ingestion of {len(texts)} passages", spent, total)
-        retriever = collection.retriever("dense")
+        retriever = collection.retriever("dense", copies=True)
         queries = [f"Where was {text.split(chr(10))[0]} born?" for text in texts[:300]]
         for query in queries[:20]:
             retriever.retrieve([query], 10)

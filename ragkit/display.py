@@ -45,6 +45,8 @@ def _header(hit: Hit) -> str:
     title = str(hit.chunk.metadata.get("title") or hit.chunk.doc_id)
     page = hit.chunk.metadata.get("page")
     location = f"{hit.chunk.id}, page {page}" if page else hit.chunk.id
+    if hit.copies:
+        location += f", same text in {', '.join(hit.copies)}"
     return (
         f"<div><b>{escape(title)}</b> <span style='{_MUTED}'>{escape(location)} · "
         f"score {hit.score:.4f}</span></div>"

@@ -48,6 +48,15 @@ def describe(loss: Loss) -> str:
 
 
 @contextmanager
+def once() -> Iterator[None]:
+    """Report each loss of the block once, at its end, however often it occurs."""
+    with collect() as losses:
+        yield
+    for loss in dict.fromkeys(losses):
+        report(loss)
+
+
+@contextmanager
 def collect(*, strict: bool = False) -> Iterator[list[Loss]]:
     """Collect the losses that are reported inside the block.
 

@@ -118,12 +118,14 @@ class Hit:
     """A chunk with its score; higher is better.
 
     The score equals the sum of `weight * score` over the parts of the last stage, those whose stage
-    is `parts[-1].stage`, to 1e-6. Parts of earlier stages come first.
+    is `parts[-1].stage`, to 1e-6. Parts of earlier stages come first. `copies` are the ids of other
+    chunks with the same text, as far as they were found; hits that differ in them only are equal.
     """
 
     chunk: Chunk
     score: float
     parts: tuple[ScorePart, ...] = ()
+    copies: tuple[str, ...] = field(default=(), compare=False)
 
     def _repr_html_(self) -> str:
         from ragkit.display import hit_html

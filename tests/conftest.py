@@ -53,7 +53,8 @@ def ragkit(monkeypatch, capsys, tmp_path):
     def call(*arguments, stdin=None):
         monkeypatch.setattr(sys, "argv", ["ragkit", *map(str, arguments)])
         if stdin is not None:
-            monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+            data = stdin if isinstance(stdin, bytes) else stdin.encode()
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), "utf-8"))
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
             main.run()

@@ -199,7 +199,7 @@ def check_whole(path):
     with opened(path) as collection:
         live = {row["id"] for row in collection.documents() if row["state"] == "indexed"}
         for name in RETRIEVERS:
-            hits = collection.retriever(name).retrieve(["gap band"], 1000)[0]
+            hits = collection.retriever(name, copies=True).retrieve(["gap band"], 1000)[0]
             assert {hit.chunk.doc_id for hit in hits} == live
         assert collection.verify().faults == ()
 

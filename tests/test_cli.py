@@ -62,6 +62,19 @@ def test_index_add_when_a_file_fails_goes_on_with_exit_code_3(ragkit, notes):
     }  # fmt: skip
 
 
+def test_index_add_when_an_encoding_is_given_then_files_and_stdin_are_read_in_it(ragkit, tmp_path):
+    Path("a.txt").write_bytes(b"caf\xe9 \xb5")
+    options = ("--to", "legacy.rag", "--encoding", "iso-8859-2")
+    code, _, err = ragkit("index", "add", "a.txt", "-", *options, stdin=b"ol\xf3w \xb1")
+    assert (code, err) == (0, "")
+    assert ragkit("index", "show", "a.txt", "--in", "legacy.rag").out == "café ľ\n"
+    assert ragkit("index", "show", "stdin", "--in", "legacy.rag").out == "olów ą\n"
+    code, _, err = ragkit("index", "add", "a.txt", "--to", "new.rag", "--encoding", "none")
+    assert code == 2
+    assert "encoding is 'none'; expected the name of a character encoding" in err.replace("\n", " ")
+    assert not Path("new.rag").exists()
+
+
 def test_index_add_when_stdin_is_given_reads_it(ragkit, notes):
     code, _, _ = ragkit("index", "add", "-", "--to", "notes.rag", "--name", "memo", stdin="A memo.")
     assert code == 0
@@ -143,7 +156,7 @@ def test_search_when_asked_for_json_follows_the_dataclasses(ragkit, notes):
     found = json.loads(out)
     assert code == 0
     assert list(found) == ["query", "hits", "losses"]
-    assert list(found["hits"][0]) == ["chunk", "score", "parts"]
+    assert list(found["hits"][0]) == ["chunk", "score", "parts", "copies"]
     chunk = found["hits"][0]["chunk"]
     assert chunk["doc_id"] == "lif.md"
     assert {"id", "doc_id", "text", "start", "end", "metadata"} == set(chunk)

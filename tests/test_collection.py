@@ -130,6 +130,28 @@ def test_add_when_only_metadata_changed_replaces_it_and_embeds_nothing(notes, fo
     assert notes.document("data.jsonl#r1").metadata == {"format": "jsonl", "lab": "north"}
 
 
+def test_add_when_another_encoding_is_given_then_the_files_are_read_again(notes, path, tmp_path):
+    root = tmp_path / "legacy"
+    root.mkdir()
+    text = "\u0434\u043e\u043c \u043d\u0430 \u0433\u043e\u0440\u0435"  # a house, in Russian
+    (root / "one.txt").write_bytes(text.encode("koi8-r"))
+    report = notes.add(root)
+    assert notes.document("one.txt").text == text
+    assert ["a guess" in loss.why for loss in report.losses] == [True]
+    report = notes.add(root, encoding="cp866")
+    wrong = text.encode("koi8-r").decode("cp866")
+    assert (report.changed, report.losses) == (1, ())
+    assert notes.document("one.txt").text == wrong
+    assert notes.add(root, encoding="IBM866").unchanged == 1
+    report = notes.sync(root, encoding="koi8-r")
+    assert (report.changed, report.losses) == (1, ())
+    assert notes.document("one.txt").text == text
+    assert notes.sync(root, encoding="KOI8-R").unchanged == 1
+    for call in (notes.add, notes.sync):
+        with pytest.raises(ValueError, match="encoding is 'nonsense'; expected the name of a char"):
+            call(root, encoding="nonsense")
+
+
 @pytest.mark.parametrize("metadata", [{"a": object()}, {"a": float("nan")}, {"a": {1, 2}}])
 def test_add_when_metadata_is_no_json_raises_before_it_writes(notes, path, folder, metadata):
     with pytest.raises(ValueError, match="metadata cannot be written as JSON"):

@@ -157,7 +157,7 @@ def _read_all_the_time(path, done, problems, counts):
     def read(i):
         try:
             with opened(path) as reader:
-                retrievers = [reader.retriever(name) for name in RETRIEVERS]
+                retrievers = [reader.retriever(name, copies=True) for name in RETRIEVERS]
                 while not done.is_set():
                     for retriever in retrievers:
                         _check(retriever.retrieve(["gap band"], 1000)[0], problems)

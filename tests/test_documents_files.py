@@ -269,7 +269,7 @@ def test_worker_when_started_then_it_sees_no_secrets(tmp_path, monkeypatch):
     worker = sandbox._Worker()
     try:
         reply, _ = worker.request(
-            b'{"kind": "html", "name": "a", "n_bytes": 0, "seconds": 9, '
+            b'{"kind": "html", "name": "a", "encoding": "", "n_bytes": 0, "seconds": 9, '
             b'"memory_bytes": 2000000000, "unpacked_bytes": 9, "characters": 9, '
             b'"header_bytes": 9999}',
             b"",

@@ -1,5 +1,8 @@
+import json
 import random
+import re
 import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,6 +11,7 @@ from properties import examples
 
 from ragkit.collection import Collection
 from ragkit.errors import FilterError
+from ragkit.losses import collect
 from ragkit.store import filters
 from ragkit.testing import HashEmbedder
 from ragkit.types import Document
@@ -16,7 +20,7 @@ FIELDS = ["year", "name", "tags", "ok", "a.b", "x[0]", "Größe", "it's", "title
 SCALARS = [
     None, True, False, 0, 1, -1, 2, 2020, 0.0, 1.0, 0.1, 0.1 + 0.2, -2.5, 1e22, 2**53, 2**53 + 1,
     2**63, -(2**70), 10**400, "", "a", "ab", "b", "1", "true", "null", "Ä", "%", "a'b",
-    "\U0001f600",
+    "\U0001f600", "A\u0308", "xe\u0301", "\u00e9",
 ]  # fmt: skip
 NAMES = [name for name in FIELDS if name not in filters.COLUMNS]
 
@@ -74,7 +78,7 @@ where = st.recursive(
 @given(where)
 def test_filter_in_sql_when_random_finds_what_python_finds(collection, where):
     expected = {d.id for d in DOCUMENTS if filters.matches(where, _fields(d))}
-    hits = collection.retriever("dense").retrieve(["x"], 1000, where=where)[0]
+    hits = collection.retriever("dense", copies=True).retrieve(["x"], 1000, where=where)[0]
     assert {hit.chunk.doc_id for hit in hits} == expected
 
 
@@ -143,7 +147,7 @@ def test_filter_when_wrong_is_refused_in_words(collection, where, message):
 
 @pytest.mark.parametrize("name", ["' OR 1=1 --", "a'); DROP TABLE documents;--", "$", "*", "%"])
 def test_filter_when_it_looks_like_sql_is_only_a_name_or_value(collection, name):
-    retriever = collection.retriever("dense")
+    retriever = collection.retriever("dense", copies=True)
     for where in ({name: 1}, {"name": name}, {"name": {"in": [name]}}, {"doc_id": name}):
         expected = sum(filters.matches(where, _fields(d)) for d in DOCUMENTS)
         assert len(retriever.retrieve(["x"], 1000, where=where)[0]) == expected
@@ -169,12 +173,25 @@ def test_filter_when_huge_is_answered_or_refused(collection):
     ("text", "expected"),
     [
         ("year>=2020", {"year": {">=": 2020}}),
-        ("year = 2020", {"year": {"==": 2020}}),
+        ("year = 2020", {"year": {"in": [2020, "2020"]}}),
+        ("version=3.10", {"version": {"in": [3.1, "3.10"]}}),
+        ("version==-1e3", {"version": {"in": [-1000.0, "-1e3"]}}),
+        ("version != 3.10 ", {"version": {"nin": [3.1, "3.10"]}}),
+        ('version="3.10"', {"version": {"==": "3.10"}}),
+        ("zip=007", {"zip": {"==": "007"}}),
+        ("name=NaN", {"name": {"==": "NaN"}}),
+        ("size=1e999", {"size": {"==": "1e999"}}),
+        (f"id={'9' * 5000}", {"id": {"==": "9" * 5000}}),
+        ("name=null", {"name": {"==": None}}),
+        ("date>=2024-03", {"date": {">=": "2024-03"}}),
+        ("tags contains 3.10", {"or": [{"tags": {"contains": v}} for v in (3.1, "3.10")]}),
+        ("tags contains true", {"or": [{"tags": {"contains": v}} for v in (True, "true")]}),
         ("name==GaAs", {"name": {"==": "GaAs"}}),
         ('name!="1"', {"name": {"!=": "1"}}),
-        ("ok=true", {"ok": {"==": True}}),
+        ("ok=true", {"ok": {"in": [True, "true"]}}),
         ("tags contains band gap", {"tags": {"contains": "band gap"}}),
-        ("year in [1, 2]", {"year": {"in": [1, 2]}}),
+        ("year in [1, 2.0]", {"year": {"in": [1, "1", 2.0, "2.0"]}}),
+        ('year nin ["1", false]', {"year": {"nin": ["1", False, "false"]}}),
         ("a.b<0.5", {"a.b": {"<": 0.5}}),
         (' {"or": [{"a": 1}, {"b": 2}]} ', {"or": [{"a": 1}, {"b": 2}]}),
     ],
@@ -197,3 +214,131 @@ def test_expression_when_readable_is_a_filter(text, expected):
 def test_expression_when_unreadable_is_refused(text, message):
     with pytest.raises(FilterError, match=message):
         filters.parse_expression(text)
+
+
+TYPED = [
+    Document("a", "x", metadata={"year": "2020", "version": "3.10", "ok": "true", "tags": ["b"]}),
+    Document("b", "y", metadata={"year": "2021", "version": 3.1, "ok": True, "n": 4}),
+    Document("c", "z", metadata={"version": "3.9", "ok": None, "name": "Cafe\u0301", "n": 5.5}),
+    Document("d", "w", "Caf\u00e9", metadata={"name": "Caf\u00e9", "tags": ["e\u0301", 1]}),
+]
+
+
+@pytest.fixture(scope="module")
+def typed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("typed") / "c.rag"
+    with Collection(path, embedder=HashEmbedder()) as made:
+        made.add(TYPED)
+        yield made
+
+
+def _search(collection, where, name="hybrid"):
+    with collect() as losses:
+        hits = collection.retriever(name).retrieve(["x y z w"], where=where)[0]
+    return sorted(hit.chunk.doc_id for hit in hits), losses
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        (
+            {"year": 2020},
+            "the field 'year' holds text in 2 documents, the filter compares with a number",
+        ),
+        ({"year": {">=": 2020}}, "the field 'year' holds text in 2 documents, the filter compares"),
+        ({"year": {"in": [2020, None]}}, "the filter compares with null and a number"),
+        (
+            {"tags": "b"},
+            "the field 'tags' holds a list in 2 documents, the filter compares with text",
+        ),
+        ({"n": {"contains": 4}}, "holds a number in 2 documents, the filter searches lists"),
+        (
+            {"n": {"contains": "4"}},
+            "holds a number in 2 documents, the filter searches lists and t",
+        ),
+        ({"name": True}, "holds text in 2 documents, the filter compares with true or false"),
+        ({"yaer": 2020}, "no document has the field 'yaer'"),
+        ({"yaer": {"exists": True}}, "no document has the field 'yaer'"),
+        ({"title": 3}, "the field 'title' holds text"),
+        (
+            {"and": [{"year": 2020}, {"not": {"x": 1}}]},
+            "holds text in 2 .*; no document has .* 'x'",
+        ),
+        (
+            {"ok": 1},
+            "'ok' holds true or false in 1 documents and null in 1 documents and text in 1",
+        ),
+    ],
+)
+def test_filter_when_a_field_has_another_type_says_so_once(typed, where, why):
+    for name in ("dense", "bm25", "hybrid"):
+        for _ in range(2):  # the second time from the cache
+            ids, losses = _search(typed, where, name)
+            assert ids == []
+            assert [(loss.stage, loss.lost) for loss in losses] == [("search", "all documents")]
+            assert re.search(why, losses[0].why), losses[0].why
+
+
+@pytest.mark.parametrize(
+    ("where", "ids"),
+    [
+        ({"year": "1999"}, []),
+        ({"n": {">": 100}}, []),
+        ({"tags": {"contains": "z"}}, []),
+        ({"version": 3.1}, ["b"]),
+        ({"version": {"in": [3.1, "3.10"]}}, ["a", "b"]),
+        ({"yaer": {"exists": False}, "n": 4}, ["b"]),
+        ({"yaer": {"exists": False}, "n": 0}, []),
+        ({"year": {"!=": None}, "n": 0}, []),
+        ({"year": {"in": []}}, []),
+        ({"ok": None}, ["c"]),
+    ],
+)
+def test_filter_when_only_the_values_differ_says_nothing(typed, where, ids):
+    assert _search(typed, where) == (ids, [])
+
+
+def test_filter_on_text_when_accents_are_written_otherwise_finds_both():
+    texts = ("Caf\u00e9", "Cafe\u0301")
+    for a in texts:
+        for b in texts:
+            assert filters.matches({"name": a}, {"name": b})
+            assert not filters.matches({"name": a.upper()}, {"name": b})
+
+
+def test_filter_on_text_when_searched_compares_in_nfc_and_keeps_case(typed):
+    for e in ("\u00e9", "e\u0301"):
+        for where, ids in [
+            ({"name": f"Caf{e}"}, ["c", "d"]),
+            ({"name": {"in": [f"Caf{e}"]}}, ["c", "d"]),
+            ({"name": {"nin": [f"Caf{e}"]}}, []),
+            ({"name": {"!=": f"Caf{e}"}}, []),
+            ({"name": {">=": f"Caf{e}"}}, ["c", "d"]),
+            ({"name": {"contains": f"f{e}"}}, ["c", "d"]),
+            ({"tags": {"contains": e}}, ["d"]),
+            ({"title": f"Caf{e}"}, ["d"]),
+            ({"name": f"caf{e}"}, []),
+        ]:
+            assert _search(typed, where)[0] == ids, where
+
+
+def test_search_when_the_filter_has_another_type_says_so_and_equals_means_both(ragkit):
+    with Collection("c.rag") as made:
+        made.add(TYPED)
+    code, out, err = ragkit("search", "x", "--in", "c.rag", "--where", "year>=2020")
+    assert (code, out) == (0, "no hits\n")
+    assert "holds text in 2 documents, the filter compares with a number" in err.replace("\n", " ")
+    for where, ids in {"version=3.10": "ab", "version=3.1": "b", "ok=true": "ab"}.items():
+        done = ragkit("search", "x", "--in", "c.rag", "--where", where, "--json")
+        hits = json.loads(done.out)["hits"]
+        assert sorted(hit["chunk"]["doc_id"] for hit in hits) == list(ids), where
+
+
+def test_index_add_when_metadata_is_a_number_keeps_how_it_is_written(ragkit):
+    Path("a.txt").write_text("text")
+    fields = {"v": "3.10", "n": "2", "f": "0.5", "zip": "007", "e": "1e3", "ok": "true", "x": "NaN"}
+    options = [part for key, value in fields.items() for part in ("-m", f"{key}={value}")]
+    assert ragkit("index", "add", "a.txt", "--to", "c.rag", *options).code == 0
+    document = json.loads(ragkit("index", "show", "a.txt", "--in", "c.rag", "--json").out)
+    expected = {**fields, "n": 2, "f": 0.5, "ok": True, "format": "text"}
+    assert document["metadata"] == expected

@@ -71,7 +71,7 @@ def _check_whole(path):
     with Collection(path, embedder=HashEmbedder()) as collection:
         live = {row["id"] for row in collection.documents() if row["state"] == "indexed"}
         for name in RETRIEVERS:
-            [hits] = collection.retriever(name).retrieve(["text number 7"], 10_000)
+            [hits] = collection.retriever(name, copies=True).retrieve(["text number 7"], 10_000)
             assert {hit.chunk.doc_id for hit in hits} == live
         assert collection.verify().faults == ()
 

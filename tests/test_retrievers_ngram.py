@@ -100,7 +100,9 @@ class Vast:
 
 @pytest.mark.parametrize("granularity", smoke(GRANULARITIES, "passage", tier="models"))
 def test_ngram_retriever_when_checked_keeps_the_contract(collection, real, granularity):
-    made = collection.retriever("ngram", model=real, granularity=granularity, options=SMALL)
+    made = collection.retriever(
+        "ngram", model=real, granularity=granularity, options=SMALL, copies=True
+    )
     check_retriever(made, QUERIES[:2])
     assert made.retrieve(QUERIES[:1], 1)[0]
 
@@ -108,7 +110,7 @@ def test_ngram_retriever_when_checked_keeps_the_contract(collection, real, granu
 @pytest.mark.parametrize("variant", ["lm", "lm+fm"])
 def test_ngram_retriever_of_another_variant_keeps_the_contract(collection, variant):
     options = NgramOptions(scoring=ScoringOptions(variant=variant))
-    retriever = collection.retriever("ngram", model=WordModel(), options=options)
+    retriever = collection.retriever("ngram", model=WordModel(), options=options, copies=True)
     check_retriever(retriever, QUERIES)
     hits = [hit for run in retriever.retrieve(QUERIES) for hit in run]
     assert {part.name for hit in hits for part in hit.parts} == {variant}
@@ -133,8 +135,8 @@ def test_hits_when_filtered_equal_those_of_the_allowed_documents_alone(
     with temporary_folder() as folder, opened(folder / "alone.rag") as alone:
         alone.add(allowed)
         for model in models:
-            some = collection.retriever("ngram", model=model, granularity=granularity)
-            fresh = alone.retriever("ngram", model=model, granularity=granularity)
+            some = collection.retriever("ngram", model=model, granularity=granularity, copies=True)
+            fresh = alone.retriever("ngram", model=model, granularity=granularity, copies=True)
             for query in QUERIES:
                 hits = some.retrieve([query], 100, where=where)[0]
                 assert told(hits) == told(fresh.retrieve([query], 100)[0])
@@ -196,8 +198,9 @@ def test_history_does_not_show(steps):
 
 def _searched(collection, model):
     made = [
-        collection.retriever("ngram", model=model, granularity=unit) for unit in GRANULARITIES
-    ] + [collection.retriever("title", model=model)]
+        collection.retriever("ngram", model=model, granularity=unit, copies=True)
+        for unit in GRANULARITIES
+    ] + [collection.retriever("title", model=model, copies=True)]
     return [told(hits) for each in made for hits in each.retrieve(["w1 w3", "w2"], 50)]
 
 
@@ -332,14 +335,14 @@ def test_retrieve_when_the_model_gives_nan_raises_model_error(tmp_path, model):
     with opened(tmp_path / "c.rag") as collection:
         collection.add([Document("a", "w1 w2"), Document("b", "w3 w4 w5")])
         options = NgramOptions(width=1, max_tokens=1, title_width=0)
-        retriever = collection.retriever("ngram", model=model, options=options)
+        retriever = collection.retriever("ngram", model=model, options=options, copies=True)
         with pytest.raises(ModelError, match="NaN; its weights are damaged"):
             retriever.retrieve(["w1 w2"])
 
 
 def test_title_retriever_when_the_model_gives_nan_raises_model_error(collection):
     with pytest.raises(ModelError, match="NaN"):
-        collection.retriever("title", model=Damaged(())).retrieve(["w1"])
+        collection.retriever("title", model=Damaged(()), copies=True).retrieve(["w1"])
 
 
 # what is generated
@@ -390,7 +393,7 @@ def test_200_generations_of_smollm2_all_stand_in_the_corpus(tmp_path):
             n += len(found.keys)
         assert n >= 200
         options = NgramOptions(scoring=ScoringOptions(smoothing=0.01))
-        retriever = collection.retriever("ngram", model=model, options=options)
+        retriever = collection.retriever("ngram", model=model, options=options, copies=True)
         hits = retriever.retrieve(["iron oxide"])[0]
         assert hits
         assert _check_places(collection, hits) > 0
@@ -420,7 +423,9 @@ def _check_places(collection, hits) -> int:
 def test_hits_are_the_sum_of_their_ngrams_which_stand_where_they_say(collection, real, granularity):
     hits = []
     for model, most in ((real, 0), (WordModel(), 10)):
-        made = collection.retriever("ngram", model=model, granularity=granularity, options=SMALL)
+        made = collection.retriever(
+            "ngram", model=model, granularity=granularity, options=SMALL, copies=True
+        )
         some = [hit for run in made.retrieve(QUERIES[:2], 100) for hit in run]
         assert _check_places(collection, some) > most
         hits += some
@@ -442,7 +447,7 @@ def test_ngrams_without_a_place_are_of_the_title_or_of_a_later_chunk(tmp_path, g
         collection.add([Document("a", text, "w7 w8"), Document("b", f"w2 {filler} w2 {filler}")])
         options = NgramOptions(query_words=0, scoring=ScoringOptions(smoothing=0.01))
         hits = collection.retriever(
-            "ngram", model=model, granularity=granularity, options=options
+            "ngram", model=model, granularity=granularity, options=options, copies=True
         ).retrieve(["w1"])[0]
         _check_places(collection, hits)
         hits = [hit for hit in hits if hit.chunk.doc_id == "a"]
@@ -603,7 +608,7 @@ def test_ranking_of_20_passages_equals_the_two_stages_done_slowly(tmp_path, seed
     with opened(tmp_path / "c.rag", chunk_tokens=100) as collection:
         collection.add(documents[:9])
         collection.add(documents[9:])
-        retriever = collection.retriever("ngram", model=model, options=options)
+        retriever = collection.retriever("ngram", model=model, options=options, copies=True)
         for _ in range(4):
             query = words(generator, 3, 15)
             expected = slow_ranking(model, rows, query, options)
@@ -622,7 +627,7 @@ def test_retrieve_when_the_collection_is_empty_finds_nothing(tmp_path):
     with opened(tmp_path / "c.rag") as collection:
         collection.add([])
         for name in ("ngram", "title"):
-            retriever = collection.retriever(name, model=WordModel())
+            retriever = collection.retriever(name, model=WordModel(), copies=True)
             assert retriever.retrieve(["w1", "w2"]) == [[], []]
             collection.add(Document("a", ALL_WORDS, "w3"))
             assert all(retriever.retrieve(["w1", "w2"]))
@@ -633,7 +638,7 @@ def test_retrieve_when_the_collection_is_empty_finds_nothing(tmp_path):
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_retrieve_when_nothing_is_allowed_finds_nothing(collection, real, granularity):
-    retriever = collection.retriever("ngram", model=real, granularity=granularity)
+    retriever = collection.retriever("ngram", model=real, granularity=granularity, copies=True)
     assert retriever.retrieve(["w1", "w2"], where={"n": 99}) == [[], []]
 
 
@@ -642,7 +647,7 @@ def test_retrieve_when_there_is_one_document_finds_it(tmp_path, granularity):
     with opened(tmp_path / "c.rag") as collection:
         collection.add(Document("only", ALL_WORDS))
         retriever = collection.retriever(
-            "ngram", model=WordModel(), granularity=granularity, options=SMALL
+            "ngram", model=WordModel(), granularity=granularity, options=SMALL, copies=True
         )
         hits = retriever.retrieve(["w1 w2"])[0]
         assert {hit.chunk.doc_id for hit in hits} == {"only"}
@@ -652,14 +657,14 @@ def test_retrieve_when_there_is_one_document_finds_it(tmp_path, granularity):
 def test_retriever_when_the_granularity_is_unknown_says_so(collection):
     expected = "granularity is 'page'; expected one of passage, sentence, document, entity"
     with pytest.raises(ValueError, match=expected):
-        collection.retriever("ngram", model=WordModel(), granularity="page")
+        collection.retriever("ngram", model=WordModel(), granularity="page", copies=True)
 
 
 @pytest.mark.parametrize("name", ["ngram", "title"])
 def test_retrieve_when_the_query_exceeds_the_window_cuts_it_and_tells(tmp_path, llama, name):
     with opened(tmp_path / "c.rag", chunk_tokens=100) as collection:
         collection.add(Document("a", ALL_WORDS, ALL_WORDS[:40]))
-        retriever = collection.retriever(name, model=llama)
+        retriever = collection.retriever(name, model=llama, copies=True)
         n = llama.prompt_window - len(llama.encode_prompt("Query: \nTitle:"))
         with collect() as losses:
             long = retriever.retrieve([" ".join(["w1"] * (n + 5))])
@@ -672,7 +677,7 @@ def test_retrieve_when_the_query_exceeds_the_window_cuts_it_and_tells(tmp_path, 
 
 def test_settings_when_the_model_is_asked_otherwise_differ(collection):
     def said(**options) -> Any:
-        return collection.retriever("ngram", model=WordModel(), **options).settings
+        return collection.retriever("ngram", model=WordModel(), **options, copies=True).settings
 
     assert said() == said()
     assert said()["granularity"] == "passage"
@@ -681,7 +686,7 @@ def test_settings_when_the_model_is_asked_otherwise_differ(collection):
 
 
 def test_retriever_over_any_index_asks_it_for_its_layout(collection):
-    made = collection.retriever("ngram", model=WordModel(), granularity="sentence")
+    made = collection.retriever("ngram", model=WordModel(), granularity="sentence", copies=True)
     assert isinstance(made, NgramRetriever)
     assert (made.layout.kind, made.layout.granularity) == ("ngrams", "sentence")
     assert re.fullmatch(r"ngrams-sentence-v1-[0-9a-f]{16}", made.layout.name)

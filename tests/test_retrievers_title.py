@@ -60,7 +60,9 @@ def titles_of(collection) -> dict[str, list[str]]:
 
 
 def ranked(collection, model, query, **options):
-    hits = collection.retriever("title", model=model, **options).retrieve([query], 100)[0]
+    hits = collection.retriever("title", model=model, **options, copies=True).retrieve(
+        [query], 100
+    )[0]
     return {hit.chunk.doc_id: hit.score for hit in hits}
 
 
@@ -69,7 +71,7 @@ def names(hit) -> list[str]:
 
 
 def test_title_retriever_when_checked_keeps_the_contract(collection, real):
-    retriever = collection.retriever("title", model=real, width=4)
+    retriever = collection.retriever("title", model=real, width=4, copies=True)
     check_retriever(retriever, QUERIES[:2])
     assert all(retriever.retrieve(QUERIES[:2]))
 
@@ -94,7 +96,9 @@ def test_wide_beam_equals_the_enumeration_of_50_titles(collection, real):
 
 def test_narrow_beam_finds_no_more_titles_than_it_has_places(collection):
     for width in (1, 2, 5):
-        hits = collection.retriever("title", model=WordModel(), width=width).retrieve(QUERIES, 100)
+        hits = collection.retriever("title", model=WordModel(), width=width, copies=True).retrieve(
+            QUERIES, 100
+        )
         for run in hits:
             assert len({tuple(names(hit)) for hit in run}) <= width * 20
             assert {each for hit in run for each in names(hit)} <= titles_of(collection).keys()
@@ -106,8 +110,10 @@ def test_hits_when_filtered_equal_those_of_the_allowed_documents_alone(collectio
     allowed = [collection.document(name) for name in where["doc_id"]["in"]]
     with temporary_folder() as folder, opened(folder / "alone.rag") as alone:
         alone.add(allowed)
-        fresh = alone.retriever("title", model=real, width=2).retrieve(QUERIES)
-        some = collection.retriever("title", model=real, width=2).retrieve(QUERIES, where=where)
+        fresh = alone.retriever("title", model=real, width=2, copies=True).retrieve(QUERIES)
+        some = collection.retriever("title", model=real, width=2, copies=True).retrieve(
+            QUERIES, where=where
+        )
         assert [told(run) for run in some] == [told(run) for run in fresh]
         assert {hit.chunk.doc_id for run in some for hit in run} == {"t03", "twin1", "t07"}
 
@@ -180,7 +186,7 @@ def _aliases(folder):
 def test_aliases_lead_to_their_document_by_the_best_of_its_names(tmp_path):
     """a: w1 .5 * .4, w2 .3 * 1, w3 w3 .2 * .9 * 1; b: w1 w4 .5 * .6 * 1; c: w3 .2 * .1."""
     with _aliases(tmp_path) as collection:
-        hits = collection.retriever("title", model=ALIASES).retrieve(["w5"])[0]
+        hits = collection.retriever("title", model=ALIASES, copies=True).retrieve(["w5"])[0]
         found = {hit.chunk.doc_id: hit.score for hit in hits}
         assert found == pytest.approx(
             {"b": math.log(0.3) / 3, "a": math.log(0.18) / 3, "c": math.log(0.02) / 2}, abs=1e-5
@@ -197,7 +203,9 @@ def test_aliases_lead_to_their_document_by_the_best_of_its_names(tmp_path):
 def test_aliases_when_marginalized_are_summed_over(tmp_path):
     """log of the sum of exp(log p / sqrt(tokens))."""
     with _aliases(tmp_path) as collection:
-        hits = collection.retriever("title", model=ALIASES, marginalize=True).retrieve(["w5"])[0]
+        hits = collection.retriever("title", model=ALIASES, marginalize=True, copies=True).retrieve(
+            ["w5"]
+        )[0]
         found = {hit.chunk.doc_id: hit.score for hit in hits}
         of_a = 0.2 ** (1 / math.sqrt(2)) + 0.3 ** (1 / math.sqrt(2)) + 0.18 ** (1 / math.sqrt(3))
         expected = {
@@ -212,7 +220,7 @@ def test_aliases_when_marginalized_are_summed_over(tmp_path):
 def test_hit_is_the_first_chunk_of_a_document_of_several(tmp_path):
     with opened(tmp_path / "c.rag", chunk_tokens=2) as collection:
         collection.add([Document("a", "w1 w2\n\nw3 w4\n\nw5 w6", "w7")])
-        hits = collection.retriever("title", model=WordModel()).retrieve(["w1"])[0]
+        hits = collection.retriever("title", model=WordModel(), copies=True).retrieve(["w1"])[0]
         assert [(hit.chunk.start, hit.chunk.text) for hit in hits] == [(0, "w1 w2")]
         assert collection.info()["chunks"] == 3
 
@@ -220,10 +228,10 @@ def test_hit_is_the_first_chunk_of_a_document_of_several(tmp_path):
 def test_retrieve_when_no_document_has_a_title_finds_nothing(tmp_path):
     with opened(tmp_path / "c.rag") as collection:
         collection.add([Document("a", "w1"), Document("b", "w2 w3", "   ")])
-        retriever = collection.retriever("title", model=WordModel())
+        retriever = collection.retriever("title", model=WordModel(), copies=True)
         assert retriever.retrieve(["w1", "w2"]) == [[], []]
         with opened(tmp_path / "c.rag") as again:  # an index of no rows is read, too
-            assert again.retriever("title", model=WordModel()).retrieve(["w1"]) == [[]]
+            assert again.retriever("title", model=WordModel(), copies=True).retrieve(["w1"]) == [[]]
         assert collection.verify().faults == ()
         collection.add(Document("b", "w2 w3", "w4"))
         assert [hit.chunk.doc_id for hit in retriever.retrieve(["w1"])[0]] == ["b"]
@@ -232,7 +240,7 @@ def test_retrieve_when_no_document_has_a_title_finds_nothing(tmp_path):
 def test_title_when_it_changes_is_found_by_the_new_one_only(tmp_path):
     with opened(tmp_path / "c.rag") as collection:
         collection.add([Document("a", "w1", "w2", metadata={"aliases": ["w3"]})])
-        retriever = collection.retriever("title", model=WordModel())
+        retriever = collection.retriever("title", model=WordModel(), copies=True)
         assert sorted(names(retriever.retrieve(["w1"])[0][0])) == ["w2", "w3"]
         collection.add([Document("a", "w1", "w2", metadata={"aliases": ["w4"]})])
         assert sorted(names(retriever.retrieve(["w1"])[0][0])) == ["w2", "w4"]
@@ -241,7 +249,7 @@ def test_title_when_it_changes_is_found_by_the_new_one_only(tmp_path):
 
 
 def test_retrieve_when_nothing_is_allowed_finds_nothing(collection, real):
-    retriever = collection.retriever("title", model=real)
+    retriever = collection.retriever("title", model=real, copies=True)
     assert retriever.retrieve(["w1", "w2"], where={"n": 99}) == [[], []]
 
 
@@ -255,7 +263,7 @@ def test_one_titled_document_is_always_found(tmp_path, real):
 
 def test_settings_when_the_model_is_asked_otherwise_differ(collection):
     def said(**options):
-        return collection.retriever("title", model=WordModel(), **options).settings
+        return collection.retriever("title", model=WordModel(), **options, copies=True).settings
 
     assert said() == said()
     assert said(width=3) != said() != said(marginalize=True)
@@ -268,7 +276,9 @@ def test_titles_of_the_corpus_are_found_by_their_own_words_in_the_trie_only(tmp_
     with opened(tmp_path / "c.rag") as collection:
         collection.add(documents)
         known = {each.title for each in documents if each.title}
-        runs = collection.retriever("title", model=WordModel(), width=30).retrieve(QUERIES, 50)
+        runs = collection.retriever("title", model=WordModel(), width=30, copies=True).retrieve(
+            QUERIES, 50
+        )
         found = {each for run in runs for hit in run for each in names(hit)}
         assert found <= known
         assert len(found) > 5
@@ -279,7 +289,7 @@ def test_collection_when_closed_and_another_is_put_in_its_place_is_searched_anew
         with opened(tmp_path / name) as made:
             made.add(Document(name, "w5 w6", title))
     collection = opened(tmp_path / "a")
-    retriever = collection.retriever("title", model=WordModel())
+    retriever = collection.retriever("title", model=WordModel(), copies=True)
     assert retriever.retrieve(["w1"], 1)[0][0].chunk.doc_id == "a"
     collection.close()
     (tmp_path / "a").rename(tmp_path / "before")

@@ -146,7 +146,7 @@ def test_threads_that_make_the_same_index_at_once_all_answer(path, shared):
 
     def search():
         collection = one if shared else opened(path)
-        retriever = collection.retriever("ngram", model=model)
+        retriever = collection.retriever("ngram", model=model, copies=True)
         barrier.wait(HANG_S)
         found.append(json.dumps([told(run) for run in retriever.retrieve(QUERIES, 50)]))
         if not shared:
@@ -180,7 +180,7 @@ def test_index_of_another_tokenizer_end_or_vocabulary_is_its_own(path):
     with opened(path) as collection:
         for _ in range(2):  # the second time from what is kept
             for model, expected in zip(models, alone, strict=True):
-                retriever = collection.retriever("ngram", model=model)
+                retriever = collection.retriever("ngram", model=model, copies=True)
                 hits = [told(run) for run in retriever.retrieve(QUERIES, 50)]
                 assert json.dumps(hits) == expected
                 index, _ = index_of(collection, retriever.layout)
@@ -195,7 +195,7 @@ def test_index_of_another_tokenizer_end_or_vocabulary_is_its_own(path):
 def test_index_restricted_by_any_mapping_is_that_of_the_same_dict(path):
     model = WordModel()
     with opened(path) as collection:
-        retriever = collection.retriever("ngram", model=model)
+        retriever = collection.retriever("ngram", model=model, copies=True)
         where = {"n": {">=": 1}}
         expected = retriever.retrieve(QUERIES, 50, where=where)
         assert retriever.retrieve(QUERIES, 50, where=types.MappingProxyType(where)) == expected

@@ -25,6 +25,7 @@ from ragkit.cli.common import (
     StrictOption,
     UnsupportedChoice,
     WhereOption,
+    copies_line,
     err,
     note,
     open_collection,
@@ -173,9 +174,12 @@ def _answer(qa: QA, question: str, where: dict[str, Any] | None, *, silent: bool
 
 
 def _show_sources(answer: Answer) -> None:
+    copies = {hit.chunk.id: hit.copies for hit in answer.hits}
     for number, citation in enumerate(answer.citations, start=1):
         quote = " ".join(f"{citation.table}\n{citation.quote}".split())
         out(f"  [{number}] {citation.doc_id}:{citation.start}-{citation.end}  “{quote}”")
+        if line := copies_line(copies.get(citation.chunk_id, ())):
+            out(f"      {line}")
     if answer.refusal is not None:
         out(f"No answer: {_REASONS[answer.refusal.reason]}.")
         if answer.refusal.nearest:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ragkit.collection.context import OnProgress
 
 PARTIAL, NO_EVIDENCE = 3, 4
+_MAX_COPIES = 5  # named with a hit
 
 err = Console(stderr=True, highlight=False)
 
@@ -90,8 +91,8 @@ def open_retriever(
     collection: Collection, name: str | None, model: str | None = None, adapter: Path | None = None
 ) -> Any:
     """Create a retriever from command line options."""
-    options = {"model": model, "adapter": adapter}
-    options = {key: value for key, value in options.items() if value is not None}
+    given = {"model": model, "adapter": adapter}
+    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     retriever: Any = settings.value("retriever", name)
     if options and retriever not in ("title", "ngram"):
         raise ValueError(
@@ -180,6 +181,14 @@ def resumable(folder: Path | None) -> Iterator[None]:
         if folder is not None:
             note(f"finished work is stored in {folder}; run the same command again to resume")
         raise
+
+
+def copies_line(copies: Sequence[str]) -> str:
+    """Return a line that names the chunks with the same text as a hit; empty if there are none."""
+    if not copies:
+        return ""
+    more = f" and {len(copies) - _MAX_COPIES} more" if len(copies) > _MAX_COPIES else ""
+    return f"same text in {', '.join(copies[:_MAX_COPIES])}{more}"
 
 
 def note_unfinished(collection: Collection) -> None:

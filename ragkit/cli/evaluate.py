@@ -87,7 +87,7 @@ def evaluate(
         collection = stack.enter_context(_collection(path, dataset, own=in_ is None, quiet=quiet))
         show = stack.enter_context(progress(quiet=quiet))
         result = experiment(
-            {name: collection.retriever(name) for name in names},
+            {name: collection.retriever(name, copies=True) for name in names},
             dataset.queries,
             dataset.qrels,
             parsed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,13 @@ MetadataOption = Annotated[
     list[str] | None,
     typer.Option("--metadata", "-m", help="Field added to all documents, e.g. year=2024."),
 ]
+EncodingOption = Annotated[
+    str,
+    typer.Option(
+        "--encoding",
+        help="Encoding of files that are not UTF-8 and declare none [default: a guess].",
+    ),
+]
 ToOption = Annotated[
     Path | None, typer.Option("--to", help="Collection; created if it does not exist.")
 ]
@@ -76,6 +84,7 @@ def add(
         typer.Option(help="Id of the document read from stdin [default: stdin- and its digest]."),
     ] = None,
     raw_ids: RawIdsOption = False,
+    encoding: EncodingOption = "",
     wait: WaitOption = 0.0,
     strict: StrictOption = False,
     quiet: QuietOption = False,
@@ -89,13 +98,19 @@ def add(
     collection = _open_or_create(target, embedder, chunk_tokens, index, strict=strict)
     items: list[Any] = [path for path in paths if path != "-"]
     if "-" in paths:
-        items += _from_stdin(name)
+        items += _from_stdin(name, encoding)
+    options = ("--encoding", encoding) if encoding else ()
     with (
-        _interruptible("add", *paths, "--to", target),
+        _interruptible("add", *paths, "--to", target, *options),
         progress(quiet=quiet) as show,
     ):
         report = collection.add(
-            items, metadata=_fields(metadata), raw_ids=raw_ids, wait=wait, on_progress=show
+            items,
+            metadata=_fields(metadata),
+            raw_ids=raw_ids,
+            encoding=encoding,
+            wait=wait,
+            on_progress=show,
         )
     _finish(collection, report, as_json=as_json)
 
@@ -144,6 +159,7 @@ def sync(
     path: Annotated[Path, typer.Argument(help="Folder to synchronize with.")],
     to: ToOption = None,
     metadata: MetadataOption = None,
+    encoding: EncodingOption = "",
     yes: Annotated[
         bool, typer.Option("--yes", help="Allow deletion of more than half of its documents.")
     ] = False,
@@ -155,11 +171,13 @@ def sync(
     """Add a folder, and delete the documents of files that no longer exist in it."""
     target = _target(to)
     collection = _open_or_create(target, None, None, None, strict=False)
-    with _interruptible("sync", path, "--to", target), progress(quiet=quiet) as show:
+    options = ("--encoding", encoding) if encoding else ()
+    with _interruptible("sync", path, "--to", target, *options), progress(quiet=quiet) as show:
         report = collection.sync(
             path,
             metadata=_fields(metadata),
             raw_ids=raw_ids,
+            encoding=encoding,
             yes=yes,
             wait=wait,
             on_progress=show,
@@ -363,16 +381,18 @@ def _open_or_create(
     return Collection(path, settings=Settings(**requested), strict=strict)
 
 
-def _from_stdin(name: str | None) -> Sequence[Document]:
+def _from_stdin(name: str | None, encoding: str) -> Sequence[Document]:
     """Read standard input; the default id has its digest, so that no two streams share it."""
     from ragkit.digests import digest
     from ragkit.documents import read_stream
+    from ragkit.documents.decoding import decode_bytes
     from ragkit.losses import report
 
-    text = sys.stdin.read()
-    name = name or f"stdin-{digest(text.encode('utf-8', 'surrogatepass'))[:8]}"
+    data = sys.stdin.buffer.read()
+    name = name or f"stdin-{digest(data)[:8]}"
+    text, losses = decode_bytes(data, name, encoding=encoding)
     result = read_stream(text, name=name)
-    for loss in result.losses:
+    for loss in (*losses, *result.losses):
         report(loss)
     return result.documents
 
@@ -383,11 +403,20 @@ def _fields(pairs: Sequence[str] | None) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise ValueError(f"--metadata is {pair!r}; expected FIELD=VALUE")
-        try:
-            fields[key] = json.loads(text)
-        except ValueError:
-            fields[key] = text
+        fields[key] = _field_value(text)
     return fields
+
+
+def _field_value(text: str) -> Any:
+    """Parse JSON; a number that is written otherwise in JSON, such as 3.10, stays text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    if isinstance(value, float) and not math.isfinite(value):
+        return text  # NaN is a word, too
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return text if is_number and json.dumps(value) != text.strip() else value
 
 
 @contextmanager

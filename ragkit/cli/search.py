@@ -15,6 +15,7 @@ from ragkit.cli.common import (
     RetrieverOption,
     StrictOption,
     WhereOption,
+    copies_line,
     note_unfinished,
     open_collection,
     open_retriever,
@@ -62,6 +63,8 @@ def search(
                     out(f"       {line}")
         body = " ".join(f"{hit.chunk.table}\n{hit.chunk.text}".split())
         out(f"   {body[:_MAX_CHARACTERS]}{'…' if len(body) > _MAX_CHARACTERS else ''}")
+        if line := copies_line(hit.copies):
+            out(f"   {line}")
     if not hits:
         out("no hits")
         note_unfinished(collection)

@@ -233,6 +233,7 @@ class Collection:
         *,
         metadata: Mapping[str, Any] | None = None,
         raw_ids: bool = False,
+        encoding: str = "",
         wait: float = 0.0,
         on_progress: OnProgress | None = None,
     ) -> AddReport:
@@ -249,6 +250,8 @@ class Collection:
             metadata: Fields added to every document; they override the documents' own fields.
             raw_ids: Give records (CSV, JSON, JSON Lines) their own `_id` or `id` as it is, as
                 evaluation corpora need it whose judgements name them. Otherwise it is FILE#ID.
+            encoding: Encoding of text files, pages and mails that are not UTF-8 and declare none,
+                for example "windows-1251"; guessed if empty.
             wait: Seconds to wait while another process or thread writes.
             on_progress: Called with a `Progress` after every step.
 
@@ -259,20 +262,21 @@ class Collection:
             DocumentError: A path does not exist. (A file that cannot be read is a loss.)
             Locked: Another process is still writing.
             LossError: `strict` is set and something was lost; committed batches remain.
-            ValueError: `metadata` cannot be written as JSON.
+            ValueError: `metadata` cannot be written as JSON, or `encoding` is unknown.
         """
-        inputs = inputs_of_items(items, metadata, own=self.path, raw_ids=raw_ids)
+        inputs = inputs_of_items(items, metadata, own=self.path, raw_ids=raw_ids, encoding=encoding)
         if self._description is None:
             check_new(inputs)
         with self._writing(create=True, wait=wait) as writer:
             return writer.add(inputs, on_progress)
 
-    def sync(
+    def sync(  # noqa: PLR0913 - the options of `add`, and `yes`
         self,
         path: str | Path,
         *,
         metadata: Mapping[str, Any] | None = None,
         raw_ids: bool = False,
+        encoding: str = "",
         yes: bool = False,
         wait: float = 0.0,
         on_progress: OnProgress | None = None,
@@ -283,6 +287,7 @@ class Collection:
             path: Folder to synchronize with. Documents from elsewhere stay as they are.
             metadata: See `add`.
             raw_ids: See `add`.
+            encoding: See `add`.
             yes: Allow more than half of the folder's documents to be deleted.
             wait: See `add`.
             on_progress: See `add`.
@@ -291,7 +296,7 @@ class Collection:
             CollectionError: More than half of the documents would be deleted and `yes` is not set;
                 nothing was deleted.
         """
-        inputs = inputs_of_folder(path, metadata, own=self.path, raw_ids=raw_ids)
+        inputs = inputs_of_folder(path, metadata, own=self.path, raw_ids=raw_ids, encoding=encoding)
         if self._description is None:
             check_new(inputs)
         with self._writing(create=True, wait=wait) as writer:
@@ -390,17 +395,27 @@ class Collection:
         """Yield the chunks of the generation that is current at the first step, by id."""
         yield from self._reader.store.iter_chunks()
 
-    def retriever(self, name: RetrieverName = "hybrid", **options: Any) -> Composable:
+    def retriever(
+        self, name: RetrieverName = "hybrid", *, copies: bool = False, **options: Any
+    ) -> Composable:
         """Create a retriever over this collection.
 
         Args:
             name: "dense", "bm25", "hybrid", "title" or "ngram".
+            copies: Whether each of several chunks with the same text is a hit, as evaluation needs
+                it. By default only the best one is, and names the others; see
+                `DistinctRetriever`.
             options: For hybrid: see `HybridRetriever`. For title and ngram: `model`, a name or a
                 `BeamModel`; `adapter`, a folder or "none" (default: the collection's adapter in
                 `adapter/`, if it exists); and the options of `TitleRetriever` or `NgramRetriever`.
         """
         return load_retriever(
-            name, self, options, device=self._torch_device, adapter_folder=self.path / "adapter"
+            name,
+            self,
+            options,
+            copies=copies,
+            device=self._torch_device,
+            adapter_folder=self.path / "adapter",
         )
 
     @property

@@ -31,6 +31,7 @@ from ragkit.collection.metadata import Metadata, can_be_filtered, check_metadata
 from ragkit.collection.plan import FilePlan
 from ragkit.digests import digest, text_digest
 from ragkit.documents import SourceFile, load_file
+from ragkit.documents.encodings import check_encoding, find_codec
 from ragkit.errors import DocumentError
 from ragkit.indexes.bm25 import PostingsBuilder
 from ragkit.indexes.segment import write_segment
@@ -69,6 +70,7 @@ class IngestInputs:
         documents: Documents in memory, or a generator.
         metadata: Fields added to every document.
         raw_ids: Records keep their own ids, without their file's id.
+        encoding: Encoding of files that are not UTF-8 and declare none; guessed if empty.
         stored: Documents that were read before, with the ids of their files.
     """
 
@@ -77,14 +79,17 @@ class IngestInputs:
     documents: Iterable[Document] = ()
     metadata: Metadata = field(default_factory=dict)
     raw_ids: bool = False
+    encoding: str = ""
     stored: Iterable[tuple[Document, str]] = ()
 
     def __post_init__(self) -> None:
         check_metadata(self.metadata)
+        check_encoding(self.encoding)
 
     def file_key(self, content: str) -> str:
         """Return the digest of a file's row for the digest of its content: see `FileRow`."""
-        options = f"{LOADER_VERSION} {self.raw_ids} {to_json(self.metadata)}"
+        encoding = find_codec(self.encoding)
+        options = f"{LOADER_VERSION} {self.raw_ids} {encoding} {to_json(self.metadata)}"
         return f"{content}.{digest(options.encode())}"
 
 
@@ -169,7 +174,7 @@ class Ingestion:
 
     def _read_file(self, file: SourceFile) -> Iterator[tuple[Document, str]]:
         try:
-            result = load_file(file, raw_ids=self._inputs.raw_ids)
+            result = load_file(file, raw_ids=self._inputs.raw_ids, encoding=self._inputs.encoding)
         except DocumentError as error:
             self._fail(file.id, file.id, str(error))
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import repeat
 from pathlib import Path
@@ -13,15 +14,28 @@ from ragkit.errors import CorruptCollection
 from ragkit.forks import ForkSafeLock
 from ragkit.indexes.bm25 import BM25Index, Statistics
 from ragkit.indexes.segment import IndexSettings, Segment
+from ragkit.losses import report
 from ragkit.store import filters
 from ragkit.store.reader import StoreReader
-from ragkit.types import Chunk, ChunkMatch, IndexedRows, Mask, RowHit, Rows, Scores, Vectors, Where
+from ragkit.types import (
+    Chunk,
+    ChunkMatch,
+    IndexedRows,
+    Loss,
+    Mask,
+    RowHit,
+    Rows,
+    Scores,
+    Vectors,
+    Where,
+)
 
 if TYPE_CHECKING:
     from ragkit.collection.token_indexes import TokenIndexes
     from ragkit.indexes.token_layout import TokenLayout
 
 _CACHED_FILTERS = 32
+_MAX_EXPLAINED = 10  # fields of a filter that finds nothing
 
 
 class _SegmentMatch(NamedTuple):
@@ -80,6 +94,7 @@ class Snapshot:
         self, vectors: Vectors, k: int, where: Where | None
     ) -> list[list[ChunkMatch]]:
         """Return the k nearest live chunks that pass the filter, by inner product."""
+        self._report_mismatch(where)
         results = []
         for segment, allowed in zip(self.segments, self.allowed(where), strict=True):
             if segment.vectors.shape[1] != vectors.shape[1]:
@@ -97,6 +112,7 @@ class Snapshot:
         self, term_lists: Sequence[Sequence[str]], k: int, where: Where | None
     ) -> list[list[ChunkMatch]]:
         """Return the k best live chunks that pass the filter by BM25, with each term's share."""
+        self._report_mismatch(where)
         results = []
         for index, segment, allowed in zip(
             self._bm25, self.segments, self.allowed(where), strict=True
@@ -111,6 +127,7 @@ class Snapshot:
         """Open the token index over the live rows that pass the filter; None without rows."""
         if self._token_indexes is None:
             raise ValueError("this snapshot was opened without token indexes")
+        self._report_mismatch(where)
         return self._token_indexes.view(self.store, self, layout, where)
 
     def best_chunks(self, rows: IndexedRows, run: Sequence[RowHit], k: int) -> list[ChunkMatch]:
@@ -152,6 +169,25 @@ class Snapshot:
                     del self._filters[next(iter(self._filters))]
                 self._filters[key] = masks
         return masks
+
+    def _report_mismatch(self, where: Where | None) -> None:
+        """Report a loss if no chunk passes the filter because a field is missing or of other type.
+
+        A condition on another type matches nothing, which is easily mistaken for an answer.
+        """
+        if where is None or any(mask is None or mask.any() for mask in self.allowed(where)):
+            return
+        found: dict[str, dict[str, int]] = {}
+        reasons: dict[str, None] = {}
+        for field, operator, value in filters.conditions(where):
+            if field not in found and len(found) < _MAX_EXPLAINED:
+                found[field] = self.store.field_types(field, self.generation)
+            if field in found:
+                reasons[filters.explain_mismatch(field, operator, value, found[field])] = None
+        reasons.pop("", None)
+        if reasons and len(self):
+            what = json.dumps(where, ensure_ascii=False)[:200]
+            report(Loss("search", what, "all documents", "nothing", "; ".join(reasons)))
 
     def _with_term_scores(
         self, terms: Sequence[str], run: Sequence[_SegmentMatch]

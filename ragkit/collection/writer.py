@@ -33,7 +33,12 @@ Items = str | Path | Document | Iterable[str | Path | Document]
 
 
 def inputs_of_items(
-    items: Items, metadata: Mapping[str, Any] | None, own: Path, *, raw_ids: bool = False
+    items: Items,
+    metadata: Mapping[str, Any] | None,
+    own: Path,
+    *,
+    raw_ids: bool = False,
+    encoding: str = "",
 ) -> IngestInputs:
     """Collect the files and documents to add to the collection at `own`.
 
@@ -51,7 +56,7 @@ def inputs_of_items(
         raise DocumentError(
             f"there is no file to read in {names}{why}; add files of a supported type"
         )
-    return IngestInputs(files, skipped, documents, metadata or {}, raw_ids)
+    return IngestInputs(files, skipped, documents, metadata or {}, raw_ids, encoding)
 
 
 def check_new(inputs: IngestInputs) -> None:
@@ -61,14 +66,19 @@ def check_new(inputs: IngestInputs) -> None:
 
 
 def inputs_of_folder(
-    path: str | Path, metadata: Mapping[str, Any] | None, own: Path, *, raw_ids: bool = False
+    path: str | Path,
+    metadata: Mapping[str, Any] | None,
+    own: Path,
+    *,
+    raw_ids: bool = False,
+    encoding: str = "",
 ) -> IngestInputs:
     """Collect the files of a folder, possibly empty, to sync with the collection at `own`."""
     root = Path(path)
     if not root.is_dir():
         raise DocumentError(f"{str(path)!r} is not a folder; expected the folder to sync with")
     files, skipped = find_files([root])
-    return IngestInputs(_exclude_own(own, files), skipped, (), metadata or {}, raw_ids)
+    return IngestInputs(_exclude_own(own, files), skipped, (), metadata or {}, raw_ids, encoding)
 
 
 class CollectionWriter:

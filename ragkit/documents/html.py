@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
+from ragkit.documents.encodings import find_codec
 from ragkit.documents.html_inline import MAX_LENGTH, MAX_OPEN, Inline, InlineKind, is_note
 from ragkit.documents.html_tables import TableBuffer
 from ragkit.documents.html_tokens import Token, parse_attributes, tokenize
@@ -49,15 +50,35 @@ _INLINE: dict[str, InlineKind] = {"sup": "sup", "sub": "sub", "ruby": "ruby", "r
 _FORMULA_COPY = "katex-html"  # class of what KaTeX shows beside the MathML that is read
 _HIDDEN = re.compile(r"hidden|display|visibility", re.IGNORECASE)
 _IMAGE_FILE = re.compile(r"\S+\.(?:avif|bmp|gif|ico|jpe?g|png|svg|tiff?|webp)", re.IGNORECASE)
-_DECLARED_ENCODING = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_:.-]+)""")
+_COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
+# In an XML declaration or a meta element, not in an attribute such as accept-charset.
+_DECLARED_ENCODING = re.compile(
+    rb"""(?:\A\s*<\?xml\s[^>]*?\sencoding|<meta\s[^>]*?(?<![\w-])charset)"""
+    rb"""\s*=\s*["']?\s*([A-Za-z0-9_:.+()-]+)""",
+    re.IGNORECASE,
+)
 
 
-def read_html(data: bytes, name: str) -> Extract:
-    """Convert a page to Markdown; its title is the `<title>` or the first heading."""
-    declared = _DECLARED_ENCODING.search(data[:4096])
-    text, losses = decode(data, name, declared=declared[1].decode() if declared else "")
+def read_html(data: bytes, name: str, *, declared: str = "", encoding: str = "") -> Extract:
+    """Convert a page to Markdown; its title is the `<title>` or the first heading.
+
+    Args:
+        data: Content of the file.
+        name: Id of the file.
+        declared: Encoding that its container declares; it precedes the page's own declaration.
+        encoding: Encoding of a page that is not UTF-8 and declares none; guessed if empty.
+    """
+    declared = declared or _declared_encoding(data)
+    text, losses = decode(data, name, declared=declared, encoding=encoding)
     title, body, page_losses = convert_page(text, name)
     return Extract(body, title, {"format": "markdown"}, losses + page_losses)
+
+
+def _declared_encoding(data: bytes) -> str:
+    match = _DECLARED_ENCODING.search(_COMMENT.sub(b"", data[:4096]))
+    label = match[1].decode() if match else ""
+    # What can be read here as ASCII is not in UTF-16.
+    return "utf-8" if find_codec(label).startswith(("utf-16", "utf-32")) else label
 
 
 def to_markdown(page: str) -> tuple[str, str]:

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ragkit.digests import digest as bytes_digest
+from ragkit.documents.decoding import is_binary
+from ragkit.documents.encodings import check_encoding
 from ragkit.documents.files import SourceFile, printable, read_stable
 from ragkit.documents.records import read_json, read_jsonl
 from ragkit.documents.sandbox import SandboxLimits, extract
 from ragkit.documents.tables import read_csv
-from ragkit.documents.text import Extract, clean, is_binary, read_markdown, read_text
+from ragkit.documents.text import Extract, clean, read_markdown, read_text
 from ragkit.errors import DocumentError, MissingExtra
 from ragkit.types import Document, Loss
 
@@ -58,6 +60,8 @@ _REMEDIES = {
     **dict.fromkeys((".doc", ".dot", ".odt", ".rtf"), "save it as .docx"),
     **dict.fromkeys((".odp", ".pps", ".ppt"), "save it as .pptx"),
     **dict.fromkeys((".ods", ".xls", ".xlsb", ".xlt"), "save it as .xlsx"),
+    ".mbox": "save each of its e-mails as an .eml file",
+    ".msg": "save it as an .eml file",
 }
 _NO_SUFFIX = "unsupported type: its name has no suffix such as .txt"
 _BOM = b"\xef\xbb\xbf"
@@ -77,7 +81,11 @@ class LoadResult:
 
 
 def load_file(
-    file: SourceFile, *, limits: SandboxLimits | None = None, raw_ids: bool = False
+    file: SourceFile,
+    *,
+    encoding: str = "",
+    limits: SandboxLimits | None = None,
+    raw_ids: bool = False,
 ) -> LoadResult:
     """Load one file: one document per record for CSV, JSON and JSON Lines, else a single one.
 
@@ -85,6 +93,8 @@ def load_file(
 
     Args:
         file: A file returned by `find_files`.
+        encoding: Encoding of text, HTML and mail that is not UTF-8 and declares none, for example
+            "windows-1251"; empty for a guess.
         limits: SandboxLimits of the child process.
         raw_ids: Give records their own ids without the file's id, as evaluation corpora need it
             whose judgements name them. They may then repeat.
@@ -94,7 +104,9 @@ def load_file(
             reason: unsupported type, empty, binary, encrypted, broken, no text layer, too big, too
             big when unpacked, timed out, changed while it was read, cannot be read, or a missing
             extra.
+        ValueError: The encoding is unknown.
     """
+    check_encoding(encoding)
     suffix = file.path.suffix.lower()
     if suffix not in SUPPORTED:
         reason = f"unsupported type {printable(suffix)[:20]}" if suffix else _NO_SUFFIX
@@ -102,9 +114,10 @@ def load_file(
         raise DocumentError(f"{file.id}: {reason}; {remedy}")
     data, digest = read_stable(file.path, file.id)
     kind = SUPPORTED[suffix]
-    if data and kind not in _ARCHIVES and is_binary(data):
+    if data and kind not in _ARCHIVES and is_binary(data, encoding):
         raise DocumentError(f"{file.id}: binary: its bytes are not text, despite its suffix")
-    options = _Options("\t" if suffix == ".tsv" else "", limits or SandboxLimits(), raw_ids)
+    delimiter = "\t" if suffix == ".tsv" else ""
+    options = _Options(delimiter, encoding, limits or SandboxLimits(), raw_ids)
     documents, losses = _parse(kind, data, file.id, options)
     return LoadResult(documents, losses, digest)
 
@@ -135,7 +148,10 @@ def read_stream(text: str, *, name: str = "stdin", format: str = "text") -> Load
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    delimiter: str = ""  # of a table; detected if empty
+    """How a file is parsed: the cell separator of a table, the encoding, limits and ids."""
+
+    delimiter: str = ""
+    encoding: str = ""
     limits: SandboxLimits = field(default_factory=SandboxLimits)
     raw_ids: bool = False
 
@@ -147,27 +163,35 @@ def _parse(
         raise DocumentError(f"{name}: empty: it has no bytes")
     if kind == "csv":
         documents, losses = read_csv(
-            data, name, delimiter=options.delimiter, raw_ids=options.raw_ids
+            data,
+            name,
+            delimiter=options.delimiter,
+            encoding=options.encoding,
+            raw_ids=options.raw_ids,
         )
     elif kind == "json":
-        documents, losses = read_json(data, name, raw_ids=options.raw_ids)
+        documents, losses = read_json(
+            data, name, encoding=options.encoding, raw_ids=options.raw_ids
+        )
     elif kind == "jsonl":
-        documents, losses = read_jsonl(data, name, raw_ids=options.raw_ids)
+        documents, losses = read_jsonl(
+            data, name, encoding=options.encoding, raw_ids=options.raw_ids
+        )
     else:
-        return _single(_extract(kind, data, name, options.limits), name)
+        return _single(_extract(kind, data, name, options), name)
     if not documents:
         why = f"; {losses[0].what}: {losses[0].why}" if losses else ""
         raise DocumentError(f"{name}: empty: no record with text was found in it{why}")
     return documents, losses
 
 
-def _extract(kind: str, data: bytes, name: str, limits: SandboxLimits) -> Extract:
+def _extract(kind: str, data: bytes, name: str, options: _Options) -> Extract:
     if kind == "text":
-        return read_text(data, name)
+        return read_text(data, name, encoding=options.encoding)
     if kind == "markdown":
-        return read_markdown(data, name)
+        return read_markdown(data, name, encoding=options.encoding)
     try:
-        return extract(kind, data, name, limits)
+        return extract(kind, data, name, options.limits, encoding=options.encoding)
     except MissingExtra as error:
         raise DocumentError(f"{name}: {error}") from error
 

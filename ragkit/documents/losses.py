@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ragkit.types import Loss
 
 MAX_LOSSES = 1_000
@@ -35,6 +37,11 @@ class LossList:
             self._losses.append(loss)
         else:
             self._n_more += 1
+
+    def add_all(self, losses: Iterable[Loss]) -> None:
+        """Add several losses."""
+        for loss in losses:
+            self.add(loss)
 
     def all(self) -> tuple[Loss, ...]:
         """Return the losses; the last one gives the number of those beyond the limit."""

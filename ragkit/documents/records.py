@@ -181,19 +181,20 @@ def _to_lines(fields: Mapping[str, Any]) -> str:
 
 
 def read_jsonl(
-    data: bytes, name: str, *, raw_ids: bool = False
+    data: bytes, name: str, *, encoding: str = "", raw_ids: bool = False
 ) -> tuple[Records, tuple[Loss, ...]]:
     """Read one document per line; report bad lines as losses.
 
     Args:
         data: Content of the file.
         name: Id of the file.
+        encoding: Encoding of a file that is not UTF-8; guessed if empty.
         raw_ids: See `RecordIds`.
 
     Raises:
         DocumentError: More than 100,000 lines, and more than nine in ten, are not JSON.
     """
-    text, decoding_losses = decode(data, name)
+    text, decoding_losses = decode(data, name, encoding=encoding)
     reader = JsonReader()
 
     def lines() -> Iterator[tuple[int, Any]]:
@@ -203,18 +204,21 @@ def read_jsonl(
     return records, (*decoding_losses, *losses)
 
 
-def read_json(data: bytes, name: str, *, raw_ids: bool = False) -> tuple[Records, tuple[Loss, ...]]:
+def read_json(
+    data: bytes, name: str, *, encoding: str = "", raw_ids: bool = False
+) -> tuple[Records, tuple[Loss, ...]]:
     """Read the records of a JSON array, or a JSON object, whose id is the file's.
 
     Args:
         data: Content of the file.
         name: Id of the file.
+        encoding: Encoding of a file that is not UTF-8; guessed if empty.
         raw_ids: See `RecordIds`; an object too has its own id then.
 
     Raises:
         DocumentError: The file is not JSON, or neither an array nor an object.
     """
-    text, decoding_losses = decode(data, name)
+    text, decoding_losses = decode(data, name, encoding=encoding)
     reader = JsonReader()
     start = skip_space(text, 0)
 

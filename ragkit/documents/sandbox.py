@@ -52,7 +52,9 @@ class SandboxLimits:
     characters: int = 100_000_000
 
 
-def extract(kind: str, data: bytes, name: str, limits: SandboxLimits) -> Extract:
+def extract(
+    kind: str, data: bytes, name: str, limits: SandboxLimits, *, encoding: str = ""
+) -> Extract:
     """Parse a file's bytes in a child process.
 
     Args:
@@ -60,6 +62,7 @@ def extract(kind: str, data: bytes, name: str, limits: SandboxLimits) -> Extract
         data: Content of the file.
         name: Id of the file, for messages.
         limits: SandboxLimits; exceeding one is an error.
+        encoding: Encoding of HTML and mail that is not UTF-8 and declares none; guessed if empty.
 
     Raises:
         DocumentError: The child rejected the file, timed out or crashed.
@@ -69,6 +72,7 @@ def extract(kind: str, data: bytes, name: str, limits: SandboxLimits) -> Extract
     header = {
         "kind": kind,
         "name": name,
+        "encoding": encoding,
         "n_bytes": len(data),
         "seconds": seconds,
         "memory_bytes": limits.memory_bytes,

@@ -25,7 +25,7 @@ _N_LINES = 3  # minimum number of row-like lines in a cell for a warning
 
 
 def read_csv(
-    data: bytes, name: str, *, delimiter: str = "", raw_ids: bool = False
+    data: bytes, name: str, *, delimiter: str = "", encoding: str = "", raw_ids: bool = False
 ) -> tuple[Records, tuple[Loss, ...]]:
     """Read one document per row; the first row names the columns.
 
@@ -38,9 +38,10 @@ def read_csv(
         data: Content of the file.
         name: Id of the file.
         delimiter: Cell separator; detected from the first lines if empty.
+        encoding: Encoding of a file that is not UTF-8; guessed if empty.
         raw_ids: See `RecordIds`; own ids are then used even if some repeat or are missing.
     """
-    text, decoding_losses = decode(data, name)
+    text, decoding_losses = decode(data, name, encoding=encoding)
     if declared := _SEPARATOR.match(text):
         text = text[declared.end() :]
         delimiter = delimiter or declared[1]

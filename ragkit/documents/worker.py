@@ -65,11 +65,11 @@ def _serve(request: dict[str, Any], requests: BufferedReader, replies: BufferedW
 
 
 def _extract(request: dict[str, Any], data: bytes) -> Extract:
-    kind, name = str(request["kind"]), str(request["name"])
+    kind, name, encoding = (str(request[key]) for key in ("kind", "name", "encoding"))
     if kind == "html":
-        return read_html(data, name)
+        return read_html(data, name, encoding=encoding)
     if kind == "eml":
-        return read_mail(data, name)
+        return read_mail(data, name, encoding=encoding)
     if kind == "pdf":
         from ragkit.documents.pdf import read_pdf
 

@@ -175,7 +175,8 @@ def check_budget(n_settings: int, queries: Sequence[str], latency_ms: float | No
 
 def candidate_retrievers(collection: Collection) -> dict[str, Retriever]:
     """Return the settings to tune on a collection: single retrievers and fusions of both."""
-    dense, lexical = collection.retriever("dense"), collection.retriever("bm25")
+    dense = collection.retriever("dense", copies=True)
+    lexical = collection.retriever("bm25", copies=True)
     settings: dict[str, Retriever] = {"bm25": lexical, "dense": dense}
     methods: tuple[Literal["rrf", "minmax"], ...] = ("rrf", "minmax")
     for method in methods:

@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from ragkit.losses import once
 from ragkit.pipeline import Composable, check_queries
-from ragkit.types import Chunk, Hit, Retriever, ScorePart, Source, Where
+from ragkit.retrievers.distinct import DistinctSearch, other_ids, text_key
+from ragkit.types import Hit, Retriever, ScorePart, Source, Where
 
 CANDIDATES = 100
 RRF_CONSTANT = 60
@@ -28,6 +30,8 @@ class HybridRetriever(Composable):
         method: "rrf" or "minmax".
         weights: One non-negative weight per retriever; default 1.
         candidates: Number of hits requested from each retriever (k, if k is larger).
+        copies: Whether each of several chunks with the same text is a hit. If not, the candidates
+            are the best chunks of different texts, and the scores of a text are added up.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class HybridRetriever(Composable):
         method: FusionMethod = "rrf",
         weights: Sequence[float] | None = None,
         candidates: int = CANDIDATES,
+        copies: bool = True,
     ) -> None:
         if not retrievers:
             raise ValueError("retrievers is empty; expected at least one")
@@ -54,6 +59,7 @@ class HybridRetriever(Composable):
         self._method = method
         self._weights = weights
         self._candidates = candidates
+        self._copies = copies
 
     @property
     def source(self) -> Source:
@@ -68,7 +74,13 @@ class HybridRetriever(Composable):
             {"retriever": type(retriever).__name__, "settings": getattr(retriever, "settings", {})}
             for retriever in self._retrievers
         ]
-        fusion = {"method": self._method, "weights": self._weights, "candidates": self._candidates}
+        fusion: dict[str, Any] = {
+            "method": self._method,
+            "weights": self._weights,
+            "candidates": self._candidates,
+        }
+        if not self._copies:
+            fusion["copies"] = False
         return {**fusion, "retrievers": retrievers}
 
     def retrieve(
@@ -83,32 +95,42 @@ class HybridRetriever(Composable):
         while True:
             source = self.source
             runs = []
-            for retriever in self._retrievers:
-                runs.append(retriever.retrieve(queries, depth, where=where))
+            with once():
+                for retriever in self._retrievers:
+                    if self._copies:
+                        runs.append(retriever.retrieve(queries, depth, where=where))
+                        continue
+                    search = DistinctSearch(queries, depth, depth=depth)
+                    while search.pending:
+                        search.add(retriever.retrieve(search.pending, search.depth, where=where))
+                    runs.append(search.runs)
             if self.source == source:  # otherwise the retrievers may have used two generations
                 break
         return [self._fuse([run[i] for run in runs], k) for i in range(len(queries))]
 
     def _fuse(self, lists: Sequence[Sequence[Hit]], k: int) -> list[Hit]:
-        chunks: dict[str, Chunk] = {}
+        first: dict[str, Hit] = {}
+        found: dict[str, dict[str, None]] = {}  # ids of the chunks
         inherited: dict[str, list[ScorePart]] = {}
         fused: dict[str, list[ScorePart]] = {}
         for i, hits in enumerate(lists):
             shares = _normalize([hit.score for hit in hits], self._method)
             for rank, (hit, share) in enumerate(zip(hits, shares, strict=True), start=1):
                 name = hit.parts[-1].stage if hit.parts else f"retriever {i + 1}"
-                chunks.setdefault(hit.chunk.id, hit.chunk)
-                inherited.setdefault(hit.chunk.id, []).extend(hit.parts)
+                key = hit.chunk.id if self._copies else text_key(hit)
+                first.setdefault(key, hit)
+                found.setdefault(key, {}).update(dict.fromkeys((hit.chunk.id, *hit.copies)))
+                inherited.setdefault(key, []).extend(hit.parts)
                 part = ScorePart(
                     "hybrid", name, share, rank, self._weights[i], {"score": hit.score}
                 )
-                fused.setdefault(hit.chunk.id, []).append(part)
-        scores = {
-            chunk_id: round(sum(part.weight * part.score for part in parts), 6)
-            for chunk_id, parts in fused.items()
-        }
-        best = sorted(scores, key=lambda chunk_id: (-scores[chunk_id], chunk_id))[:k]
-        return [Hit(chunks[i], scores[i], (*inherited[i], *fused[i])) for i in best]
+                fused.setdefault(key, []).append(part)
+        hits = []
+        for key, parts in fused.items():
+            score = round(sum(part.weight * part.score for part in parts), 6)
+            copies = other_ids(first[key], found[key])
+            hits.append(Hit(first[key].chunk, score, (*inherited[key], *parts), copies))
+        return sorted(hits, key=lambda hit: (-hit.score, hit.chunk.id))[:k]
 
 
 def fuse_scores(

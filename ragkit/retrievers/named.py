@@ -10,6 +10,7 @@ from ragkit.llms import adapters
 from ragkit.llms.beams import BeamModel, load_beam_model
 from ragkit.pipeline import Composable
 from ragkit.retrievers.dense import DenseRetriever
+from ragkit.retrievers.distinct import DistinctRetriever
 from ragkit.retrievers.hybrid import HybridRetriever
 from ragkit.retrievers.lexical import LexicalRetriever
 from ragkit.retrievers.ngram import NgramRetriever
@@ -22,6 +23,7 @@ def load_retriever(
     index: ChunkIndex,
     options: Mapping[str, Any],
     *,
+    copies: bool,
     device: str,
     adapter_folder: Path,
 ) -> Composable:
@@ -31,20 +33,25 @@ def load_retriever(
         name: Name of the retriever.
         index: Collection to search.
         options: Keyword arguments of the retriever.
+        copies: Whether each of several chunks with the same text is a hit.
         device: Device of a model loaded by name: "cpu" or "cuda".
         adapter_folder: Folder of the collection's adapter; it need not exist.
     """
-    if name in ("title", "ngram"):
-        return _generative(name, index, device, adapter_folder, **options)
+    if name not in RETRIEVERS:
+        raise ValueError(f"no retriever is named {name!r}; expected one of {', '.join(RETRIEVERS)}")
     if options and name in ("dense", "bm25"):
         raise TypeError(f"{name!r} takes no options, but got {', '.join(sorted(options))}")
-    if name == "dense":
-        return DenseRetriever(index)
-    if name == "bm25":
-        return LexicalRetriever(index)
     if name == "hybrid":
-        return HybridRetriever([DenseRetriever(index), LexicalRetriever(index)], **options)
-    raise ValueError(f"no retriever is named {name!r}; expected one of {', '.join(RETRIEVERS)}")
+        parts = [DenseRetriever(index), LexicalRetriever(index)]
+        return HybridRetriever(parts, copies=copies, **options)
+    retriever: Composable
+    if name == "dense":
+        retriever = DenseRetriever(index)
+    elif name == "bm25":
+        retriever = LexicalRetriever(index)
+    else:
+        retriever = _generative(name, index, device, adapter_folder, **options)
+    return retriever if copies else DistinctRetriever(retriever)
 
 
 def _generative(

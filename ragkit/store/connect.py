@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -57,6 +59,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """Connect to a database; in a read-only folder, open it as immutable."""
     connection = _open(path, read_only=read_only)
     try:
+        connection.create_function("nfc", 1, nfc, deterministic=True)
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
         if read_only:
@@ -68,6 +71,13 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def nfc(value: Any) -> Any:
+    """Return text in the normalization form NFC, and other values as they are."""
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return unicodedata.normalize("NFC", value)
 
 
 def _open(path: Path, *, read_only: bool) -> sqlite3.Connection:

@@ -7,7 +7,8 @@
 Operators: == != > >= < <= in nin exists contains. Fields are metadata keys and doc_id, source,
 title. A field that is missing, or of another type than the value, does not match, not even with !=
 and nin; but `!= null` matches any value other than null. Integers and floats are one type, booleans
-another. `contains` matches a substring of a text or an element of a list.
+another. `contains` matches a substring of a text or an element of a list. Texts are compared in the
+normalization form NFC, so that "é" is one letter however it is written.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from ragkit.errors import FilterError
 from ragkit.types import Where
@@ -28,6 +30,13 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     ">=": lambda a, b: a >= b,
     "<": lambda a, b: a < b,
     "<=": lambda a, b: a <= b,
+}
+_ARTICLES = {
+    "boolean": "true or false",
+    "list": "a list",
+    "null": "null",
+    "number": "a number",
+    "text": "text",
 }
 _MAX_DEPTH, _MAX_CONDITIONS = 32, 300  # SQLite refuses expressions deeper than 1,000
 _JSON_TYPES = {
@@ -41,10 +50,13 @@ _JSON_TYPES = {
 def parse_expression(text: str) -> dict[str, Any]:
     """Parse a filter from the command line: JSON, or `FIELD OP VALUE` as in `year>=2020`.
 
-    A value is parsed as JSON if it is JSON, else it is text.
+    A value is parsed as JSON if it is JSON, else it is text. A number, true or false matches the
+    same characters as text, too, except in a comparison by size: the field may be either.
 
     >>> parse_expression("year>=2020")
     {'year': {'>=': 2020}}
+    >>> parse_expression("version=3.10")
+    {'version': {'in': [3.1, '3.10']}}
     """
     stripped = text.strip()
     if stripped.startswith("{"):
@@ -61,14 +73,51 @@ def parse_expression(text: str) -> dict[str, Any]:
         raise FilterError(
             f"cannot read the filter {text!r}; expected FIELD OP VALUE, as in 'year>=2020', or JSON"
         )
-    operator = match[2].strip()
-    try:
-        value = json.loads(match[3])
-    except ValueError:
-        value = match[3].strip()
-    where = {match[1]: {"==" if operator == "=" else operator: value}}
+    where = _condition(match[1], match[2].strip(), match[3].strip())
     check(where)
     return where
+
+
+class _Number(NamedTuple):
+    value: int | float
+    text: str
+
+
+def _condition(field: str, operator: str, text: str) -> dict[str, Any]:
+    """Return the filter for a condition whose value is given as text."""
+    try:
+        value = json.loads(
+            text,
+            parse_int=lambda digits: _Number(int(digits), digits),
+            parse_float=lambda digits: _Number(float(digits), digits),
+            parse_constant=_refuse_constant,
+        )
+    except ValueError:
+        value = text
+    if operator in ("in", "nin") and isinstance(value, list):
+        return {field: {operator: [reading for item in value for reading in _readings(item)]}}
+    readings = _readings(value)
+    if operator == "contains" and len(readings) > 1:
+        return {"or": [{field: {"contains": reading}} for reading in readings]}
+    if operator in ("=", "==", "!="):
+        if len(readings) > 1:
+            return {field: {"nin" if operator == "!=" else "in": readings}}
+        operator = "!=" if operator == "!=" else "=="
+    return {field: {operator: readings[0]}}
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _readings(value: Any) -> list[Any]:
+    """Return what a value on the command line can mean: a number, true or false is also a text."""
+    if isinstance(value, bool):
+        return [value, "true" if value else "false"]
+    if isinstance(value, _Number):
+        is_finite = math.isfinite(_number(value.value))
+        return [value.value, value.text] if is_finite else [value.text]
+    return [value]
 
 
 def check(where: object) -> None:
@@ -80,6 +129,49 @@ def to_sql(where: Where) -> tuple[str, dict[str, Any]]:
     """Return an SQL condition over `chunks c` joined with `documents d`, and its bound values."""
     sql = _Sql()
     return sql.condition(where), sql.values
+
+
+def conditions(where: Where) -> Iterator[tuple[str, str, Any]]:
+    """Iterate over the conditions of a valid filter: field, operator and value."""
+    for key, value in where.items():
+        if key in ("and", "or"):
+            for part in value:
+                yield from conditions(part)
+        elif key == "not":
+            yield from conditions(value)
+        else:
+            tests = value if isinstance(value, Mapping) else {"==": value}
+            yield from ((key, operator, operand) for operator, operand in tests.items())
+
+
+def explain_mismatch(field: str, operator: str, value: Any, found: Mapping[str, int]) -> str:
+    """Return why a condition can match no document, in words; empty if only the values differ.
+
+    Args:
+        field: Field of the condition.
+        operator: Operator of the condition.
+        value: Value of the condition.
+        found: Number of documents by the type of their field: text, number, boolean, null or list.
+
+    >>> explain_mismatch("year", "==", 2020, {"text": 12})
+    "the field 'year' holds text in 12 documents, the filter compares with a number"
+    """
+    if not found:
+        is_expected = operator == "exists" and not value
+        return "" if is_expected else f"no document has the field {field!r}"
+    if operator == "exists" or (operator == "!=" and value is None):
+        return ""
+    kinds = {type_name(item) for item in (value if operator in ("in", "nin") else [value])}
+    if operator == "contains":
+        expected = {"list", "text"} if kinds == {"text"} else {"list"}
+        wanted = f"searches {' and '.join(f'{kind}s' for kind in sorted(expected))}"
+    else:
+        expected = kinds
+        wanted = f"compares with {' and '.join(_ARTICLES[kind] for kind in sorted(kinds))}"
+    if not expected or expected & found.keys():
+        return ""
+    held = " and ".join(f"{_ARTICLES[kind]} in {n} documents" for kind, n in sorted(found.items()))
+    return f"the field {field!r} holds {held}, the filter {wanted}"
 
 
 class _Sql:
@@ -151,34 +243,38 @@ class _Sql:
             return f"({self._type_sql(field)} {'' if operator == '==' else '!'}= 'null')"
         sql = "=" if operator == "==" else operator
         same_type = f"{self._type_sql(field)} IN {_JSON_TYPES[type_name(value)]}"
-        return f"({same_type} AND {self._value_sql(field)} {sql} {self._literal(value)})"
+        stored = self._value_sql(field, is_text=isinstance(value, str))
+        return f"({same_type} AND {stored} {sql} {self._literal(value)})"
 
     def _literal(self, value: str | bool | int | float) -> str:
         """Return the SQL of a value; numbers are parsed by SQLite's JSON, as stored ones are."""
         if isinstance(value, str | bool):
-            return self.bind(value)
+            return self.bind(_comparable(value))
         return f"json_extract({self.bind(json.dumps([value]))}, '$[0]')"
 
     def _membership(self, field: str, operator: str, kind: str, values: list[Any]) -> str:
         same_type = f"{self._type_sql(field)} IN {_JSON_TYPES[kind]}"
         if kind == "null":
             return same_type if operator == "in" else "0"
+        if kind == "text":
+            values = [_comparable(value) for value in values]
         members = f"(SELECT value FROM json_each({self.bind(json.dumps(values))}))"
         negate = "NOT " if operator == "nin" else ""
-        return f"({same_type} AND {self._value_sql(field)} {negate}IN {members})"
+        stored = self._value_sql(field, is_text=kind == "text")
+        return f"({same_type} AND {stored} {negate}IN {members})"
 
     def _contains(self, field: str, value: Any) -> str:
         in_text = "0"
         if isinstance(value, str):
-            text = self._value_sql(field)
-            in_text = (
-                f"({self._type_sql(field)} = 'text' AND instr({text}, {self.bind(value)}) > 0)"
-            )
+            text = self._value_sql(field, is_text=True)
+            found = f"instr({text}, {self._literal(value)}) > 0"
+            in_text = f"({self._type_sql(field)} = 'text' AND {found})"
         if field in COLUMNS:
             return in_text
         path = self.bind(f'$."{field}"')
         kind = type_name(value)
-        equal = "1" if kind == "null" else f"e.value = {self._literal(value)}"
+        element = "nfc(e.value)" if kind == "text" else "e.value"
+        equal = "1" if kind == "null" else f"{element} = {self._literal(value)}"
         in_list = (
             f"({self._type_sql(field)} = 'array' AND EXISTS (SELECT 1 FROM "
             f"json_each(c.metadata, {path}) AS e WHERE e.type IN {_JSON_TYPES[kind]} AND {equal}))"
@@ -191,11 +287,13 @@ class _Sql:
         path = self.bind(f'$."{field}"')
         return f"json_type(c.metadata, {path})"
 
-    def _value_sql(self, field: str) -> str:
+    def _value_sql(self, field: str, *, is_text: bool) -> str:
         if field in COLUMNS:
-            return COLUMNS[field]
-        path = self.bind(f'$."{field}"')
-        return f"json_extract(c.metadata, {path})"
+            value = COLUMNS[field]
+        else:
+            path = self.bind(f'$."{field}"')
+            value = f"json_extract(c.metadata, {path})"
+        return f"nfc({value})" if is_text else value
 
 
 def check_operator(field: str, operator: object, value: Any) -> None:
@@ -265,7 +363,8 @@ def _is_satisfied(operator: str, value: Any, present: bool, actual: Any) -> bool
     if operator == "contains":
         if isinstance(actual, list | tuple):
             return any(_equal(item, value) for item in actual)
-        return isinstance(actual, str) and isinstance(value, str) and value in actual
+        both_text = isinstance(actual, str) and isinstance(value, str)
+        return both_text and _comparable(value) in _comparable(actual)
     if operator == "!=" and value is None:
         return actual is not None
     if isinstance(actual, list | tuple | Mapping):
@@ -295,6 +394,8 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def _comparable(value: Any) -> Any:
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
     return _number(value) if type_name(value) == "number" else value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,14 @@ from ragkit.types import Chunk, Loss, Where
 
 _T = TypeVar("_T")
 _MAX_BOUND = 500  # values in one IN (…), far below SQLite's limit
+
+_TYPES = {  # of SQLite's JSON
+    "array": "list",
+    "false": "boolean",
+    "true": "boolean",
+    "integer": "number",
+    "real": "number",
+}
 
 LIVE = documents.c.born.is_not(None) & documents.c.died.is_(None)  # as of the last commit
 _GENERATION = sa.select(meta.c.value).where(meta.c.key == "generation")
@@ -150,6 +159,26 @@ class StoreReader:
             f"AND {condition} ORDER BY c.seq"
         )
         return [row[0] for row in self._all(statement, {**values, "generation": generation})]
+
+    def field_types(self, field: str, generation: int) -> dict[str, int]:
+        """Return the number of live documents by the type of one of their fields.
+
+        The types are text, number, boolean, null and list; a document without the field has none.
+        """
+        if field in filters.COLUMNS:
+            return {"text": 1}
+        statement = sa.text(
+            "SELECT json_type(c.metadata, :path), COUNT(DISTINCT c.document) FROM chunks c "
+            "JOIN documents d ON c.document = d.seq WHERE d.born <= :generation AND "
+            "(d.died IS NULL OR d.died > :generation) GROUP BY 1"
+        )
+        counts: Counter[str] = Counter()
+        for name, n_documents in self._all(
+            statement, {"path": f'$."{field}"', "generation": generation}
+        ):
+            if name is not None:
+                counts[_TYPES.get(name, name)] += n_documents
+        return dict(counts)
 
     def chunk_ids(self, seqs: Sequence[int]) -> dict[int, str]:
         """Return chunk ids by number.

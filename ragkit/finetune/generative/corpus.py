@@ -110,7 +110,7 @@ def _best_chunks(
     index: Mapping[str, int],
     first: Mapping[str, int],
 ) -> Iterator[int]:
-    bm25 = collection.retriever("bm25")
+    bm25 = collection.retriever("bm25", copies=True)
     for pair in pairs:
         hits = bm25.retrieve([pair.query], 1, where={"doc_id": pair.doc_id})[0]
         # A writer may have added the chunk since the passages were read.
