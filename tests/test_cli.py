@@ -64,7 +64,7 @@ def test_index_add_when_a_file_fails_goes_on_with_exit_code_3(ragkit, notes):
 
 def test_index_add_when_an_encoding_is_given_then_files_and_stdin_are_read_in_it(ragkit, tmp_path):
     Path("a.txt").write_bytes(b"caf\xe9 \xb5")
-    options = ("--to", "legacy.rag", "--encoding", "iso-8859-2")
+    options = ("--to", "legacy.rag", "--name", "stdin", "--encoding", "iso-8859-2")
     code, _, err = ragkit("index", "add", "a.txt", "-", *options, stdin=b"ol\xf3w \xb1")
     assert (code, err) == (0, "")
     assert ragkit("index", "show", "a.txt", "--in", "legacy.rag").out == "café ľ\n"

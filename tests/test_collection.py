@@ -70,7 +70,8 @@ def folder(tmp_path):
 
 
 def _ids(collection, query="gap", name="dense", k=100, where=None):
-    return [h.chunk.doc_id for h in collection.retriever(name).retrieve([query], k, where=where)[0]]
+    retriever = collection.retriever(name, copies=True)
+    return [hit.chunk.doc_id for hit in retriever.retrieve([query], k, where=where)[0]]
 
 
 def _rows(path, statement):
@@ -705,7 +706,7 @@ def test_retrievers_when_a_writer_commits_meanwhile_see_whole_generations(notes,
 
     def read():
         with Collection(path, embedder=HashEmbedder()) as reader:
-            retrievers = [reader.retriever(name) for name in RETRIEVERS]
+            retrievers = [reader.retriever(name, copies=True) for name in RETRIEVERS]
             while not done.is_set():
                 for retriever in retrievers:
                     hits = retriever.retrieve(["gap"], 30)[0]

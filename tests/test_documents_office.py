@@ -227,11 +227,11 @@ def test_mail_when_loaded_then_body_headers_and_attachment_losses(tmp_path):
     message = EmailMessage()
     message["Subject"], message["From"], message["To"] = "Größe", "a@b.c", "d@e.f"
     message.set_content("Plain body\n")
-    message.add_alternative("<p>HTML body</p>", subtype="html")
+    message.add_alternative("<p>Plain <b>body</b></p>", subtype="html")
     message.add_attachment(b"data", maintype="image", subtype="png", filename="x.png")
     result = _load(tmp_path, "a.eml", message.as_bytes())
     (document,) = result.documents
-    assert (document.title, document.text) == ("Größe", "Plain body\n")
+    assert (document.title, document.text) == ("Größe", "Plain body")
     assert document.metadata == {"format": "eml", "from": "a@b.c", "to": "d@e.f"}
     assert [loss.what for loss in result.losses] == ["a.eml: x.png"]
 
@@ -384,20 +384,20 @@ def test_mail_when_nested_10000_deep_then_refused(tmp_path, name):
         _load(tmp_path, "a.eml", _MAILS[name] + b"\nbody\n")
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        b"To: " + b"a@b.c, " * 30_000,
-        b"Subject: " + b"=?utf-8?q?x?= " * 20_000,
-        b"To: " + b"(" * 4000,
-        b"From: <<<>>>@@\nDate: Mon, 99 Xxx 99999 99:99:99 +9999",
-        b"Subject: =?x?q?y?=\nTo: @,;:",
-    ],
-)
-def test_mail_when_a_header_is_hostile_then_the_body_is_read(tmp_path, header):
-    result = _load(tmp_path, "a.eml", header + b"\n\nbody\n", SandboxLimits(seconds=20))
-    assert result.documents[0].text == "body\n"
-    assert bool(result.losses) == (len(header) > 5000)
+HOSTILE_HEADERS = {
+    b"To: " + b"a@b.c, " * 30_000: True,
+    b"Subject: " + b"=?utf-8?q?x?= " * 20_000: True,
+    b"To: " + b"(" * 4000: False,
+    b"From: <<<>>>@@\nDate: Mon, 99 Xxx 99999 99:99:99 +9999": True,
+    b"Subject: =?x?q?y?=\nTo: @,;:": True,
+}
+
+
+def test_mail_when_a_header_is_hostile_then_the_body_is_read(tmp_path):
+    for header, loses in HOSTILE_HEADERS.items():
+        result = _load(tmp_path, "a.eml", header + b"\n\nbody\n", SandboxLimits(seconds=20))
+        assert result.documents[0].text == "body"
+        assert bool(result.losses) is loses, header[:40]
 
 
 @pytest.mark.faults

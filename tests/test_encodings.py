@@ -179,8 +179,8 @@ def test_file_when_its_encoding_is_given_then_every_kind_of_text_is_read_in_it(t
     kinds = {
         "a.txt": ("дом", "дом"),
         "a.md": ("# дом", "# дом"),
-        "a.csv": ("text,n\nдом,1\n", "дом"),
-        "a.tsv": ("text\tn\nдом\t1\n", "дом"),
+        "a.csv": ("text,n\nдом,1\n", "дом\n\nn: 1"),
+        "a.tsv": ("text\tn\nдом\t1\n", "дом\n\nn: 1"),
         "a.json": ('{"text": "дом"}', "дом"),
         "a.jsonl": ('{"text": "дом"}\n', "дом"),
         "a.html": ("<p>дом</p>", "дом"),
