@@ -175,7 +175,9 @@ def _answer(qa: QA, question: str, where: dict[str, Any] | None, *, silent: bool
 def _show_sources(answer: Answer) -> None:
     for number, citation in enumerate(answer.citations, start=1):
         quote = " ".join(citation.quote.split())
-        out(f"  [{number}] {citation.doc_id}:{citation.start}-{citation.end}  “{quote}”")
+        page = f", page {citation.page}" if citation.page else ""
+        span = f"{citation.doc_id}:{citation.start}-{citation.end}"
+        out(f"  [{number}] {span}{page}  “{quote}”")
     if answer.refusal is not None:
         out(f"No answer: {_REASONS[answer.refusal.reason]}.")
         if answer.refusal.nearest:

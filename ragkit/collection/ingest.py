@@ -35,6 +35,7 @@ from ragkit.documents import SourceFile, load_file
 from ragkit.errors import DocumentError
 from ragkit.indexes.bm25 import PostingsBuilder
 from ragkit.indexes.segment import write_segment
+from ragkit.layout import fault, pack
 from ragkit.losses import report
 from ragkit.store.rows import ChunkRow, DocumentRow, FileRow
 from ragkit.types import Chunk, Document, Loss
@@ -261,6 +262,7 @@ class Ingestion:
             state=state,
             job=self._job,
             reason=reason,
+            layout=pack(document.layout),
         )
         self._next_document += 1
         return row
@@ -298,15 +300,16 @@ class Ingestion:
         for document, file in batch:
             row = self._row(document, file, "parsed")
             version = live.get(document.id)
-            if version and version[:4] == (row.digest, row.title, row.metadata, row.source):
+            fields = (row.digest, row.title, row.metadata, row.source, row.layout)
+            if version and version[:5] == fields:
                 self._counts["unchanged"] += 1
                 continue
-            if version and version[4] != file and version[4] in self._skipped:
+            if version and version[5] != file and version[5] in self._skipped:
                 self._drop_duplicate(document.id, file)
                 continue
-            if version and file and version[4] and version[4] != file:
+            if version and file and version[5] and version[5] != file:
                 report(
-                    Loss("documents", f"{document.id} of {version[4]}", "the document",
+                    Loss("documents", f"{document.id} of {version[5]}", "the document",
                          f"the one of {file}", "both have this id; give each its own")
                 )  # fmt: skip
             self._counts["changed" if version else "added"] += 1
@@ -407,7 +410,8 @@ def _problem(document: Document) -> str | None:
         _dump(document.metadata)
     except ValueError as error:
         return str(error)
-    return None
+    problem = fault(document.layout, len(document.text))
+    return f"its layout does not fit its text: {problem}" if problem else None
 
 
 def _dump(fields: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ragkit.documents.json_values import JsonReader
-from ragkit.types import Loss
+from ragkit.types import Line, Loss
 
 RESERVED = frozenset({"doc_id", "format", "n_pages", "pages", "source", "title"})
 """Metadata keys set by ragkit; a file's own field of that name gets an underscore appended."""
@@ -51,6 +51,7 @@ class Extract:
     title: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     losses: tuple[Loss, ...] = ()
+    layout: tuple[Line, ...] = ()
 
 
 def clean(text: str) -> str:

@@ -21,6 +21,7 @@ from decimal import Context, Decimal
 
 from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.indexes.terms import TermAnalyzer
+from ragkit.layout import boxes
 from ragkit.types import Citation, Hit
 
 # Fitted on the training pairs of STS-B by `benchmarks/support.py`: see docs/citations.md.
@@ -150,8 +151,9 @@ class SupportChecker:
 
 
 def cite(hit: Hit, start: int, end: int) -> Citation:
-    """Create a citation of `hit.chunk.text[start:end]`."""
+    """Create a citation of `hit.chunk.text[start:end]`, with its place if that is known."""
     chunk = hit.chunk
+    places = boxes(chunk.layout, chunk.start + start, chunk.start + end)
     return Citation(
         doc_id=chunk.doc_id,
         chunk_id=chunk.id,
@@ -159,6 +161,10 @@ def cite(hit: Hit, start: int, end: int) -> Citation:
         end=chunk.start + end,
         quote=chunk.text[start:end],
         digest=str(chunk.metadata.get("digest", "")),
+        page=places[0].page if places else None,
+        boxes=places,
+        url=str(chunk.metadata.get("url", "")),
+        time=str(chunk.metadata.get("time", "")),
     )
 
 

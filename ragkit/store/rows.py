@@ -21,6 +21,7 @@ class DocumentRow:
     state: str
     job: int
     reason: str | None = None
+    layout: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
