@@ -27,7 +27,7 @@ _PASSWORD, _SECURITY = 4, 5  # error codes of PDFium
 
 # What is lost of a page, what remains, and why; the pages are added to the reason.
 _FAULTS = {
-    "scan": ("the text of {n}", "the rest", "a picture without text; run OCR on it"),
+    "scan": ("{n}", "{rest}", "a picture without text; run OCR on it"),
     "picture": (
         "text inside pictures of {n}",
         "the text beside them",
@@ -188,8 +188,9 @@ def _losses(name: str, n_pages: int, pages: _Pages) -> list[Loss]:
         numbers = pages.faults[fault]
         if not numbers:
             continue
-        n = f"{len(numbers)} pages"
-        losses.append(Loss("documents", name, lost.format(n=n), kept, f"{why}: {_list(numbers)}"))
+        n, rest = f"{len(numbers)} pages", f"{len(pages.texts) - len(numbers)} pages"
+        lost, kept = lost.format(n=n), kept.format(rest=rest)
+        losses.append(Loss("documents", name, lost, kept, f"{why}: {_list(numbers)}"))
     if n_pages > MAX_PAGES:
         lost = f"{n_pages - MAX_PAGES} pages"
         why = "the page limit; split the file"
