@@ -97,7 +97,7 @@ def _read(document: Any, name: str) -> Extract:
         document.init_forms()
     pages = _Pages(document, n_pages)
     if not any(piece.text for page in pages.texts for piece in page.pieces):
-        _raise_without_text(name, n_pages, pages.failed)
+        _raise_without_text(name, n_pages, pages)
     text, starts, lines = write_text(pages.texts)
     metadata = {"format": "pdf", "n_pages": n_pages, "pages": starts}
     losses += _losses(name, n_pages, pages)
@@ -170,11 +170,14 @@ def _title(document: Any) -> str:
     return "" if _DEFAULT_TITLE.fullmatch(title.lower()) else title
 
 
-def _raise_without_text(name: str, n_pages: int, failed: Sequence[int]) -> None:
-    if failed:
-        raise DocumentError(f"{name}: broken: no page can be read; page {failed[0]} is damaged")
+def _raise_without_text(name: str, n_pages: int, pages: _Pages) -> None:
+    if pages.failed:
+        page = pages.failed[0]
+        raise DocumentError(f"{name}: broken: no page can be read; page {page} is damaged")
     if not n_pages:
         raise DocumentError(f"{name}: empty: it has no pages")
+    if pages.faults["hidden"] or pages.faults["outside"]:
+        raise DocumentError(f"{name}: empty: none of its text can be seen on its pages")
     raise DocumentError(f"{name}: no text layer: {n_pages} pages without text; run OCR on it first")
 
 

@@ -165,13 +165,18 @@ class _Frame:
 
     def point(self, x: float, y: float) -> tuple[float, float]:
         x, y = x - self._left, self._top - y
+        if not self.turns:
+            return x, y
         if self.turns == 1:
             return self._height - y, x
         if self.turns == 2:
             return self._width - x, self._height - y
-        return (y, self._width - x) if self.turns == 3 else (x, y)
+        return y, self._width - x
 
     def box(self, x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, float, float]:
+        """Convert a box with x0 <= x1 and y0 <= y1."""
+        if not self.turns:
+            return x0 - self._left, self._top - y1, x1 - self._left, self._top - y0
         (ax, ay), (bx, by) = self.point(x0, y0), self.point(x1, y1)
         return min(ax, bx), min(ay, by), max(ax, bx), max(ay, by)
 
@@ -191,6 +196,7 @@ class _Style:
     number: int
     size: float
     turn: int
+    baseline: float
     suspicious: bool
 
 
@@ -211,7 +217,7 @@ class _Reader:
         text_page, content = self._text_page, self._content
         n_chars = max(0, raw.FPDFText_CountChars(text_page))
         content.n_dropped = max(0, n_chars - MAX_CHARS)
-        x, y, box = ctypes.c_double(), ctypes.c_double(), raw.FS_RECTF()
+        box = raw.FS_RECTF()
         spaced, high = False, 0
         for i in range(min(n_chars, MAX_CHARS)):
             obj = raw.FPDFText_GetTextObject(text_page, i)
@@ -232,7 +238,6 @@ class _Reader:
             style = self._styles.get(key)
             if style is None:
                 style = self._styles[key] = self._style(obj, i)
-            raw.FPDFText_GetCharOrigin(text_page, i, x, y)
             raw.FPDFText_GetLooseCharBox(text_page, i, box)
             bounds = self._frame.box(box.left, box.bottom, box.right, box.top)
             if code < 32 or code == 0xFFFE:
@@ -241,9 +246,7 @@ class _Reader:
                 content.n_unmapped += 1
                 text = text if text.isprintable() else "\ufffd"
             if self._is_shown(bounds, style):
-                content.chars.append(
-                    self._char(text, self._frame.point(x.value, y.value), bounds, style, spaced)
-                )
+                content.chars.append(self._char(text, bounds, style, spaced))
             spaced = False
 
     def _control(self, text: str) -> str:
@@ -255,20 +258,16 @@ class _Reader:
     def _char(
         self,
         text: str,
-        origin: tuple[float, float],
         bounds: tuple[float, float, float, float],
         style: _Style,
         spaced: bool,
     ) -> Char:
-        turn = max(style.turn, 0)
-        ends = [
-            self._frame.upright(turn, bounds[0], bounds[1])[0],
-            self._frame.upright(turn, bounds[2], bounds[3])[0],
-        ]
-        baseline = self._frame.upright(turn, *origin)[1]
-        return Char(
-            text, min(ends), max(ends), baseline, style.size, style.turn, style.number, spaced
-        )
+        x0, x1 = bounds[0], bounds[2]
+        if style.turn > 0:
+            start = self._frame.upright(style.turn, bounds[0], bounds[1])[0]
+            end = self._frame.upright(style.turn, bounds[2], bounds[3])[0]
+            x0, x1 = min(start, end), max(start, end)
+        return Char(text, x0, x1, style.baseline, style.size, style.turn, style.number, spaced)
 
     def _style(self, obj: Any, i: int) -> _Style:
         from pypdfium2 import raw
@@ -281,9 +280,11 @@ class _Reader:
         upright = abs(angle - 90 * turn) <= 5
         mode = raw.FPDFTextObj_GetTextRenderMode(obj)
         suspicious = mode != _INVISIBLE and (_is_pale(obj) or _is_optional(obj))
-        return _Style(
-            len(self._styles), max(abs(size), 0.1), turn % 4 if upright else -1, suspicious
-        )
+        x, y = ctypes.c_double(), ctypes.c_double()
+        raw.FPDFText_GetCharOrigin(self._text_page, i, x, y)
+        turn = turn % 4 if upright else -1
+        baseline = self._frame.upright(turn, *self._frame.point(x.value, y.value))[1]
+        return _Style(len(self._styles), max(abs(size), 0.1), turn, baseline, suspicious)
 
     def _is_shown(self, bounds: tuple[float, float, float, float], style: _Style) -> bool:
         x, y = (bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2
@@ -394,8 +395,11 @@ def _share(image: Any, matrix: Matrix, frame: _Frame) -> float:
     left, bottom, right, top = (ctypes.c_float() for _ in range(4))
     if not raw.FPDFPageObj_GetBounds(image, left, bottom, right, top):
         return 0.0
-    a, b = _apply(matrix, left.value, bottom.value), _apply(matrix, right.value, top.value)
-    x0, y0, x1, y1 = frame.box(*a, *b)
+    (ax, ay), (bx, by) = (
+        _apply(matrix, left.value, bottom.value),
+        _apply(matrix, right.value, top.value),
+    )
+    x0, y0, x1, y1 = frame.box(min(ax, bx), min(ay, by), max(ax, bx), max(ay, by))
     width = min(x1, frame.width) - max(x0, 0.0)
     height = min(y1, frame.height) - max(y0, 0.0)
     return max(width, 0.0) * max(height, 0.0) / max(frame.width * frame.height, 1.0)

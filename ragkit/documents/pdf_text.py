@@ -260,8 +260,11 @@ class _Block:
         self._far_left = lefts[int(0.1 * (len(lefts) - 1))] if lefts else 0.0
         pitches = [b.y - a.y for a, b in pairwise(lines) if _same_size(a, b)]
         self._pitch = median(pitches) if len(pitches) >= 3 else None
-        wrapped = [self._is_full(a, b) for a, b in pairwise(lines)]
-        self._is_wrapped = len(wrapped) >= 2 and sum(wrapped) >= 0.5 * len(wrapped)
+        full = [b for a, b in pairwise(lines) if self._is_full(a, b)]
+        share = len(full) / max(1, len(lines) - 1)
+        continued = any(line.text[:1].islower() for line in full)
+        even = share >= 0.75 and len(full) >= 3 and not _are_short(lines)
+        self._is_wrapped = len(full) >= 2 and share >= 0.5 and (continued or even)
 
     def _is_full(self, line: _TextLine, following: _TextLine) -> bool:
         """Return True if the next line's first word did not fit into the line."""
@@ -281,18 +284,25 @@ class _Block:
             return "\n"
         if not line.is_rtl and indent > _INDENT * line.size and abs(indent_before) < 2:
             return "\n\n" if following.text[:1].isupper() else "\n"
-        continues = following.text[:1].islower()
+        hyphenated = line.text[-1:] in _HYPHENS and line.text[-2:-1].isalnum()
+        continues = hyphenated or following.text[:1].islower()
         if not continues and not self._is_wrapped:
             return "\n"
         if not self._is_full(line, following) and not (
             continues and line.x1 - line.x0 > 0.6 * (self._right - self._left)
         ):
             return "\n"
-        if line.text[-1:] in _HYPHENS and line.text[-2:-1].isalnum():
+        if hyphenated:
             return None
         if _WITHOUT_SPACES.match(line.text[-1:]) and _WITHOUT_SPACES.match(following.text):
             return ""
         return " "
+
+
+def _are_short(lines: Sequence[_TextLine]) -> bool:
+    """Return True for lines of a few words, such as names; scripts without spaces have one."""
+    n_words = median(len(line.text.split()) for line in lines)
+    return n_words < 4 and not any(_WITHOUT_SPACES.search(line.text) for line in lines)
 
 
 def write_text(pages: Sequence[PageText]) -> tuple[str, list[int], list[Line]]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
@@ -76,11 +76,9 @@ class _Run:
         return left + self.text + right, min(r.x0 for r in runs), max(r.x1 for r in runs)
 
 
-def _script(runs: Sequence[_Run], write: object) -> str:
-    if not runs:
-        return ""
+def _script(runs: Sequence[_Run], write: Callable[[str], str]) -> str:
     text = "".join(run.text for run in sorted(runs, key=lambda run: run.x0))
-    return superscript(text) if write is superscript else subscript(text)
+    return write(text) if text else ""
 
 
 def _scripts(runs: Sequence[_Run], baseline: float) -> str:
@@ -196,26 +194,37 @@ def _breaks(run: _Run, char: Char) -> bool:
 def _attach_scripts(rows: list[list[_Run]]) -> None:
     """Attach small raised or lowered runs to the larger runs beside them; they leave their rows."""
     starts = [[run.x0 for run in row] for row in rows]
+    largest = [max(run.size for run in row) for row in rows]
     hosts: dict[int, _Run] = {}
-    for i, row in enumerate(rows):
-        for run in row:
-            if len(run.text) > _MAX_SCRIPT:
-                continue
+    for _ in range(2):  # a raised run may follow a lowered one: SO₄²⁻
+        for i, row in enumerate(rows):
             near = range(max(0, i - _MAX_ROWS), min(len(rows), i + _MAX_ROWS + 1))
-            found = [_beside(run, rows[n], starts[n], hosts) for n in near]
-            lefts = [left for left, _ in found if left is not None]
-            rights = [right for _, right in found if right is not None]
-            if lefts:
-                host = min(lefts, key=lambda host: abs(run.x0 - host.x1))
-                (host.raised if run.y < host.y else host.lowered).append(run)
-            elif rights:
-                host = min(rights, key=lambda host: abs(host.x0 - run.x1))
-                host.before.append(run)
-            else:
-                continue
-            hosts[id(run)] = host
+            for run in row:
+                if len(run.text) > _MAX_SCRIPT or id(run) in hosts:
+                    continue
+                found = [
+                    _beside(run, rows[n], starts[n], hosts)
+                    for n in near
+                    if run.size <= _SMALL * largest[n]
+                ]
+                host = _attach(run, [left for left, _ in found], [right for _, right in found])
+                if host:
+                    hosts[id(run)] = host
     for row in rows:
         row[:] = [run for run in row if id(run) not in hosts]
+
+
+def _attach(run: _Run, lefts: list[_Run | None], rights: list[_Run | None]) -> _Run | None:
+    """Attach a script to the nearest host, one on the left if there is one; return it."""
+    if hosts := [host for host in lefts if host]:
+        host = min(hosts, key=lambda host: abs(run.x0 - host.x1))
+        (host.raised if run.y < host.y else host.lowered).append(run)
+    elif hosts := [host for host in rights if host]:
+        host = min(hosts, key=lambda host: abs(host.x0 - run.x1))
+        host.before.append(run)
+    else:
+        return None
+    return host
 
 
 def _beside(
@@ -228,7 +237,9 @@ def _beside(
         host = hosts.get(id(other), other)
         if host is not run and _is_script(run, host):
             attached = host.raised if run.y < host.y else host.lowered
-            gap = run.x0 - max([host.x1, *(script.x1 for script in attached)])
+            scripts = [*host.raised, *host.lowered]
+            ends = (max([host.x1, *(script.x1 for script in some)]) for some in (attached, scripts))
+            gap = min((run.x0 - end for end in ends), key=abs)
             if -0.5 * host.size <= gap <= _NEAR * host.size and not (run.spaced and gap > 0.1):
                 left = host
                 break
