@@ -200,3 +200,178 @@ def test_sample_pdf_when_compared_with_markitdown_then_the_words_agree(source, e
 
 def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.lower()))
+
+
+def _page_pdf(content: bytes, *objects: bytes, page: bytes = b"", catalog: bytes = b"") -> bytes:
+    """Build a PDF of one page of 300 x 300 points; further objects are numbered from 6."""
+    main = b"<< /Type /Catalog /Pages 2 0 R %s >>" % catalog
+    resources = b"/Resources << /Font << /F1 5 0 R /F2 6 0 R >> /Properties << /L 6 0 R >> >>"
+    sheet = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 300] /Contents 4 0 R %s %s >>"
+    parts = (main, _PAGES, sheet % (resources, page), _stream(content), _FONT)
+    return _raw_pdf(*parts, *objects)
+
+
+def _read(data: bytes) -> tuple[str, list[str]]:
+    """Return the text, and what is lost and why."""
+    extract = read_pdf(data, "a.pdf")
+    return extract.text, [f"{loss.lost}: {loss.why}" for loss in extract.losses]
+
+
+_SHOWN = b"BT /F1 12 Tf 20 250 Td (shown) Tj ET "
+
+
+def _at(y: int, text: bytes, before: bytes = b"") -> bytes:
+    return b"BT %s /F1 12 Tf 20 %d Td (%s) Tj ET " % (before, y, text)
+
+
+def test_pdf_when_text_cannot_be_seen_then_loss():
+    unseen = "text of 1 pages that cannot be seen: it has the colour of the page, or its layer is "
+    unseen += "switched off: page 1"
+    white = b"1 1 1 rg " + _at(200, b"white") + b"0 g "
+    assert _read(_page_pdf(_SHOWN + white)) == ("shown", [unseen])
+    off = b"/OCProperties << /OCGs [6 0 R] /D << /OFF [6 0 R] >> >>"
+    on = b"/OCProperties << /OCGs [6 0 R] /D << >> >>"
+    layer = b"/OC /L BDC " + _at(200, b"layer") + b"EMC "
+    group = b"<< /Type /OCG /Name (Layer) >>"
+    assert _read(_page_pdf(_SHOWN + layer, group, catalog=off)) == ("shown", [unseen])
+    assert _read(_page_pdf(_SHOWN + layer, group, catalog=on)) == ("shown\n\nlayer", [])
+    outside = "text outside the borders of 1 pages: it is not shown: page 1"
+    crop = b"/CropBox [0 100 300 300]"
+    assert _read(_page_pdf(_SHOWN + _at(50, b"below"), page=crop)) == ("shown", [outside])
+    with pytest.raises(DocumentError, match=r"^a\.pdf: empty: none of its text can be seen"):
+        _read(_page_pdf(white))
+
+
+def test_pdf_when_text_is_light_on_dark_or_of_a_scan_then_read():
+    box = b"0 0 0 rg 10 190 200 30 re f 1 1 1 rg " + _at(200, b"light") + b"0 g "
+    assert _read(_page_pdf(_SHOWN + box)) == ("shown\n\nlight", [])
+    assert _read(_page_pdf(_SHOWN + _at(200, b"recognised", b"3 Tr"))) == (
+        "shown\n\nrecognised",
+        [],
+    )
+
+
+def test_pdf_when_a_picture_or_shapes_fill_the_page_then_loss():
+    lost = "text inside pictures of 1 pages: a picture or drawn shapes fill it, and it has little "
+    lost += "text; run OCR on it: page 1"
+    image = _stream(b"\x80", b"/Subtype /Image /Width 1 /Height 1 /ColorSpace /DeviceGray"
+                             b" /BitsPerComponent 8")  # fmt: skip
+    page = b"/Resources << /Font << /F1 5 0 R >> /XObject << /I 6 0 R >> >>"
+    drawn = b"q %d 0 0 %d 0 0 cm /I Do Q "
+    for width, losses in ((300, [lost]), (90, [])):
+        data = _page_pdf(drawn % (width, 280) + _SHOWN, image, page=page)
+        data = data.replace(b"/Resources << /Font << /F1 5 0 R /F2", b"/Ignored << /Font << /F2", 1)
+        assert _read(data) == ("shown", losses)
+    outlines = b"".join(b"%d 50 m %d 60 l %d 70 l S " % (n % 280, n % 270, n % 260)
+                        for n in range(1500))  # fmt: skip
+    assert _read(_page_pdf(_SHOWN + outlines)) == ("shown", [lost])
+    words = b"".join(_at(240 - 12 * n, b"as many words as a page has") for n in range(12))
+    assert _read(_page_pdf(words + outlines))[1] == []
+
+
+def test_pdf_when_a_font_does_not_say_its_characters_then_loss():
+    encoding = b"/Encoding << /Type /Encoding /Differences [97 /g1 /g2 /g3] >>"
+    font = b"<< /Type /Font /Subtype /Type3 /FontBBox [0 0 9 9] /FontMatrix [0.1 0 0 0.1 0 0] %s"
+    font += b" /CharProcs << /g1 7 0 R /g2 7 0 R /g3 7 0 R >> /FirstChar 97 /LastChar 99"
+    font += b" /Widths [9 9 9] >>"
+    glyph = _stream(b"9 0 0 0 9 9 d1 0 0 9 9 re f")
+    text = b"BT /F2 12 Tf 20 200 Td (abc) Tj ET"
+    text, losses = _read(_page_pdf(_SHOWN + text, font % encoding, glyph))
+    assert text.startswith("shown")
+    assert losses == [
+        "certainty about characters of 1 pages: a font does not say which characters its shapes "
+        "are: page 1"
+    ]
+
+
+def test_pdf_form_when_filled_then_its_fields_are_lines():
+    from reportlab.pdfgen.canvas import Canvas
+
+    buffer = io.BytesIO()
+    canvas = Canvas(buffer)
+    canvas.drawString(72, 720, "A form")
+    form = canvas.acroForm
+    form.textfield(name="Name", value="Ada Lovelace", x=72, y=600)
+    form.textfield(name="Empty", value="", x=72, y=560)
+    form.checkbox(name="Member", checked=True, x=72, y=520)
+    form.checkbox(name="Guest", checked=False, x=72, y=500)
+    form.choice(name="City", value="Paris", options=["London", "Paris"], x=72, y=460)
+    form.listbox(name="Metal", value="Iron", options=["Zinc", "Iron"], x=72, y=380)
+    for value in ("red", "blue"):
+        form.radio(name="Colour", value=value, selected=value == "blue", x=72, y=340)
+    canvas.save()
+    text, losses = _read(buffer.getvalue())
+    assert text.split("\n\n") == [
+        *("A form", "Name: Ada Lovelace", "Member: yes", "Guest: no", "City: Paris"),
+        *("Metal: Iron", "Colour: blue"),
+    ]
+    assert losses == []
+
+
+def _annotation(fields: bytes) -> bytes:
+    return b"<< /Type /Annot /Rect [20 100 60 120] %s >>" % fields
+
+
+def test_pdf_annotations_when_they_have_text_then_read():
+    annotations = [
+        b"/Subtype /Text /Contents (Check this\nnumber) /T (Ann)",
+        b"/Subtype /Highlight /Contents (Doubtful)",
+        b"/Subtype /FreeText /Contents (Typed on the page)",
+        b"/Subtype /Link /Contents (a link)",
+        b"/Subtype /Popup /Contents (Check this number)",
+        b"/Subtype /Square",
+        b"/Subtype /Text /F 2 /Contents (secret)",
+    ]
+    numbers = b" ".join(b"%d 0 R" % (6 + n) for n in range(len(annotations)))
+    data = _page_pdf(_SHOWN, *map(_annotation, annotations), page=b"/Annots [%s]" % numbers)
+    text = "shown\n\nComment by Ann: Check this number\n\nComment: Doubtful\n\nTyped on the page"
+    hidden = "hidden comments on 1 pages: they are marked as hidden: page 1"
+    assert _read(data) == (text, [hidden])
+    (*_, last) = read_pdf(data, "a.pdf").layout
+    assert last[2:] == (1, 20.0, 180.0, 60.0, 200.0)
+
+
+def test_pdf_attachments_and_xfa_when_present_then_loss():
+    names = b"/Names << /EmbeddedFiles << /Names [(data.csv) 6 0 R] >> >>"
+    spec = b"<< /Type /Filespec /F (data.csv) /UF (data.csv) /EF << /F 7 0 R >> >>"
+    data = _page_pdf(_SHOWN, spec, _stream(b"a,b", b"/Type /EmbeddedFile"), catalog=names)
+    (loss,) = read_pdf(data, "a.pdf").losses
+    assert (loss.what, loss.lost) == ("a.pdf: data.csv", "the attachment")
+    pinned = _page_pdf(
+        _SHOWN, _annotation(b"/Subtype /FileAttachment /FS 7 0 R"), spec.replace(b"7", b"8"),
+        _stream(b"a,b", b"/Type /EmbeddedFile"), page=b"/Annots [6 0 R]",
+    )  # fmt: skip
+    assert [loss.lost for loss in read_pdf(pinned, "a.pdf").losses] == ["1 attachments"]
+    xfa = b"/AcroForm << /Fields [] /XFA 6 0 R >>"
+    form = _stream(b"<xdp:xdp xmlns:xdp='http://ns.adobe.com/xdp/'/>")
+    assert _read(_page_pdf(_SHOWN, form, catalog=xfa)) == (
+        "shown",
+        ["the form: an XFA form; print it to PDF"],
+    )
+
+
+def test_pdf_when_losses_are_on_many_pages_then_each_kind_is_one_loss():
+    from reportlab.pdfgen.canvas import Canvas
+
+    buffer = io.BytesIO()
+    canvas = Canvas(buffer)
+    for _ in range(30):
+        canvas.drawString(72, 720, "text")
+        canvas.drawString(72, 9000, "far away")
+        canvas.showPage()
+    canvas.save()
+    (loss,) = read_pdf(buffer.getvalue(), "a.pdf").losses
+    listed = ", ".join(map(str, range(1, 21)))
+    assert (loss.lost, loss.why) == (
+        "text outside the borders of 30 pages",
+        f"it is not shown: page {listed} and 10 more",
+    )
+
+
+def test_pdf_when_loaded_then_its_layout_passes_through_the_worker(tmp_path):
+    pages = [["First line"], ["Second page", "in two lines"]]
+    (document,) = _load(tmp_path, "a.pdf", _pdf(pages)).documents
+    assert document.layout == read_pdf(_pdf(pages), "a.pdf").layout
+    places = [(line.page, document.text[line.start : line.end]) for line in document.layout]
+    assert places == [(1, "First line"), (2, "Second page"), (2, "in two lines")]
+    assert document.layout[0][3:] == pytest.approx((72, 112.3, 117.3, 124.5), abs=0.2)

@@ -34,7 +34,7 @@ LEFT_TEXT, RIGHT_TEXT, THIRD_TEXT = (" ".join(lines) for lines in (LEFT, RIGHT, 
 
 
 def draw(*items, size=10, page_size=(600, 800), rotation=0, shapes=()):
-    """Draw (x, y from the top, text[, size[, rise]]) in this order on one page; return the bytes."""
+    """Draw (x, y from the top, text[, size]) in this order on one page; return its bytes."""
     from reportlab.pdfgen.canvas import Canvas
 
     buffer = io.BytesIO()
