@@ -21,7 +21,7 @@ def pack(lines: Iterable[Line]) -> bytes:
     return np.array(rows, dtype=_RECORD).tobytes()
 
 
-def unpack(data: bytes, start: int = 0, end: int | None = None) -> tuple[Line, ...]:
+def unpack(data: bytes, start: int | None = None, end: int | None = None) -> tuple[Line, ...]:
     """Return the lines that text[start:end] touches, by default all.
 
     Raises:
@@ -30,7 +30,7 @@ def unpack(data: bytes, start: int = 0, end: int | None = None) -> tuple[Line, .
     if len(data) % _RECORD.itemsize:
         raise ValueError(f"{len(data)} bytes are not packed lines")
     rows = np.frombuffer(data, dtype=_RECORD)
-    first = int(np.searchsorted(rows["end"], start, side="right"))
+    first = 0 if start is None else int(np.searchsorted(rows["end"], start, side="right"))
     last = len(rows) if end is None else int(np.searchsorted(rows["start"], end, side="left"))
     return tuple(
         Line(int(row["start"]), int(row["end"]), int(row["page"]),

@@ -40,6 +40,7 @@ def test_lines_when_packed_come_back():
     assert len(data) == 28 * 3
     assert unpack(data) == LINES
     assert unpack(pack([])) == ()
+    assert unpack(bytes(28)) == (Line(0, 0, 0, 0.0, 0.0, 0.0, 0.0),)
     assert unpack(data, 26, 28) == ()
     assert unpack(data, 25, 29) == LINES[:2]
     assert unpack(data, 53) == LINES[2:]

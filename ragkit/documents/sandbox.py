@@ -108,10 +108,7 @@ def _unpack(reply: Mapping[str, Any], name: str) -> Extract:
     try:
         losses = tuple(Loss(*map(_message, loss)) for loss in reply["losses"])
         metadata = to_json_value(dict(reply["metadata"]))
-        text, lines = clean(reply["text"]), unpack(reply["layout"])
-        if fault(lines, len(text)):
-            raise ValueError(fault(lines, len(text)))
-        return Extract(text, clean(reply["title"]), metadata, losses, lines)
+        return Extract(reply["text"], clean(reply["title"]), metadata, losses, reply["layout"])
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise DocumentError(f"{name}: broken: its parser returned an invalid reply") from error
 
@@ -205,13 +202,14 @@ class _Worker:
             reply = json.loads(line) if line.endswith(b"\n") else None
             if not isinstance(reply, dict) or not _is_valid(reply, max_bytes):
                 return None
-            text = stdout.read(reply["n_bytes"])
+            data = stdout.read(reply["n_bytes"])
             layout = stdout.read(reply["n_layout_bytes"])
+            if (len(data), len(layout)) != (reply["n_bytes"], reply["n_layout_bytes"]):
+                return None
+            text, lines = clean(data.decode("utf-8", "replace")), unpack(layout)
         except (OSError, ValueError, RecursionError):
             return None
-        if (len(text), len(layout)) != (reply["n_bytes"], reply["n_layout_bytes"]):
-            return None
-        return {**reply, "text": text.decode("utf-8", "replace"), "layout": layout}
+        return None if fault(lines, len(text)) else {**reply, "text": text, "layout": lines}
 
 
 class _Pool:

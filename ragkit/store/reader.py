@@ -372,7 +372,7 @@ def _chunk(row: Any, layout: bytes = b"") -> Chunk:
     )
 
 
-def read_layout(data: bytes, start: int = 0, end: int | None = None) -> tuple[Line, ...]:
+def read_layout(data: bytes, start: int | None = None, end: int | None = None) -> tuple[Line, ...]:
     """Return the lines of a packed layout that text[start:end] touches.
 
     Raises:
