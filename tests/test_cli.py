@@ -270,7 +270,7 @@ def test_search_when_models_are_converted_never_imports_torch(ragkit, notes, tmp
         "sys.argv = ['ragkit', 'search', 'band gap', '--in', 'notes.rag', '--json']\n"
         "try: run()\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "heavy = {'torch', 'transformers', 'faiss', 'onnx', 'openai', 'pypdf', 'markitdown'}\n"
+        "heavy = {'torch', 'transformers', 'faiss', 'onnx', 'openai', 'pypdfium2', 'markitdown'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     run = subprocess.run(

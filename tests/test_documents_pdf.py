@@ -140,6 +140,9 @@ def _hostile_pdfs() -> dict[str, tuple[bytes, str]]:
     bomb = _stream(zlib.compress(b"\0" * 300_000_000, 1), b"/Filter /FlateDecode")
     deep = b"[" * 100_000 + b"]" * 100_000
     form = _stream(b"/X Do " * 10, _FORM)
+    cells = b"".join(b"BT /F1 8 Tf 1 0 0 1 %d %d Tm (a1) Tj ET " % (40 * (n % 60), 14 * (n // 60))
+                     for n in range(12_000))  # fmt: skip
+    sheet = _PAGE.replace(b"0 0 99 99", b"0 0 2400 2800")
     outline = b"<< /First 6 0 R /Next 6 0 R /Last 6 0 R /Title (x) >>"
     return {
         "page tree loop": (_raw_pdf(_CATALOG, self_kid, *parts[2:]), "hello"),
@@ -150,13 +153,14 @@ def _hostile_pdfs() -> dict[str, tuple[bytes, str]]:
         "outline loop": (_raw_pdf(*parts, outline), "hello"),
         "stream bomb": (_raw_pdf(*parts[:3], bomb, _FONT), "a.pdf: no text layer"),
         "deep array": (_raw_pdf(*parts[:3], deep, _FONT), "a.pdf: no text layer"),
+        "many cells": (_raw_pdf(*parts[:2], sheet, _stream(cells), _FONT), "| a1 |"),
         "self reference": (_raw_pdf(*parts[:3], b"4 0 R", _FONT), "a.pdf: no text layer"),
     }
 
 
 PDFS = [
     *("page tree loop", "page count lie", "deep page tree", "table loop", "form loop"),
-    *("outline loop", "stream bomb", "deep array", "self reference"),
+    *("outline loop", "stream bomb", "deep array", "many cells", "self reference"),
 ]
 
 

@@ -279,6 +279,23 @@ def test_scripts_when_raised_or_lowered_are_in_unicode():
     assert written("at 25 ", ("o", *up), "C now") == "at 25 °C now"
 
 
+def test_footnote_numbers_when_they_begin_a_line_stay_with_their_notes():
+    notes = ["an estimate of 2021", "measured in 2020"]
+    items = [(60, 100 + 20 * n, note) for n, note in enumerate(notes)]
+    items += [(50, 96 + 20 * n, str(n + 1), 6) for n in range(2)]
+    assert text_of(draw(*items)).split() == f"¹ {notes[0]} ² {notes[1]}".split()
+
+
+def test_letters_when_drawn_twice_or_with_accents_apart_are_read_once():
+    double = [(50, 100, "bold"), (50.3, 100, "bold")]
+    assert text_of(draw(*double)) == "bold"
+    from reportlab.pdfbase.pdfmetrics import stringWidth
+
+    end = 50 + stringWidth("Schr", "Helvetica", 10)
+    accent = [(50, 100, "Schr"), (end + 1, 100, "¨"), (end, 100, "odinger")]
+    assert text_of(draw(*accent)) == "Schrödinger"
+
+
 def test_hyphens_when_words_are_wrapped_are_joined_by_the_other_words():
     def wrapped(first, second, more=""):
         filler = "and then some words follow here"
@@ -298,6 +315,7 @@ def test_hyphens_when_words_are_wrapped_are_joined_by_the_other_words():
         (("DNA-", "based"), "DNA-based"),
         (("pre-", "and postwar"), "pre- and postwar"),
         (("here-", "after"), "hereafter"),
+        (("l’ex-", "ploitation"), "l’exploitation"),  # noqa: RUF001
         (("conduc\xad", "tivity"), "conductivity"),
     ]
     for parts, joined in cases:

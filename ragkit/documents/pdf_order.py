@@ -23,6 +23,7 @@ from ragkit.documents.pdf_words import Word, is_rtl
 _MAX_ROWS = 1_000  # of a page that is searched for columns; a full page of a newspaper has 300
 _MAX_DEPTH = 20
 _MAX_GUTTERS = 40  # white strips that are followed at a time, and that are tried
+_MAX_STRIPS = 15  # white strips between columns of prose, with their bullets and numbers
 _MIN_ROWS = 3  # rows on each side of a gutter
 _ROW = 0.3  # difference of baselines in a row, by size
 CELL_GAP = 0.9  # gap between cells, by size
@@ -192,6 +193,8 @@ def _columns(rows: Sequence[Row], size: float) -> list[_Column]:
     """Divide rows at all strips that go through them; narrow columns belong to a neighbour."""
     taken = sorted((word.x0, word.x1) for row in rows for word in row)
     strips = _free(taken, taken[0][0], max(x1 for _, x1 in taken), _NARROW * size)
+    if len(strips) > _MAX_STRIPS:
+        return []  # a table
     edges = [taken[0][0], *((x0 + x1) / 2 for x0, x1 in strips), max(x1 for _, x1 in taken)]
     columns: list[_Column] = []
     narrow_before = False

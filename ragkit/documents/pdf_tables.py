@@ -271,19 +271,28 @@ def _place(
     A cell of the header may lie over several columns.
     """
     placed: list[Cell] = [[] for _ in columns]
+    starts = [start for start, _ in columns]
     for cell in row:
-        shared = [min(cell[-1].x1, end) - max(cell[0].x0, start) for start, end in columns]
-        touched = [k for k, width in enumerate(shared) if width > 0]
-        k = max(range(len(columns)), key=lambda k: shared[k])
+        last = bisect_right(starts, cell[-1].x1) - 1
+        first = max(0, bisect_right(starts, cell[0].x0) - 1)
+        touched = [
+            k
+            for k in range(first, last + 1)
+            if cell[0].x0 < columns[k][1] and columns[k][0] < cell[-1].x1
+        ]
+        k = (
+            touched[0]
+            if touched
+            else min(
+                (k for k in (first, first + 1) if k < len(columns)),
+                key=lambda k: max(columns[k][0] - cell[-1].x1, cell[0].x0 - columns[k][1]),
+            )
+        )
         parts = split_cells(cell, _HEADER_GAP) if is_header and len(touched) > 1 else []
         if len(parts) > 1 and (divided := _place(parts, columns, is_header=False)):
             placed = [old or new for old, new in zip(placed, divided, strict=True)]
             continue
-        if len(touched) > 1:
-            if not is_header:
-                return None
-            k = touched[0]
-        if placed[k]:
+        if placed[k] or (len(touched) > 1 and not is_header):
             return None
         placed[k] = list(cell)
     return placed

@@ -36,6 +36,7 @@ _ITEM = re.compile(
 _STOPPED = re.compile(r"[.!?:;…。！？]['\"”’)\]]*$")  # noqa: RUF001
 _WITHOUT_SPACES = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _WORD = re.compile(r"[^\W\d_]+(?:[-\u2010][^\W\d_]+)*")
+_PART_START = re.compile(r"[\s(/\[{«„“\"'’]")  # noqa: RUF001
 # After a hyphen at the end of a line, these continue a list: "pre- and postwar".
 _CONJUNCTIONS = frozenset("and or to und oder bis et ou y o e".split())
 
@@ -259,7 +260,8 @@ class _Block:
         lefts = sorted(line.x0 for line in lines)
         self._far_left = lefts[int(0.1 * (len(lefts) - 1))] if lefts else 0.0
         pitches = [b.y - a.y for a, b in pairwise(lines) if _same_size(a, b)]
-        self._pitch = median(pitches) if len(pitches) >= 3 else None
+        even = len(pitches) == 2 and max(pitches) < 1.1 * min(pitches)
+        self._pitch = median(pitches) if len(pitches) >= 3 or even else None
         full = [b for a, b in pairwise(lines) if self._is_full(a, b)]
         share = len(full) / max(1, len(lines) - 1)
         continued = any(line.text[:1].islower() for line in full)
@@ -362,7 +364,7 @@ class _Hyphens:
     def joined(self, line: str, following: str) -> str:
         """Return the line as it stands before the next one: without its hyphen, or with it."""
         body = line[:-1]
-        left = re.split(r"[\s(/\[{«„“\"']", body)[-1]
+        left = _PART_START.split(body)[-1]
         match = re.match(r"[^\W_]+(?:[-\u2010][^\W_]+)*", following)
         right = match[0] if match else ""
         if right.lower() in _CONJUNCTIONS:

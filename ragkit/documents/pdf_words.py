@@ -20,6 +20,7 @@ _SPACE_GAP = 0.03  # if the file has a space character there
 _ROW = 0.2  # difference of baselines in a row
 _SMALL = 0.88  # size of a script by that of its host
 _NEAR = 0.25  # gap between a script and its host
+_FOOTNOTE_GAP = 0.6  # gap between the number of a footnote and its text
 _RAISED = (0.12, 0.75)
 _LOWERED = (0.04, 0.5)
 _MAX_SCRIPT = 20  # characters
@@ -73,6 +74,8 @@ class _Run:
         runs = [self, *self.before, *self.raised, *self.lowered]
         left = _scripts(self.before, self.y)
         right = _script(self.lowered, subscript) + _script(self.raised, superscript)
+        if left and self.x0 - max(run.x1 for run in self.before) > _WORD_GAP * self.size:
+            left += " "  # the number of a footnote
         return left + self.text + right, min(r.x0 for r in runs), max(r.x1 for r in runs)
 
 
@@ -245,8 +248,8 @@ def _beside(
                 break
     for host in row[k : k + 2]:
         gap = host.x0 - run.x1
-        near = -0.2 * host.size <= gap <= _WORD_GAP * host.size
-        if near and not host.spaced and id(host) not in hosts and _is_script(run, host):
+        near = -0.2 * host.size <= gap <= _FOOTNOTE_GAP * host.size
+        if near and id(host) not in hosts and _is_script(run, host):
             right = host
             break
     return left, right
