@@ -167,8 +167,9 @@ PDFS = [
 @pytest.mark.parametrize("name", smoke(PDFS))
 def test_pdf_when_it_loops_or_grows_then_read_or_refused(tmp_path, name):
     data, expected = _hostile_pdfs()[name]
+    limits = SandboxLimits(seconds=30, memory_bytes=1 << 30)
     try:
-        outcome = _load(tmp_path, "a.pdf", data, SandboxLimits(seconds=30)).documents[0].text
+        outcome = _load(tmp_path, "a.pdf", data, limits).documents[0].text
     except DocumentError as error:
         outcome = str(error)
     assert outcome.startswith(expected)

@@ -281,7 +281,7 @@ def test_scripts_when_raised_or_lowered_are_in_unicode():
 
 def test_footnote_numbers_when_they_begin_a_line_stay_with_their_notes():
     notes = ["an estimate of 2021", "measured in 2020"]
-    items = [(60, 100 + 20 * n, note) for n, note in enumerate(notes)]
+    items = [(56, 100 + 20 * n, note) for n, note in enumerate(notes)]
     items += [(50, 96 + 20 * n, str(n + 1), 6) for n in range(2)]
     assert text_of(draw(*items)).split() == f"¹ {notes[0]} ² {notes[1]}".split()
 

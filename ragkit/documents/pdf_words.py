@@ -108,7 +108,7 @@ def slanted_text(chars: Sequence[Char]) -> str:
 
 
 def _with_accents(chars: Sequence[Char]) -> list[Char]:
-    """Compose accents with the letters that are drawn at the same place just before or after."""
+    """Compose accents with the letter before or after them that stands at the same place."""
     composed: list[Char] = []
     accent: Char | None = None
     for char in chars:
@@ -158,6 +158,7 @@ def _rows(chars: Sequence[Char]) -> Iterator[list[Char]]:
 
 def _runs(row: list[Char]) -> list[_Run]:
     row = sorted(row, key=lambda char: char.x0)  # letters of a ligature stay in their order
+    row = _with_accents(row)
     runs: list[_Run] = []
     last: Char | None = None
     for char in row:
