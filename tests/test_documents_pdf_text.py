@@ -103,6 +103,15 @@ def test_columns_when_one_is_a_sidebar_keep_their_words_together():
     assert text == " ".join(main) + "\n\n" + " ".join(side)
 
 
+def test_columns_when_they_may_be_rows_are_a_loss_that_names_the_page():
+    left = ["Acme Metals", "Main Street", "Old Springfield"]
+    right = ["Jane Doe", "River Road", "New Shelbyville"]
+    data = draw(*column(50, left), *column(300, right))
+    assert text_of(data) == "\n".join(f"{a}  {b}" for a, b in zip(left, right, strict=True))
+    wanted = ("certainty about the order of the words of 1 pages", "columns or a table: page 1")
+    assert losses_of(data) == [wanted]
+
+
 def test_columns_when_a_sentence_goes_on_in_the_next_one_it_is_not_cut():
     left = [*LEFT[:4], "that is indirect and weak as all"]
     right = ["the others that were mentioned", *RIGHT[1:]]

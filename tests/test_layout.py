@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from ragkit import Collection, Document
+from ragkit.cli.ask import _show_sources
 from ragkit.collection.collection import Settings
 from ragkit.errors import CorruptCollection
 from ragkit.layout import boxes, fault, pack, unpack
@@ -177,3 +178,9 @@ def test_answer_when_its_page_or_boxes_are_wrong_is_broken(papers, answer):
     wrong = [{**citation["boxes"][0], "x0": 0.0}, *citation["boxes"][1:]]
     (check,) = verify_answer({"citations": [{**citation, "boxes": wrong}]}, papers)
     assert (check.state, check.why) == ("broken", "the boxes are not those of the quote")
+
+
+def test_sources_when_a_citation_has_a_page_show_it(capsys, answer):
+    _show_sources(replace(answer, citations=answer.citations[:1]))
+    printed = capsys.readouterr().out
+    assert printed == f"  [1] paper.pdf:28-{len(TEXT)}, page 2  “{TEXT[28:]}”\n"
