@@ -16,7 +16,7 @@ from itertools import pairwise
 from statistics import median
 
 from ragkit.documents.pdf_order import Row, group_rows, split_cells
-from ragkit.documents.pdf_page import Rule
+from ragkit.documents.pdf_shapes import Rule
 from ragkit.documents.pdf_words import Word, in_reading_order
 
 _MIN_ROWS, _MIN_COLUMNS = 3, 2

@@ -11,6 +11,7 @@ from statistics import median
 
 from ragkit.documents.pdf_order import Row, group_rows, reading_order, split_cells
 from ragkit.documents.pdf_page import PageContent
+from ragkit.documents.pdf_shapes import Rule
 from ragkit.documents.pdf_tables import Rows, RuledTable, Table, find_tables, ruled_tables
 from ragkit.documents.pdf_words import (
     Word,
@@ -135,7 +136,7 @@ def _set_aside(
 
 
 def _parts(
-    words: Sequence[Word], by_word: dict[Word, Table], rules: Sequence[object]
+    words: Sequence[Word], by_word: dict[Word, Table], rules: Sequence[Rule]
 ) -> Iterator[Table | Rows]:
     """Divide a region into its tables and the rows between them."""
     rows: list[Row] = []
@@ -146,11 +147,11 @@ def _parts(
             rows.append(others)
         if placed:
             if rows:
-                yield from find_tables(rows, rules)  # type: ignore[arg-type]
+                yield from find_tables(rows, rules)
             rows = []
             yield from (by_word[word] for word in placed)
     if rows:
-        yield from find_tables(rows, rules)  # type: ignore[arg-type]
+        yield from find_tables(rows, rules)
 
 
 def _box(words: Iterable[Word]) -> tuple[float, float, float, float]:
