@@ -143,7 +143,7 @@ def test_search_when_asked_for_json_follows_the_dataclasses(ragkit, notes):
     assert list(found["hits"][0]) == ["chunk", "score", "parts"]
     chunk = found["hits"][0]["chunk"]
     assert chunk["doc_id"] == "lif.md"
-    assert {"id", "doc_id", "text", "start", "end", "metadata"} == set(chunk)
+    assert {"id", "doc_id", "text", "start", "end", "metadata", "layout"} == set(chunk)
 
 
 @pytest.mark.parametrize("retriever", ["dense", "bm25", "hybrid"])
