@@ -118,7 +118,7 @@ def test_layout_when_its_document_is_deleted_is_deleted_later(papers, tmp_path):
     with sqlite3.connect(tmp_path / "c.rag" / "store.db") as connection:
         rows = connection.execute("SELECT layout FROM documents WHERE id = 'paper.pdf'").fetchall()
     connection.close()
-    assert all(row == (b"",) for row in rows)
+    assert rows == [(b"",)]
 
 
 @pytest.mark.parametrize("name", ["dense", "bm25", "hybrid"])

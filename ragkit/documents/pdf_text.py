@@ -216,8 +216,7 @@ def _line(row: Row, *, is_kept: bool) -> _TextLine:
 def _join(words: Sequence[Word], rtl: bool) -> str:
     text = words[0].text
     for left, right in pairwise(words):
-        gap = left.x0 - right.x1 if rtl else right.x0 - left.x1
-        wide = gap > _WIDE_GAP * max(left.size, right.size)
+        wide = not rtl and right.x0 - left.x1 > _WIDE_GAP * max(left.size, right.size)
         text += ("  " if wide else " ") + right.text
     head = text[:-1].replace("\u00ad", "")
     return head + text[-1:]

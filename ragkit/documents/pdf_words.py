@@ -298,15 +298,12 @@ def in_reading_order(words: Sequence[Word]) -> list[Word]:
     if not is_rtl(words):
         return words
     ordered: list[Word] = []
-    latin: list[Word] = []
-    for word in reversed(words):
-        if any(char.isalpha() for char in word.text) and not _RTL.search(word.text):
-            latin.append(word)
-            continue
-        ordered += reversed(latin)
-        latin = []
-        ordered.append(word)
-    return [*ordered, *reversed(latin)]
+    for rtl, group in groupby(reversed(words), key=lambda word: bool(_RTL.search(word.text))):
+        run = list(group)
+        has_letters = any(char.isalpha() for word in run for char in word.text)
+        # Words of another script, with their numbers, are read from left to right.
+        ordered += run if rtl or not has_letters else run[::-1]
+    return ordered
 
 
 def is_rtl(words: Sequence[Word]) -> bool:
