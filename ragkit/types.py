@@ -29,15 +29,41 @@ Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
+class Line(NamedTuple):
+    """Place of text[start:end] on a page: a line of text, or a cell of a table.
+
+    Attributes:
+        start: Offset in the document's text.
+        end: Offset after its last character.
+        page: Number of the page, from 1.
+        x0: Left side in points (1/72 inch), from the left of the page as it is shown.
+        y0: Top in points, from the top of the page.
+        x1: Right side.
+        y1: Bottom.
+    """
+
+    start: int
+    end: int
+    page: int
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A source document. All offsets in ragkit are code points of `text`."""
+    """A source document. All offsets in ragkit are code points of `text`.
+
+    `layout` lists the lines of documents that have pages, ascending and disjoint.
+    """
 
     id: str
     text: str
     title: str = ""
     source: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    layout: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +71,8 @@ class Chunk:
     """A passage of a document: `document.text[start:end] == chunk.text`.
 
     `metadata` contains the fields of the document and of the chunk (page, headers, table). Chunks
-    returned by a collection also have `title` and `source`.
+    returned by a collection also have `title` and `source`; `layout` then lists the lines of the
+    document that the chunk touches.
     """
 
     id: str
@@ -54,6 +81,7 @@ class Chunk:
     start: int
     end: int
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    layout: tuple[Line, ...] = ()
 
     @property
     def table(self) -> str:
@@ -134,12 +162,33 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """Part of a page, in points (1/72 inch) from the top left of the page as it is shown."""
+
+    page: int
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True, slots=True)
 class Citation:
     """A span of a stored document: `document.text[start:end] == quote`.
 
-    `digest` is the digest of the document's text, which allows later checks to distinguish a broken
-    citation from a changed document. `table` is the header row of the table of which the quote is a
-    row.
+    Attributes:
+        doc_id: Id of the document.
+        chunk_id: Id of the chunk that was read.
+        start: Offset in the document's text.
+        end: Offset after the last character.
+        quote: The text.
+        digest: Digest of the document's text, which allows later checks to distinguish a broken
+            citation from a changed document.
+        page: Number of the page on which the quote begins, from 1, if the document has pages.
+        boxes: Its lines on the pages, if the document has pages.
+        url: Address of a web page.
+        time: Time at which a web page was fetched, ISO 8601.
+        table: Header row of the table of which the quote is a row.
     """
 
     doc_id: str
@@ -148,6 +197,10 @@ class Citation:
     end: int
     quote: str
     digest: str
+    page: int | None = None
+    boxes: tuple[Box, ...] = ()
+    url: str = ""
+    time: str = ""
     table: str = ""
 
 

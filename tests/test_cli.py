@@ -159,7 +159,7 @@ def test_search_when_asked_for_json_follows_the_dataclasses(ragkit, notes):
     assert list(found["hits"][0]) == ["chunk", "score", "parts", "copies"]
     chunk = found["hits"][0]["chunk"]
     assert chunk["doc_id"] == "lif.md"
-    assert {"id", "doc_id", "text", "start", "end", "metadata"} == set(chunk)
+    assert {"id", "doc_id", "text", "start", "end", "metadata", "layout"} == set(chunk)
 
 
 @pytest.mark.parametrize("retriever", ["dense", "bm25", "hybrid"])
@@ -286,7 +286,7 @@ def test_search_when_models_are_converted_never_imports_torch(ragkit, notes, tmp
         "sys.argv = ['ragkit', 'search', 'band gap', '--in', 'notes.rag', '--json']\n"
         "try: run()\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "heavy = {'torch', 'transformers', 'faiss', 'onnx', 'openai', 'pypdf'}\n"
+        "heavy = {'torch', 'transformers', 'faiss', 'onnx', 'openai', 'pypdfium2'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     run = subprocess.run(

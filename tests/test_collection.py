@@ -978,8 +978,8 @@ def test_jobs_when_one_died_leaves_nothing_in_the_next(notes, path):
     _change(
         path,
         "INSERT INTO documents VALUES "
-        "(50,'si','','si','Silicon','dead text','{}','x','embedded',NULL,1,NULL,NULL),"
-        "(51,'lost','','lost','','lost text','{}','x','embedded',NULL,1,NULL,NULL)",
+        "(50,'si','','si','Silicon','dead text','{}','x','embedded',NULL,1,NULL,NULL,x''),"
+        "(51,'lost','','lost','','lost text','{}','x','embedded',NULL,1,NULL,NULL,x'')",
     )
     _change(path, "INSERT INTO chunks VALUES (90,50,'si:0-4',0,4,'dead','{}',x'00')")
     _change(path, "UPDATE meta SET value = 60 WHERE key = 'next_document'")

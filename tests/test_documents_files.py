@@ -277,6 +277,7 @@ def test_worker_when_started_then_it_sees_no_secrets(tmp_path, monkeypatch):
             20,
         )
         empty = {"text": "", "n_bytes": 0, "title": "", "losses": []}
+        empty |= {"layout": (), "n_layout_bytes": 0}
         assert reply == {**empty, "metadata": {"format": "markdown"}}
         assert b"sk-secret" not in Path(f"/proc/{worker._process.pid}/environ").read_bytes()
     finally:

@@ -377,6 +377,18 @@ _EVIL = {
     "endless line": "[say(b'x' * 1000000) for _ in range(100000)]",
     "gigabytes": "say(b'{\"n_bytes\": 3000000000}\\n'); [say(b'x' * 1000000) for _ in range(3000)]",
     "wrong types": 'say(b\'{"n_bytes": 0, "title": 3, "metadata": [1], "losses": 5}\\n\')',
+    "layout elsewhere": (
+        'say(b\'{"n_bytes": 1, "n_layout_bytes": 28, "title": "", "metadata": {}, \''
+        " b'\"losses\": []}\\nx' + bytes(28))"
+    ),
+    "layout of bytes": (
+        'say(b\'{"n_bytes": 1, "n_layout_bytes": 3, "title": "", "metadata": {}, \''
+        " b'\"losses\": []}\\nxabc')"
+    ),
+    "layout of gigabytes": (
+        'say(b\'{"n_bytes": 1, "n_layout_bytes": 3000000000, "title": "", \''
+        ' b\'"metadata": {}, "losses": []}\\nx\')'
+    ),
 }
 
 

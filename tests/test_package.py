@@ -28,7 +28,16 @@ print(json.dumps(sorted(sys.modules)))
     )
     loaded = {name.split(".")[0] for name in json.loads(run.stdout)}
     heavy = {"torch", "faiss", "transformers", "llama_index", "langchain", "numpy", "sqlalchemy"}
-    heavy |= {"onnxruntime", "openai", "pydantic", "typer", "rich", "pypdf", "tokenizers", "httpx"}
+    heavy |= {
+        "onnxruntime",
+        "openai",
+        "pydantic",
+        "typer",
+        "rich",
+        "pypdfium2",
+        "tokenizers",
+        "httpx",
+    }
     assert not heavy & loaded
 
 

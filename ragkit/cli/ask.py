@@ -177,7 +177,9 @@ def _show_sources(answer: Answer) -> None:
     copies = {hit.chunk.id: hit.copies for hit in answer.hits}
     for number, citation in enumerate(answer.citations, start=1):
         quote = " ".join(f"{citation.table}\n{citation.quote}".split())
-        out(f"  [{number}] {citation.doc_id}:{citation.start}-{citation.end}  “{quote}”")
+        page = f", page {citation.page}" if citation.page else ""
+        span = f"{citation.doc_id}:{citation.start}-{citation.end}"
+        out(f"  [{number}] {span}{page}  “{quote}”")
         if line := copies_line(copies.get(citation.chunk_id, ())):
             out(f"      {line}")
     if answer.refusal is not None:

@@ -44,6 +44,7 @@ from ragkit.pipeline import Composable
 from ragkit.retrievers.named import load_retriever
 from ragkit.store.connect import database_errors
 from ragkit.store.ledger import VectorLedger
+from ragkit.store.reader import read_layout
 from ragkit.store.store import Store
 from ragkit.types import Chunk, Document, Embedder, RetrieverName, Source
 
@@ -384,7 +385,8 @@ class Collection:
         row = store.document(doc_id, store.generation())
         if row is None:
             return None
-        return Document(row.id, row.text, row.title, row.source, json.loads(row.metadata))
+        fields = json.loads(row.metadata)
+        return Document(row.id, row.text, row.title, row.source, fields, read_layout(row.layout))
 
     def documents(self) -> list[dict[str, Any]]:
         """List id, title, state, reason and chunk count of all documents, including failed ones."""

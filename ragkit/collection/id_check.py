@@ -105,7 +105,7 @@ class _IdCheck:
     def _owners(self, ids: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Yield those ids that the collection has, with the files of their documents."""
         versions = self._store.live_versions(ids) if self._store is not None else {}
-        yield from ((name, version[4]) for name, version in versions.items())
+        yield from ((name, file) for name, (_, file) in versions.items())
 
 
 def _described(owner: str) -> str:

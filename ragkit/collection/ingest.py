@@ -35,6 +35,7 @@ from ragkit.documents.encodings import check_encoding, find_codec
 from ragkit.errors import DocumentError
 from ragkit.indexes.bm25 import PostingsBuilder
 from ragkit.indexes.segment import write_segment
+from ragkit.layout import fault, pack
 from ragkit.losses import report
 from ragkit.store.rows import ChunkRow, DocumentRow, FileRow, stored_header
 from ragkit.types import Chunk, Document, Loss
@@ -254,6 +255,7 @@ class Ingestion:
             state=state,
             job=self._job,
             reason=reason,
+            layout=pack(document.layout),
         )
         self._next_document += 1
         return row
@@ -295,11 +297,11 @@ class Ingestion:
         chunks: list[ChunkRow] = []
         for document, file in batch:
             row = self._row(document, file, "parsed")
-            version = live.get(document.id)
-            if version and version[4] != file and version[4] not in self._plan.released:
-                self._refuse(document.id, file, version[4])
+            version, owner = live.get(document.id, (None, file))
+            if owner != file and owner not in self._plan.released:
+                self._refuse(document.id, file, owner)
                 continue
-            if version and version[:4] == (row.digest, row.title, row.metadata, row.source):
+            if version == row.version:
                 self._counts["unchanged"] += 1
                 continue
             self._counts["changed" if version else "added"] += 1
@@ -384,4 +386,5 @@ def _problem(document: Document) -> str | None:
         to_json(document.metadata)
     except ValueError as error:
         return str(error)
-    return None
+    problem = fault(document.layout, len(document.text))
+    return f"its layout does not fit its text: {problem}" if problem else None

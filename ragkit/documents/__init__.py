@@ -5,8 +5,9 @@
         result = load_file(file)        # DocumentError gives the reason
 
 `metadata["format"]` is "markdown" if lines that begin with `#` are headings (Markdown, HTML, office
-files), else the kind of file. `metadata["pages"]` of a PDF lists the text offset of each page. A
-field of the file whose name ragkit reserves gets an underscore appended: `format_`.
+files), else the kind of file. `metadata["pages"]` of a PDF lists the text offset of each page, and
+`layout` the place of each line. A field of the file whose name ragkit reserves gets an underscore
+appended: `format_`.
 """
 
 from __future__ import annotations

@@ -199,5 +199,7 @@ def _extract(kind: str, data: bytes, name: str, options: _Options) -> Extract:
 def _single(extracted: Extract, name: str) -> tuple[Sequence[Document], tuple[Loss, ...]]:
     if not extracted.text.strip():
         raise DocumentError(f"{name}: empty: no text was found in it")
-    document = Document(name, extracted.text, extracted.title, name, extracted.metadata)
+    document = Document(
+        name, extracted.text, extracted.title, name, extracted.metadata, extracted.layout
+    )
     return (document,), extracted.losses

@@ -1,8 +1,9 @@
 """Parse files in a child process, so that a hang, crash or archive bomb affects one file only.
 
-The parent sends a JSON line and the file's bytes; the child replies with a JSON line and the text's
-bytes. A child serves many files, because importing the parsers takes longer than parsing most
-files. Replies are not trusted: their size is limited, and an invalid one is an error of the file.
+The parent sends a JSON line and the file's bytes; the child replies with a JSON line, the text's
+bytes and its layout's. A child serves many files, because importing the parsers takes longer than
+parsing most files. Replies are not trusted: their size is limited, and an invalid one is an error
+of the file.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from typing import Any
 
 from ragkit.documents.text import Extract, clean, to_json_value
 from ragkit.errors import DocumentError, MissingExtra
+from ragkit.layout import fault, unpack
 from ragkit.types import Loss
 
 _MAX_JOBS = 500  # then a new child takes over, which frees what the parsers leaked
 _MAX_HEADER_BYTES = 16 << 20  # title, metadata and losses
+_MAX_LAYOUT_BYTES = 64 << 20  # two million lines
 _MAX_MESSAGE = 10_000  # characters of an error message
 # Environment variables passed on; others may be secrets such as API keys.
 _ENVIRONMENT = (
@@ -109,16 +112,17 @@ def _unpack(reply: Mapping[str, Any], name: str) -> Extract:
     try:
         losses = tuple(Loss(*map(_message, loss)) for loss in reply["losses"])
         metadata = to_json_value(dict(reply["metadata"]))
-        return Extract(clean(reply["text"]), clean(reply["title"]), metadata, losses)
+        return Extract(reply["text"], clean(reply["title"]), metadata, losses, reply["layout"])
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise DocumentError(f"{name}: broken: its parser returned an invalid reply") from error
 
 
 def _is_valid(reply: Mapping[str, Any], max_bytes: int) -> bool:
     """Return True if the reply has the expected form, so that the child can be used again."""
-    n_bytes = reply.get("n_bytes")
-    if type(n_bytes) is not int or not 0 <= n_bytes <= max_bytes:
-        return False
+    for key, most in (("n_bytes", max_bytes), ("n_layout_bytes", _MAX_LAYOUT_BYTES)):
+        n_bytes = reply.get(key)
+        if type(n_bytes) is not int or not 0 <= n_bytes <= most:
+            return False
     types = {"title": str, "metadata": dict, "losses": list}
     return bool({"error", "missing"} & reply.keys()) or all(
         isinstance(reply.get(key), type_) for key, type_ in types.items()
@@ -202,12 +206,14 @@ class _Worker:
             reply = json.loads(line) if line.endswith(b"\n") else None
             if not isinstance(reply, dict) or not _is_valid(reply, max_bytes):
                 return None
-            text = stdout.read(reply["n_bytes"])
+            data = stdout.read(reply["n_bytes"])
+            layout = stdout.read(reply["n_layout_bytes"])
+            if (len(data), len(layout)) != (reply["n_bytes"], reply["n_layout_bytes"]):
+                return None
+            text, lines = clean(data.decode("utf-8", "replace")), unpack(layout)
         except (OSError, ValueError, RecursionError):
             return None
-        if len(text) != reply["n_bytes"]:
-            return None
-        return {**reply, "text": text.decode("utf-8", "replace")}
+        return None if fault(lines, len(text)) else {**reply, "text": text, "layout": lines}
 
 
 class _Pool:

@@ -11,7 +11,7 @@ from typing import Any
 from ragkit.documents.decoding import decode_bytes
 from ragkit.documents.front_matter import split_front_matter
 from ragkit.markdown import find_headings
-from ragkit.types import Loss
+from ragkit.types import Line, Loss
 
 RESERVED = frozenset({"doc_id", "format", "n_pages", "pages", "source", "title"})
 """Metadata keys set by ragkit; a file's own field of that name gets an underscore appended."""
@@ -27,6 +27,7 @@ class Extract:
     title: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     losses: tuple[Loss, ...] = ()
+    layout: tuple[Line, ...] = ()
 
 
 def clean(text: str) -> str:

@@ -16,6 +16,7 @@ from ragkit.documents.html import read_html
 from ragkit.documents.mail import read_mail
 from ragkit.documents.text import Extract
 from ragkit.errors import DocumentError, MissingExtra
+from ragkit.layout import pack
 from ragkit.types import Loss
 
 _MAX_REASON = 500  # characters: some parsers quote the whole file
@@ -40,12 +41,12 @@ def _serve(request: dict[str, Any], requests: BufferedReader, replies: BufferedW
     """Answer one request; return True if this process can serve another."""
     name = str(request["name"])
     reply: dict[str, Any]
-    text = b""
+    text = layout = b""
     reusable = True
     _set_limits(int(request["memory_bytes"]), float(request["seconds"]))
     try:
         data = requests.read(int(request["n_bytes"]))
-        reply, text = _make_reply(_extract(request, data), request)
+        reply, text, layout = _make_reply(_extract(request, data), request)
     except MissingExtra as error:
         reply = {"missing": str(error)}
     except DocumentError as error:
@@ -56,8 +57,9 @@ def _serve(request: dict[str, Any], requests: BufferedReader, replies: BufferedW
         reusable = False
     except Exception as error:  # noqa: BLE001  a parser's bug must not end the whole run
         reply = {"error": f"{name}: broken: {type(error).__name__}: {str(error)[:_MAX_REASON]}"}
-    replies.write(json.dumps({**reply, "n_bytes": len(text)}).encode() + b"\n")
-    replies.write(text)
+    sizes = {"n_bytes": len(text), "n_layout_bytes": len(layout)}
+    replies.write(json.dumps({**reply, **sizes}).encode() + b"\n")
+    replies.write(text + layout)
     replies.flush()
     if hasattr(signal, "alarm"):
         signal.alarm(0)
@@ -79,8 +81,8 @@ def _extract(request: dict[str, Any], data: bytes) -> Extract:
     return read_office(data, name, kind=kind, unpacked_bytes=int(request["unpacked_bytes"]))
 
 
-def _make_reply(extract: Extract, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """Return the fields of the reply's first line, and the text that follows it."""
+def _make_reply(extract: Extract, request: dict[str, Any]) -> tuple[dict[str, Any], bytes, bytes]:
+    """Return the fields of the reply's first line, and the text and layout that follow it."""
     name, n_characters = request["name"], int(request["characters"])
     if len(extract.text) > n_characters:
         size = f"{len(extract.text)} characters of text, the limit is {n_characters}"
@@ -97,7 +99,7 @@ def _make_reply(extract: Extract, request: dict[str, Any]) -> tuple[dict[str, An
     }
     if len(json.dumps(answer)) > int(request["header_bytes"]) - 1000:
         raise DocumentError(f"{name}: too big when unpacked: its metadata, e.g. mail headers")
-    return answer, extract.text.encode("utf-8", "replace")
+    return answer, extract.text.encode("utf-8", "replace"), pack(extract.layout)
 
 
 def _exit_with_parent(parent: int) -> None:

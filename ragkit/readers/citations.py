@@ -21,6 +21,7 @@ from decimal import Context, Decimal
 
 from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.indexes.terms import TermAnalyzer
+from ragkit.layout import boxes
 from ragkit.markdown import split_row
 from ragkit.normalize import normalize
 from ragkit.readers.sources import SourceSentence, source_sentences
@@ -159,8 +160,12 @@ class SupportChecker:
 
 
 def cite(hit: Hit, start: int, end: int, table: str = "") -> Citation:
-    """Create a citation of `hit.chunk.text[start:end]`; `table` is the header row above it."""
+    """Create a citation of `hit.chunk.text[start:end]`, with its place if that is known.
+
+    `table` is the header row above it.
+    """
     chunk = hit.chunk
+    places = boxes(chunk.layout, chunk.start + start, chunk.start + end)
     return Citation(
         doc_id=chunk.doc_id,
         chunk_id=chunk.id,
@@ -169,6 +174,10 @@ def cite(hit: Hit, start: int, end: int, table: str = "") -> Citation:
         quote=chunk.text[start:end],
         digest=str(chunk.metadata.get("digest", "")),
         table=table,
+        page=places[0].page if places else None,
+        boxes=places,
+        url=str(chunk.metadata.get("url", "")),
+        time=str(chunk.metadata.get("time", "")),
     )
 
 

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from ragkit.digests import text_digest
 from ragkit.errors import RagkitError
+from ragkit.layout import boxes
 from ragkit.markdown import name_cells
 from ragkit.readers.citations import SupportChecker, strip_marks
-from ragkit.types import Answer, Chunk, Document, DocumentStore, Hit
+from ragkit.types import Answer, Box, Chunk, Citation, Document, DocumentStore, Hit
 
 State = Literal["valid", "broken", "stale"]
 
@@ -20,8 +21,9 @@ State = Literal["valid", "broken", "stale"]
 class CitationCheck:
     """Result of checking a citation.
 
-    "valid": the quote matches the document at its offsets. "stale": the document was changed or
-    deleted. "broken": the document is unchanged, but the quote does not match.
+    "valid": the quote matches the document at its offsets, and its page and boxes, if it has them,
+    are those of these offsets. "stale": the document was changed or deleted. "broken": the document
+    is unchanged, but something does not match.
     """
 
     number: int
@@ -42,20 +44,32 @@ def verify_answer(
     """
     data = asdict(answer) if isinstance(answer, Answer) else answer
     try:
-        citations = [
-            (_text(c["doc_id"]), _offset(c["start"]), _offset(c["end"]), _text(c["quote"]),
-             _text(c["digest"]))
-            for c in data["citations"]
-        ]  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
+        citations = [_citation(fields) for fields in data["citations"]]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RagkitError(
             f"this is not an answer of ragkit ({type(error).__name__}: {error}); expected the JSON "
             "output of `ragkit ask --json`"
         ) from error
-    return [
-        CitationCheck(number, citation[0], *_check(documents.document(citation[0]), *citation[1:]))
-        for number, citation in enumerate(citations, start=1)
-    ]
+    checks = []
+    for number, citation in enumerate(citations, start=1):
+        state, why = _check(documents.document(citation.doc_id), citation)
+        checks.append(CitationCheck(number, citation.doc_id, state, why))
+    return checks
+
+
+def _citation(fields: Mapping[str, Any]) -> Citation:
+    """Read a citation; those saved before ragkit knew pages have neither page nor boxes."""
+    page = fields.get("page")
+    return Citation(
+        doc_id=_text(fields["doc_id"]),
+        chunk_id="",
+        start=_offset(fields["start"]),
+        end=_offset(fields["end"]),
+        quote=_text(fields["quote"]),
+        digest=_text(fields["digest"]),
+        page=None if page is None else _offset(page),
+        boxes=tuple(Box(**box) for box in fields.get("boxes", ())),
+    )
 
 
 def _text(value: object) -> str:
@@ -70,18 +84,24 @@ def _offset(value: object) -> int:
     return value
 
 
-def _check(
-    document: Document | None, start: int, end: int, quote: str, digest: str
-) -> tuple[State, str]:
+def _check(document: Document | None, citation: Citation) -> tuple[State, str]:
     if document is None:
         return "stale", "the document was deleted from the collection"
-    matches = 0 <= start < end and document.text[start:end] == quote
-    if digest and text_digest(document.text) != digest:
+    start, end = citation.start, citation.end
+    matches = 0 <= start < end and document.text[start:end] == citation.quote
+    if citation.digest and text_digest(document.text) != citation.digest:
         state = "still matches" if matches else "does not match"
         return "stale", f"the document was changed; the quote {state} at its offsets"
     if not matches:
         text = document.text[max(0, start) : max(0, end)][:60]
         return "broken", f"the document has {text!r} at these offsets"
+    if citation.page is not None and document.layout:
+        places = boxes(document.layout, start, end)
+        page = places[0].page if places else None
+        if citation.page != page:
+            return "broken", f"the quote is on page {page}, not on page {citation.page}"
+        if citation.boxes != places:
+            return "broken", "the boxes are not those of the quote"
     return "valid", "the quote matches at its offsets"
 
 

@@ -33,7 +33,7 @@ from ragkit.store.schema import (
     segments,
 )
 
-_DOCUMENT = ("seq", "id", "file", "source", "title", "metadata", "digest")
+_DOCUMENT = ("seq", "id", "file", "source", "title", "metadata", "digest", "layout")
 _CHUNK = ("seq", "id", "start", "end", "text", "metadata", "key")
 _NULLABLE_SEAL = sa.type_coerce(file_seals.c.digest, sa.LargeBinary)  # NULL in an outer join
 _N_RETRIES, _RETRY_DELAY_S = 3, 0.05  # for a damaged log, which may just be in use by a writer
@@ -115,7 +115,7 @@ def text_faults(store: StoreReader, generation: int) -> tuple[list[str], list[st
             rows.append(f"store.db: {document.id!r} has no seal; `repair` adds it")
         elif stored_seal != document_seal(document, document_chunks):
             rows.append(
-                f"store.db: id, source, title, metadata or chunks of {document.id!r} have "
+                f"store.db: id, source, title, metadata, layout or chunks of {document.id!r} have "
                 "changed since they were written; add it again after `repair`"
             )
     return texts, rows

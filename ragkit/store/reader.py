@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from ragkit.errors import CorruptCollection
+from ragkit.layout import unpack
 from ragkit.store import filters
 from ragkit.store.connect import check_schema, connect, database_errors, pooled_engine
-from ragkit.store.rows import FileRow, GenerationState, stored_header
+from ragkit.store.rows import DocumentVersion, FileRow, GenerationState, stored_header
 from ragkit.store.schema import (
     chunks,
     documents,
@@ -25,7 +26,7 @@ from ragkit.store.schema import (
     meta,
     segments,
 )
-from ragkit.types import Chunk, Loss, Where
+from ragkit.types import Chunk, Line, Loss, Where
 
 _T = TypeVar("_T")
 _MAX_BOUND = 500  # values in one IN (…), far below SQLite's limit
@@ -53,6 +54,7 @@ _CHUNKS = (
         documents.c.title,
         documents.c.source,
         documents.c.digest,
+        documents.c.seq,
     )
     .join(documents, chunks.c.document == documents.c.seq)
     .where(chunks.c.seq.in_(sa.bindparam("numbers", expanding=True)))
@@ -194,7 +196,7 @@ class StoreReader:
         return ids
 
     def chunks(self, seqs: Sequence[int]) -> dict[int, Chunk]:
-        """Return chunks by number, with their document's title, source and digest as metadata.
+        """Return chunks by number, with their lines and their document's title, source and digest.
 
         Raises:
             CorruptCollection: A chunk is missing.
@@ -202,9 +204,16 @@ class StoreReader:
         by_number: dict[int, Chunk] = {}
         for batch in batches(seqs):
             rows = self._all(_CHUNKS, {"numbers": list(batch)})
-            by_number |= {row[0]: _chunk(row) for row in rows}
+            layouts = self._layouts({row[-1] for row in rows})
+            by_number |= {row[0]: _chunk(row, layouts.get(row[-1], b"")) for row in rows}
         _require_all(by_number, seqs)
         return by_number
+
+    def _layouts(self, seqs: set[int]) -> dict[int, bytes]:
+        """Return the packed layouts of documents that have one."""
+        statement = sa.select(documents.c.seq, documents.c.layout)
+        chosen = documents.c.seq.in_(sorted(seqs)) & (documents.c.layout != b"")
+        return {row[0]: row[1] for row in self._all(statement.where(chosen))}
 
     def first_chunks(self, seqs: Sequence[int]) -> list[int]:
         """Return those chunks that are the first of their document."""
@@ -250,14 +259,14 @@ class StoreReader:
             _fields(rows[0].metadata)
         return rows[0] if rows else None
 
-    def live_versions(self, ids: Sequence[str]) -> dict[str, tuple[str, str, str, str, str]]:
-        """Return (text digest, title, metadata, source, file) of live documents by id."""
-        versions: dict[str, tuple[str, str, str, str, str]] = {}
-        names = ("id", "digest", "title", "metadata", "source", "file")
-        columns = [documents.c[name] for name in names]
+    def live_versions(self, ids: Sequence[str]) -> dict[str, tuple[DocumentVersion, str]]:
+        """Return (version, file) of live documents by id."""
+        versions: dict[str, tuple[DocumentVersion, str]] = {}
+        columns = [documents.c[name] for name in ("id", "file", *DocumentVersion._fields)]
         for batch in batches(ids):
             statement = sa.select(*columns).where(documents.c.id.in_(batch), LIVE)
-            versions |= {row[0]: tuple(row[1:]) for row in self._all(statement)}
+            for doc_id, file, *fields in self._all(statement):
+                versions[doc_id] = DocumentVersion(*fields), file
         return versions
 
     def documents_of_files(self, ids: Sequence[str]) -> list[tuple[str, str]]:
@@ -289,7 +298,7 @@ class StoreReader:
         return self.stream(statement)
 
     def iter_chunks(self) -> Iterator[Chunk]:
-        """Iterate over the live chunks of the current generation, sorted by id.
+        """Iterate over the live chunks of the current generation, sorted by id, without lines.
 
         Commits during the iteration do not affect it.
         """
@@ -381,8 +390,8 @@ class StoreReader:
         return [Loss(*row) for row in rows]
 
 
-def _chunk(row: Any) -> Chunk:
-    _, chunk_id, doc_id, text, start, end, fields, title, source, digest = row
+def _chunk(row: Any, layout: bytes = b"") -> Chunk:
+    _, chunk_id, doc_id, text, start, end, fields, title, source, digest, _ = row
     own = _fields(fields)
     return Chunk(
         chunk_id,
@@ -391,7 +400,20 @@ def _chunk(row: Any) -> Chunk:
         start,
         end,
         {**own, "title": title, "source": source, "digest": digest},
+        read_layout(layout, start, end),
     )
+
+
+def read_layout(data: bytes, start: int | None = None, end: int | None = None) -> tuple[Line, ...]:
+    """Return the lines of a packed layout that text[start:end] touches.
+
+    Raises:
+        CorruptCollection: The data are not packed lines.
+    """
+    try:
+        return unpack(data, start, end)
+    except ValueError as error:
+        raise CorruptCollection(f"store.db: a layout is damaged: {error}") from error
 
 
 def _fields(text: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from ragkit.types import table_header
 
@@ -24,6 +24,22 @@ class DocumentRow:
     state: str
     job: int
     reason: str | None = None
+    layout: bytes = b""
+
+    @property
+    def version(self) -> DocumentVersion:
+        """What tells this version from another."""
+        return DocumentVersion(self.digest, self.title, self.metadata, self.source, self.layout)
+
+
+class DocumentVersion(NamedTuple):
+    """What tells one version of a document from another; `digest` is that of its text."""
+
+    digest: str
+    title: str
+    metadata: str
+    source: str
+    layout: bytes
 
 
 @dataclass(frozen=True, slots=True)

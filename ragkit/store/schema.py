@@ -115,6 +115,8 @@ documents = Table(
     Column("job", _Number, nullable=False),
     Column("born", _NullableNumber),
     Column("died", _NullableNumber),
+    # Packed lines, see `ragkit.layout`; last, so that reading the other columns skips it.
+    Column("layout", _Bytes, nullable=False),
     Index("documents_id", "id"),
     Index("documents_file", "file"),
     Index("documents_state", "state", "job"),

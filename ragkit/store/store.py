@@ -231,7 +231,7 @@ class Store(StoreReader):
             connection.execute(
                 sa.update(documents)
                 .where(expired, documents.c.text != "")
-                .values(text="", metadata="{}", title="")
+                .values(text="", metadata="{}", title="", layout=b"")
             )
             return [row[0] for row in connection.execute(sa.select(segments.c.digest))]
 
