@@ -119,7 +119,7 @@ def to_document(
     >>> row = {"title": "Iron", "text": "A metal.", "group": "8"}
     >>> to_document(row, "d1", "elements.csv", "csv")
     Document(id='d1', text='A metal.\\n\\ngroup: 8', title='Iron', source='elements.csv', \
-metadata={'group': '8', 'format': 'csv'})
+metadata={'group': '8', 'format': 'csv'}, layout=())
     """
     text_field = _find_text_field(fields)
     title = fields.get("title")
