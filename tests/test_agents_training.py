@@ -344,6 +344,7 @@ def test_configs_that_make_no_sense_are_refused(wrong):
         DemonstrationConfig(**wrong)
 
 
+@pytest.mark.models
 def test_paraphrases_are_learned_only_if_they_ask_for_the_same(tmp_path):
     [drawn] = generate(default_path(), 1, kinds=["lookup"], split="train", seed=8)
     call = drawn.plan.calls[0].arguments

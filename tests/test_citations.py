@@ -143,7 +143,7 @@ def test_check_of_a_hostile_text_takes_no_more_than_linear_time(run: str):
 
 def test_check_from_many_threads_gives_what_one_gives():
     sources = [hit(f"Sample {n} of batch {n % 7} has a gap of {n / 10} eV.") for n in range(50)]
-    sentences = [f"The gap of sample {n} is {n / 10} eV." for n in range(200)]
+    sentences = [f"The gap of sample {n} is {n / 10} eV." for n in range(80)]
     checker = SupportChecker(sources)
     expected = [SupportChecker(sources).check(sentence) for sentence in sentences]
     with ThreadPoolExecutor(8) as pool:

@@ -136,6 +136,7 @@ def _convert(home: str, results: "multiprocessing.Queue[int]") -> None:
         assert (models.convert_once("0" * 32, build) / "weights").read_text() == "converted"
 
 
+@pytest.mark.models
 def test_conversion_when_two_processes_want_it_happens_once(tmp_path):
     context = multiprocessing.get_context("spawn")
     results = context.Queue()

@@ -186,7 +186,8 @@ FULL_DISKS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "limits"), smoke(FULL_DISKS), ids=lambda part: str(part)[:12])
+@pytest.mark.faults
+@pytest.mark.parametrize(("name", "limits"), FULL_DISKS, ids=lambda part: str(part)[:12])
 def test_command_when_the_disk_is_full_says_so_and_goes_on_when_there_is_space(
     folder, name, limits
 ):

@@ -128,6 +128,7 @@ def run_until(folder, stop, options=WHOLE, error=KeyboardInterrupt):
 @example(stops=[(N_BATCHES, 0.0, KeyboardInterrupt)], evaluate_tokens=1)  # an epoch's end
 @example(stops=[(N_BATCHES + 1, 0.0, KeyboardInterrupt)], evaluate_tokens=1)
 @examples(25, few=8)
+@pytest.mark.models
 def test_run_when_stopped_anywhere_and_called_again_ends_with_the_same_bits(stops, evaluate_tokens):
     options = replace(WHOLE, evaluate_tokens=evaluate_tokens)
     expected, numbers, kept = whole_run(options)

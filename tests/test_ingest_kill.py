@@ -113,6 +113,7 @@ def _kill_again_and_again(folder, n_kills, seed):
         n_done += n_here
 
 
+@pytest.mark.faults
 def test_writing_when_killed_twice_ends_like_one_that_was_not(folder):
     _kill_again_and_again(folder, 2, seed=random.SystemRandom().randrange(10**6))
 

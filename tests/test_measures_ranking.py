@@ -76,9 +76,9 @@ def reference(measure: Measure, run, qrels) -> dict[str, float]:
 
 
 @pytest.mark.reference
-def test_scores_when_compared_with_ir_measures_are_equal_on_200_random_runs():
+def test_scores_when_compared_with_ir_measures_are_equal_on_100_random_runs():
     seen_between = 0
-    for seed in range(200):
+    for seed in range(100):
         run, qrels = random_case(seed)
         ours = score_run(MEASURES, run, qrels)
         for measure in MEASURES:
@@ -86,7 +86,7 @@ def test_scores_when_compared_with_ir_measures_are_equal_on_200_random_runs():
             assert ours[measure] == pytest.approx(expected, abs=1e-9, rel=0), (seed, str(measure))
             assert list(ours[measure]) == list(qrels)
             seen_between += sum(0 < value < 1 for value in expected.values())
-    assert seen_between > 3000  # the cases are not all trivial
+    assert seen_between > 1500  # the cases are not all trivial
 
 
 @pytest.mark.reference

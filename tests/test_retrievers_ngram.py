@@ -594,7 +594,7 @@ def slow_ranking(model, rows, query, options) -> dict[int, float]:
 
 
 @pytest.mark.parametrize("variant", ["intersective", "lm", "lm+fm"])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", smoke([0, 1], tier="models"))
 def test_ranking_of_20_passages_equals_the_two_stages_done_slowly(tmp_path, seed, variant):
     model, generator = WordModel(), np.random.default_rng(seed)
     documents = [

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiers import smoke
 from tiny_models import END, torch
 from token_models import WordModel, tiny_model
 
@@ -321,7 +320,8 @@ def test_mixed_targets_are_the_same_whenever_asked_for_and_draw_anew_each_epoch(
 # --- one model for four units
 
 
-@pytest.mark.parametrize("style", smoke(["continuous", "hybrid", "none"], tier="models"))
+@pytest.mark.models
+@pytest.mark.parametrize("style", ["continuous", "hybrid", "none"])
 def test_one_model_tells_four_units_apart_if_and_only_if_it_has_prompts(tmp_path, style):
     """The same query asks for another target in each unit: without prompts, 1 in 4 at best.
 
