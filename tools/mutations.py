@@ -108,8 +108,8 @@ MUTANTS = (
     Mutant(
         "ties",
         "ragkit/retrievers/hybrid.py",
-        "best = sorted(scores, key=lambda chunk_id: (-scores[chunk_id], chunk_id))[:k]",
-        "best = sorted(scores, key=scores.__getitem__, reverse=True)[:k]",
+        "return sorted(hits, key=lambda hit: (-hit.score, hit.chunk.id))[:k]",
+        "return sorted(hits, key=lambda hit: -hit.score)[:k]",
         "fused ties go by the order of the retrievers instead of by id",
     ),
     Mutant(
@@ -199,8 +199,8 @@ MUTANTS = (
     Mutant(
         "citations",
         "ragkit/readers/verification.py",
-        "if digest and text_digest(document.text) != digest:",
-        "if not matches and digest and text_digest(document.text) != digest:",
+        "if citation.digest and text_digest(document.text) != citation.digest:",
+        "if not matches and citation.digest and text_digest(document.text) != citation.digest:",
         "a changed document is not stale while the quote still stands at its place",
     ),
     Mutant(
