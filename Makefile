@@ -79,7 +79,7 @@ $(VENV)/.local: $(VENV)/.core
 	touch $@
 
 $(VENV)/.full: $(VENV)/.local
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[cpu,local,office,train,materials,notebooks,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[cpu,local,train,materials,notebooks,dev]'
 	touch $@
 
 # What ragkit is measured beside; never in ragkit's own environment.

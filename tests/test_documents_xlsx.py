@@ -161,6 +161,18 @@ def test_xlsx_when_formulas_have_no_values_then_the_formulas_and_a_loss_that_nam
     )
 
 
+def test_xlsx_when_a_program_wrote_formulas_with_empty_values_then_a_loss():
+    import openpyxl
+
+    book, buffer = openpyxl.Workbook(), io.BytesIO()
+    for row in (["part", "price"], ["bolt", 2], ["sum", "=SUM(B2:B2)"]):
+        book.active.append(row)
+    book.save(buffer)
+    text, losses = _read(buffer.getvalue())
+    assert text.endswith("| part | price |\n| --- | --- |\n| bolt | 2 |\n| sum | =SUM(B2:B2) |")
+    assert losses == [("1 values of formulas", "Sheet!B3")]
+
+
 def test_xlsx_when_texts_are_rich_then_scripts_stay_and_pronunciation_goes():
     strings = (
         "<si><r><t>H</t></r><r><rPr><vertAlign val='subscript'/></rPr><t>2</t></r>"

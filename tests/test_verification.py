@@ -107,6 +107,20 @@ def test_verify_after_tampering_is_broken(
     assert states({"citations": data["citations"][:1]}, collection) == ["broken"]
 
 
+def test_verify_of_a_row_checks_its_column_names(tmp_path):
+    rows = "\n".join(f"| V-{n} | {3 * n} | {'steel ' * 9}|" for n in range(60))
+    text = f"| valve | bar | material |\n| --- | --- | --- |\n{rows}\n"
+    with ragkit.Collection(tmp_path / "v.rag", embedder=HashEmbedder()) as valves:
+        valves.add([ragkit.Document("v.md", text, metadata={"format": "markdown"})])
+        qa = valves.retriever("bm25") >> ExtractiveReader(valves.embedder, threshold=0)
+        answer = qa.ask("What is the pressure in bar of valve V-47?")
+        assert answer.citations[0].quote.startswith("| V-47 | 141 |")
+        assert [check.state for check in verify_answer(answer, valves)] == ["valid"]
+        data = json.loads(answer_json(answer))
+        data["citations"][0]["table"] = "| valve | kPa | material |"
+        assert [check.state for check in verify_answer(data, valves)] == ["broken"]
+
+
 def test_verify_with_another_digest_is_stale_and_without_one_looks_at_the_quote(
     collection: ragkit.Collection, data: dict[str, Any]
 ):

@@ -61,11 +61,20 @@ def guess_header(rows: Sequence[Sequence[str]]) -> int:
     names = [name for name in rows[0] if name]
     if len(names) < 2 or 2 * len(names) < len(rows[0]) or len(set(names)) < len(names):
         return 0
-    numbers = [column for column, name in enumerate(rows[0]) if is_number(name)]
-    if numbers and not _are_years(rows, numbers):
+    if begins_with_data(rows):
         return 0
     below = [row[column] for row in rows[1:] for column in range(min(len(row), len(rows[0])))]
     return int(any(map(is_number, below)))
+
+
+def begins_with_data(rows: Sequence[Sequence[str]]) -> bool:
+    """Return True if the first row has numbers, but no consecutive years above other values.
+
+    >>> begins_with_data([["iron", "26"], ["tin", "50"]]), begins_with_data([["metal", "n"]])
+    (True, False)
+    """
+    numbers = [column for column, name in enumerate(rows[0]) if is_number(name)]
+    return bool(numbers) and not _are_years(rows, numbers)
 
 
 def join_cells(cells: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
 
+from ragkit.documents.grids import begins_with_data
 from ragkit.documents.pdf_order import Row, group_rows, reading_order, split_cells
 from ragkit.documents.pdf_page import PageContent
 from ragkit.documents.pdf_shapes import Rule
@@ -165,10 +166,16 @@ def _box(words: Iterable[Word]) -> tuple[float, float, float, float]:
 
 
 def _table_pieces(table: Table) -> list[Piece]:
-    """Write a table in the notation of GitHub-flavoured Markdown; its first row is the header."""
+    """Write a table in the notation of GitHub-flavoured Markdown.
+
+    The first row is the header; if it is data, the header cells are empty.
+    """
     pieces: list[Piece] = []
     before = "\n\n"
-    for number, row in enumerate(table.rows):
+    rows = table.rows
+    if begins_with_data([[_cell_text(cell) for cell in row] for row in rows]):
+        rows = [[[] for _ in rows[0]], *rows]
+    for number, row in enumerate(rows):
         for cell in row:
             before += "|"
             if cell:

@@ -160,7 +160,7 @@ class _Reader:
         inline, formula = cell.find(f"{S}is"), cell.find(f"{S}f")
         if inline is not None:
             text = _rich_text(inline)
-        elif stored is None and formula is not None:
+        elif formula is not None and not text and kind != "str":  # some programs write <v/>
             why = "the file has no values of formulas; open it in Excel and save it"
             self.tally.count(
                 "values of formulas", why, sheet.place(row, column), kept="their formulas"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ragkit.digests import text_digest
 from ragkit.errors import RagkitError
 from ragkit.layout import boxes
-from ragkit.markdown import name_cells
+from ragkit.markdown import find_tables, name_cells, split_row
 from ragkit.readers.citations import SupportChecker, strip_marks
 from ragkit.types import Answer, Box, Chunk, Citation, Document, DocumentStore, Hit
 
@@ -69,6 +69,7 @@ def _citation(fields: Mapping[str, Any]) -> Citation:
         digest=_text(fields["digest"]),
         page=None if page is None else _offset(page),
         boxes=tuple(Box(**box) for box in fields.get("boxes", ())),
+        table=_text(fields.get("table", "")),
     )
 
 
@@ -95,6 +96,8 @@ def _check(document: Document | None, citation: Citation) -> tuple[State, str]:
     if not matches:
         text = document.text[max(0, start) : max(0, end)][:60]
         return "broken", f"the document has {text!r} at these offsets"
+    if citation.table and not _is_header(citation.table, document.text, start):
+        return "broken", f"{citation.table[:60]!r} is not the header of the quoted row"
     if citation.page is not None and document.layout:
         places = boxes(document.layout, start, end)
         page = places[0].page if places else None
@@ -103,6 +106,21 @@ def _check(document: Document | None, citation: Citation) -> tuple[State, str]:
         if citation.boxes != places:
             return "broken", "the boxes are not those of the quote"
     return "valid", "the quote matches at its offsets"
+
+
+def _is_header(header: str, text: str, position: int) -> bool:
+    """Return True if a header, or the rest of one for a part of a row, is that at `position`."""
+    given = split_row(header)
+    for table in find_tables(text):
+        for start, end in table.rows:
+            if start <= position < end:
+                names = split_row(table.header)
+                key = split_row(text[start:end])[0]
+                key = f"{names[0]}: {key}" if names and names[0] else key
+                rest = names[len(names) - len(given) + 1 :]
+                is_rest = bool(given[0]) and key.startswith(given[0]) and given[1:] == rest
+                return header == table.header or is_rest
+    return False
 
 
 def answer_json(answer: Answer) -> str:
