@@ -176,7 +176,7 @@ def test_html_when_loaded_then_markdown_with_its_title(tmp_path):
     assert document.title == "The title"
     assert document.metadata == {"format": "markdown"}
     assert document.text == (
-        "# Café noir\n\nOne & two\xa0<3\nnext line\n\n- first\n- second\n  - inner\n\n"
+        "# Café noir\n\nOne & two\xa0<3\nnext line\n\n- first\n- second\n  1. inner\n\n"
         "| a | b |  |\n| --- | --- | --- |\n| 1 |  | x y |\n\n```\n# kept\n   as is\n```\n\nend"
     )
 

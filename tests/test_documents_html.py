@@ -221,3 +221,15 @@ def test_html_formulas_when_read_then_in_a_line_and_once():
     )
     assert convert_page(katex, "x.html") == ("", "x", ())
     assert text_of("<p>a<math><mi>x<p>b</p>c") == "ax\n\nb\n\nc"
+
+
+def test_html_when_lists_are_numbered_then_items_keep_their_numbers():
+    pages = {
+        "<ol><li>a<li>b</ol>": "1. a\n2. b",
+        "<ol start=3><li>a<li value=9>b<ol><li>x</ol><li>c</ol>": "3. a\n9. b\n  1. x\n10. c",
+        "<ol><li>a<ul><li>b</ul><li>c</ol><ol><li>d</ol>": "1. a\n  - b\n2. c\n\n1. d",
+        "<ol hidden><li>gone</ol><ul><li>a</ul><ol start=x><li>b</ol>": "- a\n\n1. b",
+        "<li>a</li><ol><p>b<li>c</ol></ol><li>d": "- a\n\nb\n\n1. c\n\n- d",
+        "<ol start=99999999999999999999999><li>a</ol>": "1. a",
+    }
+    assert {page: to_markdown(page)[1] for page in pages} == pages

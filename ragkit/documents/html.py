@@ -13,6 +13,7 @@ from ragkit.documents.html_tokens import Token, parse_attributes, tokenize
 from ragkit.documents.html_writer import Layout, LineWriter
 from ragkit.documents.losses import LossList
 from ragkit.documents.mathml import MathWriter
+from ragkit.documents.ooxml import to_int
 from ragkit.documents.text import Extract, decode
 from ragkit.types import Loss
 
@@ -133,6 +134,7 @@ class _Extractor:
         self._writer = LineWriter()
         self._open: list[_Element] = []
         self._open_counts: Counter[str] = Counter()
+        self._numbers: list[int | None] = []  # of the next item of each open list
         self._n_skipped = 0  # number of open elements whose content is dropped
         self._reason = ""  # why the content of the outermost of them is a loss
         self._lost: Counter[str] = Counter()  # characters by reason
@@ -248,18 +250,33 @@ class _Extractor:
             if not _IMAGE_FILE.fullmatch(alternative):
                 self._write(f" {alternative} ")
         else:
-            self._open_block(tag)
+            self._open_block(tag, attributes)
 
-    def _open_block(self, tag: str) -> None:
+    def _open_block(self, tag: str, attributes: str) -> None:
         if tag in _HEADINGS:
             self._break(2, hard=True)
             self._writer.start_heading(_HEADINGS[tag])
         elif tag == "li":
             self._break(1)
-            depth = sum(self._open_counts[name] for name in _LISTS)
-            self._writer.start_item(depth)
+            self._writer.start_item(self._list_depth(), self._next_number(attributes))
         else:
+            if tag in _LISTS:
+                del self._numbers[self._list_depth() :]
+                start = to_int(parse_attributes(attributes).get("start", ""), 1)
+                self._numbers.append(start if tag == "ol" else None)
             self._break_for(tag)
+
+    def _list_depth(self) -> int:
+        return sum(self._open_counts[name] for name in _LISTS)
+
+    def _next_number(self, attributes: str) -> int | None:
+        """Return the number of the list item that begins, or None in a list without numbers."""
+        del self._numbers[self._list_depth() :]
+        if not self._numbers or self._numbers[-1] is None:
+            return None
+        number = to_int(parse_attributes(attributes).get("value", ""), self._numbers[-1])
+        self._numbers[-1] = number + 1
+        return number
 
     def _close_element(self, element: _Element) -> None:
         tag = element.tag

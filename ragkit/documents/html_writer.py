@@ -100,9 +100,10 @@ class LineWriter:
         self.first_heading = self.first_heading or words.lstrip("# ")
         self._prefix = ""
 
-    def start_item(self, depth: int) -> None:
-        """Begin a list item, indented by the depth of its list, from 1."""
-        self._prefix = "" if self._n_cells else "  " * min(depth - 1, 8) + "- "
+    def start_item(self, depth: int, number: int | None) -> None:
+        """Begin a list item, with its number if it has one; `depth` is that of its list, from 1."""
+        mark = "- " if number is None else f"{number}. "
+        self._prefix = "" if self._n_cells else "  " * min(depth - 1, 8) + mark
 
     def end_item(self) -> None:
         """End a list item."""
