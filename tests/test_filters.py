@@ -299,14 +299,14 @@ def test_filter_when_only_the_values_differ_says_nothing(typed, where, ids):
 
 
 def test_filter_on_text_when_accents_are_written_otherwise_finds_both():
-    texts = ("Caf\u00e9", "Cafe\u0301")
-    for a in texts:
-        for b in texts:
-            assert filters.matches({"name": a}, {"name": b})
-            assert not filters.matches({"name": a.upper()}, {"name": b})
+    for texts in (("Caf\u00e9", "Cafe\u0301"), ("TiO2 film", "TiO₂ ﬁlm"), ("5 μm", "5 µm")):
+        for a in texts:
+            for b in texts:
+                assert filters.matches({"name": a}, {"name": b})
+                assert not filters.matches({"name": b}, {"name": b.swapcase()})
 
 
-def test_filter_on_text_when_searched_compares_in_nfc_and_keeps_case(typed):
+def test_filter_on_text_when_searched_compares_in_one_spelling_and_keeps_case(typed):
     for e in ("\u00e9", "e\u0301"):
         for where, ids in [
             ({"name": f"Caf{e}"}, ["c", "d"]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
@@ -17,6 +16,7 @@ import sqlalchemy as sa
 
 from ragkit import forks
 from ragkit.errors import CollectionError, CorruptCollection
+from ragkit.normalize import normalize
 from ragkit.store.schema import definitions
 
 _REMEDIES = {
@@ -59,7 +59,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """Connect to a database; in a read-only folder, open it as immutable."""
     connection = _open(path, read_only=read_only)
     try:
-        connection.create_function("nfc", 1, nfc, deterministic=True)
+        connection.create_function("normalized", 1, _normalized, deterministic=True)
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
         if read_only:
@@ -73,11 +73,9 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     return connection
 
 
-def nfc(value: Any) -> Any:
-    """Return text in the normalization form NFC, and other values as they are."""
-    if not isinstance(value, str) or value.isascii():
-        return value
-    return unicodedata.normalize("NFC", value)
+def _normalized(value: Any) -> Any:
+    """Return text as filters compare it, and other values as they are."""
+    return normalize(value) if isinstance(value, str) else value
 
 
 def _open(path: Path, *, read_only: bool) -> sqlite3.Connection:

@@ -7,8 +7,8 @@
 Operators: == != > >= < <= in nin exists contains. Fields are metadata keys and doc_id, source,
 title. A field that is missing, or of another type than the value, does not match, not even with !=
 and nin; but `!= null` matches any value other than null. Integers and floats are one type, booleans
-another. `contains` matches a substring of a text or an element of a list. Texts are compared in the
-normalization form NFC, so that "é" is one letter however it is written.
+another. `contains` matches a substring of a text or an element of a list. Texts are compared in one
+spelling (`ragkit.normalize`), so that "é" is one letter however it is written; case counts.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from __future__ import annotations
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ragkit.errors import FilterError
+from ragkit.normalize import normalize
 from ragkit.types import Where
 
 COLUMNS = {"doc_id": "d.id", "source": "d.source", "title": "d.title"}
@@ -273,7 +273,7 @@ class _Sql:
             return in_text
         path = self.bind(f'$."{field}"')
         kind = type_name(value)
-        element = "nfc(e.value)" if kind == "text" else "e.value"
+        element = "normalized(e.value)" if kind == "text" else "e.value"
         equal = "1" if kind == "null" else f"{element} = {self._literal(value)}"
         in_list = (
             f"({self._type_sql(field)} = 'array' AND EXISTS (SELECT 1 FROM "
@@ -293,7 +293,7 @@ class _Sql:
         else:
             path = self.bind(f'$."{field}"')
             value = f"json_extract(c.metadata, {path})"
-        return f"nfc({value})" if is_text else value
+        return f"normalized({value})" if is_text else value
 
 
 def check_operator(field: str, operator: object, value: Any) -> None:
@@ -395,7 +395,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 def _comparable(value: Any) -> Any:
     if isinstance(value, str):
-        return unicodedata.normalize("NFC", value)
+        return normalize(value)
     return _number(value) if type_name(value) == "number" else value
 
 
