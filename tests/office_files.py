@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 
-from ragkit.documents.office import read_office
+from ragkit.documents.office.reader import read_office
 from ragkit.documents.text import Extract
 
 SPACE = "http://schemas.openxmlformats.org"

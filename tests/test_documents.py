@@ -14,7 +14,7 @@ from properties import examples
 
 from ragkit.digests import file_digest
 from ragkit.documents import SUPPORTED, SourceFile, load_file, read_stream
-from ragkit.documents.html import to_markdown
+from ragkit.documents.html.reader import to_markdown
 from ragkit.documents.tables import parse
 from ragkit.documents.text import clean
 from ragkit.errors import DocumentError

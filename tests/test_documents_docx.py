@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 from office_files import RELATIONS, SPACE, docx, read, relations, zip_files
 
-from ragkit.documents.equations import equation_text
-from ragkit.documents.numbering import format_number
-from ragkit.documents.ooxml import parse_xml
+from ragkit.documents.office.equations import equation_text
+from ragkit.documents.office.numbering import format_number
+from ragkit.documents.office.ooxml import parse_xml
 from ragkit.errors import DocumentError
 
 

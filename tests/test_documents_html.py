@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001 - signs of other scripts are what these tests are about
-from ragkit.documents.html import convert_page, to_markdown
+from ragkit.documents.html.reader import convert_page, to_markdown
 from ragkit.markdown import find_tables, split_row
 
 

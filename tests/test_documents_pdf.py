@@ -13,7 +13,7 @@ import pytest
 from tiers import smoke
 
 from ragkit.documents import SandboxLimits, SourceFile, load_file
-from ragkit.documents.pdf import read_pdf
+from ragkit.documents.pdf.reader import read_pdf
 from ragkit.errors import DocumentError
 
 DATA = Path(os.environ.get("RAGKIT_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -95,7 +95,7 @@ def test_pdf_when_encrypted_then_only_an_empty_password_opens_it(tmp_path):
 
 
 def test_pdf_when_pages_exceed_the_cap_then_loss(monkeypatch):
-    monkeypatch.setattr("ragkit.documents.pdf.MAX_PAGES", 2)
+    monkeypatch.setattr("ragkit.documents.pdf.reader.MAX_PAGES", 2)
     extract = read_pdf(_pdf([["a"], ["b"], ["c"]]), "a.pdf")
     assert (extract.text, extract.metadata["n_pages"]) == ("a\n\nb", 3)
     assert [(loss.lost, loss.kept) for loss in extract.losses] == [("1 pages", "2 pages")]

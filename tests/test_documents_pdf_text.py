@@ -7,7 +7,7 @@ import io
 import pytest
 
 from ragkit.chunking.sentences import RuleSegmenter
-from ragkit.documents.pdf import read_pdf
+from ragkit.documents.pdf.reader import read_pdf
 
 LEFT = (
     "The gap of gallium arsenide is",

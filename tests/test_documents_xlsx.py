@@ -12,7 +12,7 @@ from openpyxl.comments import Comment
 from openpyxl.styles import Font
 from openpyxl.worksheet.table import Table
 
-from ragkit.documents.number_formats import format_value
+from ragkit.documents.office.number_formats import format_value
 
 FORMATS = [  # stored number, format, what is shown
     ("0.12", "0%", "12%"),
@@ -422,13 +422,13 @@ def test_xlsx_when_a_sheet_is_sparse_or_its_numbers_lie_then_read_in_bounds():
 
 
 def _letters(index: int) -> str:
-    from ragkit.documents.xlsx import column_name
+    from ragkit.documents.office.xlsx import column_name
 
     return column_name(index + 1)
 
 
 def test_xlsx_when_it_has_too_many_cells_then_the_rest_is_a_loss(monkeypatch):
-    monkeypatch.setattr("ragkit.documents.xlsx.MAX_CELLS", 4)
+    monkeypatch.setattr("ragkit.documents.office.xlsx.MAX_CELLS", 4)
     text, losses = _read(xlsx(_rows(["a", 1], ["b", 2], ["c", 3])))
     assert text == "## Data\n\n" + _table("- -", "a 1", "b 2")
     assert losses == [("1 sheets with more rows", "Data")]

@@ -26,7 +26,7 @@ from ragkit.documents import (
     read_stream,
     sandbox,
 )
-from ragkit.documents.html import to_markdown
+from ragkit.documents.html.reader import to_markdown
 from ragkit.documents.losses import MAX_LOSSES
 from ragkit.documents.tables import MAX_COLUMNS
 from ragkit.errors import DocumentError

@@ -4,8 +4,8 @@ import sys
 import pytest
 
 from ragkit.documents import SourceFile, load_file
-from ragkit.documents.mail import read_mail
-from ragkit.documents.mail_texts import calendar_text, unflow
+from ragkit.documents.mail.reader import read_mail
+from ragkit.documents.mail.texts import calendar_text, unflow
 from ragkit.errors import DocumentError
 
 HEAD = "Subject: Trial\nMIME-Version: 1.0\n"

@@ -21,6 +21,16 @@ def is_number(text: str) -> bool:
     return abs(float(text)) != float("inf")
 
 
+def to_int(text: str | None, default: int = 0) -> int:
+    """Convert an attribute to a whole number, or return the default."""
+    if not text or len(text) > 20:
+        return default
+    try:
+        return int(text)
+    except ValueError:
+        return default
+
+
 def parse_scalar(text: str) -> Scalar:
     """Convert a value that writes back as the same text to int, float or bool.
 

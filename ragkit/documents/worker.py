@@ -12,8 +12,8 @@ from dataclasses import astuple
 from io import BufferedReader, BufferedWriter
 from typing import Any
 
-from ragkit.documents.html import read_html
-from ragkit.documents.mail import read_mail
+from ragkit.documents.html.reader import read_html
+from ragkit.documents.mail.reader import read_mail
 from ragkit.documents.text import Extract
 from ragkit.errors import DocumentError, MissingExtra
 from ragkit.layout import pack
@@ -73,10 +73,10 @@ def _extract(request: dict[str, Any], data: bytes) -> Extract:
     if kind == "eml":
         return read_mail(data, name, encoding=encoding)
     if kind == "pdf":
-        from ragkit.documents.pdf import read_pdf
+        from ragkit.documents.pdf.reader import read_pdf
 
         return read_pdf(data, name)
-    from ragkit.documents.office import read_office
+    from ragkit.documents.office.reader import read_office
 
     return read_office(data, name, kind=kind, unpacked_bytes=int(request["unpacked_bytes"]))
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ragkit.documents.pdf_shapes import (
+from ragkit.documents.pdf.shapes import (
     MAX_SEGMENTS,
     Frame,
     Rule,

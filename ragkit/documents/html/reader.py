@@ -7,13 +7,13 @@ from collections import Counter
 from dataclasses import dataclass
 
 from ragkit.documents.encodings import find_codec
-from ragkit.documents.html_inline import MAX_LENGTH, MAX_OPEN, Inline, InlineKind, is_note
-from ragkit.documents.html_tables import TableBuffer
-from ragkit.documents.html_tokens import Token, parse_attributes, tokenize
-from ragkit.documents.html_writer import Layout, LineWriter
+from ragkit.documents.html.inline import MAX_LENGTH, MAX_OPEN, Inline, InlineKind, is_note
+from ragkit.documents.html.mathml import MathWriter
+from ragkit.documents.html.tables import TableBuffer
+from ragkit.documents.html.tokens import Token, parse_attributes, tokenize
+from ragkit.documents.html.writer import Layout, LineWriter
 from ragkit.documents.losses import LossList
-from ragkit.documents.mathml import MathWriter
-from ragkit.documents.ooxml import to_int
+from ragkit.documents.scalars import to_int
 from ragkit.documents.text import Extract, decode
 from ragkit.types import Loss
 

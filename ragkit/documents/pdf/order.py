@@ -17,8 +17,8 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from ragkit.documents.pdf_shapes import Rule
-from ragkit.documents.pdf_words import Word, is_rtl
+from ragkit.documents.pdf.shapes import Rule
+from ragkit.documents.pdf.words import Word, is_rtl
 
 _MAX_ROWS = 1_000  # of a page that is searched for columns; a full page of a newspaper has 300
 _MAX_DEPTH = 20

@@ -6,12 +6,12 @@ import io
 import zipfile
 from collections.abc import Callable
 
-from ragkit.documents.docx import read_docx
-from ragkit.documents.epub import read_epub
-from ragkit.documents.ooxml import PackageError
-from ragkit.documents.pptx import read_pptx
+from ragkit.documents.office.docx import read_docx
+from ragkit.documents.office.epub import read_epub
+from ragkit.documents.office.ooxml import PackageError
+from ragkit.documents.office.pptx import read_pptx
+from ragkit.documents.office.xlsx import read_xlsx
 from ragkit.documents.text import Extract
-from ragkit.documents.xlsx import read_xlsx
 from ragkit.errors import DocumentError
 
 MAX_RATIO = 200

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from xml.etree.ElementTree import Element
 
-from ragkit.documents.drawings import (
+from ragkit.documents.losses import LossTally
+from ragkit.documents.office.drawings import (
     DGM,
     NO_ALT,
     WHY_NO_ALT,
@@ -17,8 +18,7 @@ from ragkit.documents.drawings import (
     resolve_branches,
     table_text,
 )
-from ragkit.documents.losses import LossTally
-from ragkit.documents.ooxml import A, C, Package, R, is_on, local
+from ragkit.documents.office.ooxml import A, C, Package, R, is_on, local
 from ragkit.documents.text import Extract, clean
 
 P = "{http://schemas.openxmlformats.org/presentationml/2006/main}"

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from urllib.parse import unquote, urldefrag
 from xml.etree.ElementTree import Element
 
-from ragkit.documents.drawings import NO_ALT, WHY_NO_ALT
-from ragkit.documents.html import read_html
+from ragkit.documents.html.reader import read_html
 from ragkit.documents.losses import LossList, LossTally
-from ragkit.documents.ooxml import Package, PackageError, local
+from ragkit.documents.office.drawings import NO_ALT, WHY_NO_ALT
+from ragkit.documents.office.ooxml import Package, PackageError, local
 from ragkit.documents.text import Extract, clean, to_metadata
 from ragkit.errors import DocumentError
 

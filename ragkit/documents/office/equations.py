@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from xml.etree.ElementTree import Element
 
-from ragkit.documents.ooxml import A, local
+from ragkit.documents.office.ooxml import A, local
 from ragkit.documents.scripts import subscript, superscript
 
 M = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"

@@ -10,11 +10,11 @@ from itertools import pairwise
 from statistics import median
 
 from ragkit.documents.grids import begins_with_data
-from ragkit.documents.pdf_order import Row, group_rows, reading_order, split_cells
-from ragkit.documents.pdf_page import PageContent
-from ragkit.documents.pdf_shapes import Rule
-from ragkit.documents.pdf_tables import Rows, RuledTable, Table, find_tables, ruled_tables
-from ragkit.documents.pdf_words import (
+from ragkit.documents.pdf.order import Row, group_rows, reading_order, split_cells
+from ragkit.documents.pdf.page import PageContent
+from ragkit.documents.pdf.shapes import Rule
+from ragkit.documents.pdf.tables import Rows, RuledTable, Table, find_tables, ruled_tables
+from ragkit.documents.pdf.words import (
     Word,
     find_words,
     in_reading_order,

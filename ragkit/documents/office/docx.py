@@ -6,15 +6,16 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from ragkit.documents.docx_runs import Reference, Runs
-from ragkit.documents.docx_styles import Styles, to_level
-from ragkit.documents.drawings import chart_text, diagram_text, resolve_branches
-from ragkit.documents.equations import M, equation_text
 from ragkit.documents.grids import MAX_CELLS, guess_header, spread, write_table
-from ragkit.documents.html import read_html
+from ragkit.documents.html.reader import read_html
 from ragkit.documents.losses import LossTally
-from ragkit.documents.numbering import Numbering, W
-from ragkit.documents.ooxml import Package, R, branch, is_on, iterate, local, to_int
+from ragkit.documents.office.docx_runs import Reference, Runs
+from ragkit.documents.office.docx_styles import Styles, to_level
+from ragkit.documents.office.drawings import chart_text, diagram_text, resolve_branches
+from ragkit.documents.office.equations import M, equation_text
+from ragkit.documents.office.numbering import Numbering, W
+from ragkit.documents.office.ooxml import Package, R, branch, is_on, iterate, local
+from ragkit.documents.scalars import to_int
 from ragkit.documents.text import Extract, clean, first_heading, read_text
 from ragkit.types import Loss
 

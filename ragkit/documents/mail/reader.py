@@ -12,16 +12,16 @@ from email.message import Message
 from typing import Any, NamedTuple
 
 from ragkit.documents.files import printable
-from ragkit.documents.html import read_html
+from ragkit.documents.html.reader import read_html
 from ragkit.documents.losses import LossList
-from ragkit.documents.mail_headers import (
+from ragkit.documents.mail.headers import (
     declared_charset,
     decode_words,
     read_date,
     read_header,
     shorten_parameters,
 )
-from ragkit.documents.mail_texts import calendar_text, unflow
+from ragkit.documents.mail.texts import calendar_text, unflow
 from ragkit.documents.text import Extract, decode
 from ragkit.errors import DocumentError
 

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterable, Iterator
 from xml.etree.ElementTree import Element
 
-from ragkit.documents.equations import M, equation_text
 from ragkit.documents.grids import spread, write_table
-from ragkit.documents.numbering import format_number
-from ragkit.documents.ooxml import MC, A, C, Package, branch, is_on, local, to_int
+from ragkit.documents.office.equations import M, equation_text
+from ragkit.documents.office.numbering import format_number
+from ragkit.documents.office.ooxml import MC, A, C, Package, branch, is_on, local
+from ragkit.documents.scalars import to_int
 from ragkit.documents.scripts import subscript, superscript
 
 DGM = "{http://schemas.openxmlformats.org/drawingml/2006/diagram}"

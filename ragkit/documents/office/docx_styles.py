@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element
 
-from ragkit.documents.numbering import W
-from ragkit.documents.ooxml import is_on, to_int
+from ragkit.documents.office.numbering import W
+from ragkit.documents.office.ooxml import is_on
+from ragkit.documents.scalars import to_int
 
 _MAX_CHAIN = 50
 _DIGITS = frozenset("123456789")

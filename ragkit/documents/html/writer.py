@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from ragkit.documents.html_tables import LONG_CELL, TableBuffer
+from ragkit.documents.html.tables import LONG_CELL, TableBuffer
 
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 

@@ -9,7 +9,9 @@ from functools import lru_cache
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from ragkit.documents.drawings import (
+from ragkit.documents.grids import MAX_CELLS
+from ragkit.documents.losses import LossTally
+from ragkit.documents.office.drawings import (
     NO_ALT,
     WHY_NO_ALT,
     Segments,
@@ -18,12 +20,11 @@ from ragkit.documents.drawings import (
     chart_text,
     resolve_branches,
 )
-from ragkit.documents.grids import MAX_CELLS
-from ragkit.documents.losses import LossTally
-from ragkit.documents.number_formats import BUILT_IN, format_value
-from ragkit.documents.ooxml import Package, R, Relation, is_on, iterate, local, to_int
+from ragkit.documents.office.number_formats import BUILT_IN, format_value
+from ragkit.documents.office.ooxml import Package, R, Relation, is_on, iterate, local
+from ragkit.documents.office.sheets import Grid, sheet_blocks
+from ragkit.documents.scalars import to_int
 from ragkit.documents.scripts import subscript, superscript
-from ragkit.documents.sheets import Grid, sheet_blocks
 from ragkit.documents.text import Extract, clean
 
 S = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from ragkit.documents.pdf_extras import Extras, ExtrasReader, attachment_names
-from ragkit.documents.pdf_page import PageContent, read_page
-from ragkit.documents.pdf_text import PageText, Piece, page_text, write_text
+from ragkit.documents.pdf.extras import Extras, ExtrasReader, attachment_names
+from ragkit.documents.pdf.page import PageContent, read_page
+from ragkit.documents.pdf.text import PageText, Piece, page_text, write_text
 from ragkit.documents.text import Extract, clean
 from ragkit.errors import DocumentError
 from ragkit.types import Loss

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
-from ragkit.documents.pdf_page import Char
+from ragkit.documents.pdf.page import Char
 from ragkit.documents.scripts import subscript, superscript
 
 # Shares of the font's size.

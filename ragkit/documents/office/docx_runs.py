@@ -7,13 +7,21 @@ from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 from xml.etree.ElementTree import Element
 
-from ragkit.documents.docx_styles import Styles
-from ragkit.documents.drawings import DGM, NO_ALT, WHY_NO_ALT, Segments, alt_text, resolve_branches
-from ragkit.documents.equations import M, equation_text
 from ragkit.documents.losses import LossTally
-from ragkit.documents.numbering import W
-from ragkit.documents.ooxml import R, is_on, local, to_int
-from ragkit.documents.symbols import from_symbol_font, is_symbol_font
+from ragkit.documents.office.docx_styles import Styles
+from ragkit.documents.office.drawings import (
+    DGM,
+    NO_ALT,
+    WHY_NO_ALT,
+    Segments,
+    alt_text,
+    resolve_branches,
+)
+from ragkit.documents.office.equations import M, equation_text
+from ragkit.documents.office.numbering import W
+from ragkit.documents.office.ooxml import R, is_on, local
+from ragkit.documents.office.symbols import from_symbol_font, is_symbol_font
+from ragkit.documents.scalars import to_int
 
 _TRANSPARENT = frozenset(
     {"bdo", "customXml", "dir", "fldSimple", "hyperlink", "sdt", "sdtContent", "smartTag"}

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-from ragkit.documents.pdf_order import Row, group_rows, split_cells
-from ragkit.documents.pdf_shapes import Rule
-from ragkit.documents.pdf_words import Word, in_reading_order
+from ragkit.documents.pdf.order import Row, group_rows, split_cells
+from ragkit.documents.pdf.shapes import Rule
+from ragkit.documents.pdf.words import Word, in_reading_order
 
 _MIN_ROWS, _MIN_COLUMNS = 3, 2
 _ALIGNED = 0.6  # difference of the edges of aligned cells, by size

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from xml.etree.ElementTree import Element
 
-from ragkit.documents.ooxml import is_on, to_int
+from ragkit.documents.office.ooxml import is_on
+from ragkit.documents.scalars import to_int
 
 W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _MAX_NUMBER = 1_000_000

@@ -167,16 +167,6 @@ def local(tag: str) -> str:
     return tag.rpartition("}")[2]
 
 
-def to_int(text: str | None, default: int = 0) -> int:
-    """Convert an attribute to a number, or return the default."""
-    if not text or len(text) > 20:
-        return default
-    try:
-        return int(text)
-    except ValueError:
-        return default
-
-
 def is_on(text: str | None) -> bool:
     """Return True if the value of a switch, whose default is on, is on."""
     return text not in {"0", "false", "off"}

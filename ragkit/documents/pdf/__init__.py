@@ -1,0 +1,1 @@
+"""PDF files, by the places of their characters."""
