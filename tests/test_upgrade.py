@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import sqlite3
 from pathlib import Path
 
@@ -282,7 +281,7 @@ def test_index_upgrade_when_interrupted_says_how_to_start_again(ragkit, folder, 
     path = _restore(folder)
 
     def interrupted(*arguments, **options):
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     monkeypatch.setattr("ragkit.collection.upgrade.upgrade", interrupted)
     code, _, err = ragkit("index", "upgrade", str(path))
