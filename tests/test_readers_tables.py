@@ -3,7 +3,8 @@ import json
 from ragkit.agents.library import library_tools
 from ragkit.display import hit_html
 from ragkit.pipeline import QA
-from ragkit.readers.citations import SupportChecker
+from ragkit.readers.assemble import AnswerBuilder
+from ragkit.readers.citations import SupportChecker, cite
 from ragkit.readers.extractive import ExtractiveReader
 from ragkit.readers.long_context import LongContextReader
 from ragkit.readers.verification import answer_json, verify_sentences
@@ -75,3 +76,13 @@ def test_row_without_column_names_when_cited_then_it_stays_as_it_is():
     hit = Hit(Chunk("d:0", "d", text, 0, len(text)), 1.0)
     [candidate] = reader.candidates([hit])
     assert (candidate.text, candidate.table) == ("| Mass | 5 kg |", "")
+
+
+def test_answer_when_a_source_is_cited_again_gives_it_its_first_number():
+    hits = [Hit(Chunk(f"d{n}", f"d{n}", f"Fact {n}.", 0, 7), 1.0) for n in range(2)]
+    builder = AnswerBuilder("q", hits)
+    for n in (0, 1, 0):
+        builder.add(f"Fact {n}.", [cite(hits[n], 0, 7)], supported=True)
+    answer = builder.finish(refusal="no_evidence").answer
+    assert [sentence.citations for sentence in answer.sentences] == [(1,), (2,), (1,)]
+    assert answer.text == "Fact 0. [1] Fact 1. [2] Fact 0. [1]"
