@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+from ragkit import markdown
+
 MAX_CELLS = 2_000_000
 """Cells of a file that are read."""
 _MAX_SPREAD = 200  # characters
@@ -29,15 +31,9 @@ def write_table(rows: Sequence[Sequence[str]], n_header: int) -> str:
     | a\|b |  |
     """
     width = max(map(len, rows), default=0)
-    cells = [[escape_cell(cell) for cell in row] + [""] * (width - len(row)) for row in rows]
+    cells = [[*row, *[""] * (width - len(row))] for row in rows]
     header = [join_cells(column) for column in zip(*cells[:n_header], strict=True)] or [""] * width
-    lines = [header, ["---"] * width, *cells[n_header:]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def escape_cell(text: str) -> str:
-    """Write a cell's text on one line, so that no part of it reads as the border of a cell."""
-    return " ".join(text.split()).replace("|", "\\|")
+    return markdown.write_table(header, cells[n_header:])
 
 
 def spread(text: str) -> str:
