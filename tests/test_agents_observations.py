@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.agents.ledger import Ledger, Quantity, Quote
-from ragkit.agents.observations import data_lines, observe
+from ragkit.agents.observations import copied_arguments, data_lines, observe
 from ragkit.agents.steps import Observation
 from ragkit.agents.tools import Outcome, Tool, ToolResult, tool
 from ragkit.types import Citation, Usage
@@ -199,3 +199,12 @@ def test_observation_when_cut_then_what_is_shown_of_a_record_is_whole(rows, limi
         assert all(name in line for name in row)
     told = f"showing {len(shown)} of {len(rows)} rows" in text
     assert told == (len(shown) < len(rows))
+
+
+@pytest.mark.parametrize("before", ["", "x ", "many words that nobody has read "])
+@pytest.mark.parametrize("after", ["", " x", " and many other words"])
+def test_copied_when_twelve_letters_stand_anywhere_in_an_argument_then_it_is_copied(before, after):
+    tool_texts = ["Send it to the Zanzibar Post, please."]
+    for letters, copied in (("zanzibarpost", ["text"]), ("zanzibarpos", [])):
+        arguments = {"text": before + letters + after}
+        assert copied_arguments(arguments, tool_texts, ["Nothing."], []) == copied
