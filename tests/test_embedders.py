@@ -149,3 +149,12 @@ def test_conversion_when_two_processes_want_it_happens_once(tmp_path):
     assert results.get() == 1
     assert results.empty()
     assert sorted(p.name for p in (tmp_path / "models").iterdir() if p.is_dir()) == ["0" * 32]
+
+
+def test_ids_when_a_text_is_too_long_then_as_many_tokens_as_the_model_reads(int8):
+    text = "band gap " * 40
+    [full], [length] = int8.tokenizer.ids([text], 1000)
+    assert length == len(full) == 82
+    for n in (82, 81, 17, 2):
+        [ids], [same] = int8.tokenizer.ids([text], n)
+        assert (ids, same) == ([*full[: n - 1], full[-1]], 82)
