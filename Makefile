@@ -6,6 +6,8 @@ PYTHON ?= python3.11
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -q -n 2 --dist loadgroup
 export RAGKIT_OFFLINE := 1
+# Many tests start `ragkit`: without its bytecode each would compile it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-faults test-models test-all test-mutations check bench clean
 

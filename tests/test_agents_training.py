@@ -478,11 +478,11 @@ def _check_correction(folder):
     """Its pairs are sampled once; an adapter that does not get better stays as it is."""
     before = (folder / "adapter" / "adapter_model.safetensors").read_bytes()
     how = Correcting(
-        n_questions=12, n_samples=1, n_dev=12, lora=LoraOptions(rank=4),
+        n_questions=6, n_samples=1, n_dev=6, lora=LoraOptions(rank=4),
         train=TrainOptions(max_tokens=8_000, batch_tokens=4096, warmup_tokens=0, patience=1),
     )  # fmt: skip
     made = correct_agent("materials", folder, how)
-    assert made.n_steps >= 12
+    assert made.n_steps >= 6
     assert 0 < made.n_pairs <= made.n_wrong
     assert made.after is not None
     kept = (folder / "pairs.jsonl").read_bytes()

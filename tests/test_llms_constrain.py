@@ -186,7 +186,7 @@ def test_chat_when_a_hundred_actions_are_drawn_then_all_are_sound(random_llm):
 
 @pytest.mark.models
 def test_chat_when_smollm2_acts_then_every_reply_is_an_action(smol):
-    assert sum(map(is_sound, actions_of(smol, 10))) == 10
+    assert sum(map(is_sound, actions_of(smol, 5))) == 5  # benchmarks/actions.py draws more
 
 
 @pytest.mark.parametrize("n_replies", smoke([8, 200], tier="models"))

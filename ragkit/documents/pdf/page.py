@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ragkit.documents.pdf.shapes import (
@@ -23,6 +25,7 @@ MAX_CHARS = 200_000  # of a page; a full page of a newspaper has 30,000
 _MAX_PIXELS = 1_500  # longer side of a page that is drawn to see which text is visible
 _INVISIBLE = 3  # text rendering mode of the text layer of a scan
 _WHITE = 245  # of 255
+_SPACES = frozenset(code for code in range(0x3001) if chr(code).isspace())
 
 
 class Char(NamedTuple):
@@ -165,40 +168,58 @@ class _Reader:
     def read(self) -> None:
         from pypdfium2 import raw
 
-        text_page, content = self._text_page, self._content
-        n_chars = max(0, raw.FPDFText_CountChars(text_page))
-        content.n_dropped = max(0, n_chars - MAX_CHARS)
-        box = raw.FS_RECTF()
-        spaced, high = False, 0
-        for i in range(min(n_chars, MAX_CHARS)):
-            obj = raw.FPDFText_GetTextObject(text_page, i)
-            if not obj:
-                continue  # a space or a line end that PDFium infers
-            code = raw.FPDFText_GetUnicode(text_page, i)
-            if 0xD800 <= code < 0xDC00:
-                high = code
-                continue
-            if high and 0xDC00 <= code < 0xE000:
-                code = 0x10000 + ((high - 0xD800) << 10) + (code - 0xDC00)
-            high = 0
-            text = chr(code) if code < 0x110000 else "\ufffd"
-            if text.isspace():
-                spaced = True
-                continue
-            key = ctypes.addressof(obj.contents)
-            style = self._styles.get(key)
+        n_chars = max(0, raw.FPDFText_CountChars(self._text_page))
+        self._content.n_dropped = max(0, n_chars - MAX_CHARS)
+        drawn, boxes = self._drawn(min(n_chars, MAX_CHARS))
+        for (i, code, owner, is_unmapped, spaced), bounds in zip(drawn, boxes, strict=True):
+            style = self._styles.get(owner)
             if style is None:
-                style = self._styles[key] = self._style(obj, i)
-            raw.FPDFText_GetLooseCharBox(text_page, i, box)
-            bounds = self._frame.box(box.left, box.bottom, box.right, box.top)
+                obj = ctypes.cast(owner, raw.FPDF_PAGEOBJECT)
+                style = self._styles[owner] = self._style(obj, i)
+            text = chr(code) if code < 0x110000 else "\ufffd"
             if code < 32 or code == 0xFFFE:
                 text = self._control(text)
-            elif raw.FPDFText_HasUnicodeMapError(text_page, i) or _is_private(text):
-                content.n_unmapped += 1
+            elif is_unmapped or _is_private(text):
+                self._content.n_unmapped += 1
                 text = text if text.isprintable() else "\ufffd"
             if self._is_shown(bounds, style):
-                content.chars.append(self._char(text, bounds, style, spaced))
+                self._content.chars.append(self._char(text, bounds, style, spaced))
+
+    def _drawn(
+        self, n_chars: int
+    ) -> tuple[list[tuple[int, int, int, bool, bool]], list[tuple[float, float, float, float]]]:
+        """Return the characters that a text object draws, without spaces, and their boxes.
+
+        Returns:
+            (index, code point, address of the text object, no Unicode in the font, space before)
+            of each character; and its box on the page as it is shown.
+        """
+        get_object, get_code, get_box, has_error = _fast_calls()
+        page = ctypes.cast(self._text_page, ctypes.c_void_p).value or 0
+        buffer = (ctypes.c_float * (4 * n_chars))()  # left, top, right, bottom of each
+        place = ctypes.addressof(buffer)
+        drawn = []
+        spaced, high = False, 0
+        for i in range(n_chars):
+            owner = get_object(page, i)
+            if not owner:
+                continue  # a space or a line end that PDFium infers
+            code = get_code(page, i)
+            if 0xD800 <= code < 0xE000:
+                if code < 0xDC00:
+                    high = code
+                    continue
+                if high:
+                    code = 0x10000 + ((high - 0xD800) << 10) + (code - 0xDC00)
+            high = 0
+            if code in _SPACES:
+                spaced = True
+                continue
+            get_box(page, i, place)
+            place += 16
+            drawn.append((i, code, owner, bool(has_error(page, i)), spaced))
             spaced = False
+        return drawn, self._frame.boxes(memoryview(buffer).cast("B")[: 16 * len(drawn)])
 
     def _control(self, text: str) -> str:
         if text in "\x02\ufffe":
@@ -257,6 +278,28 @@ class _Reader:
         x0, y0, x1, y1 = (int(value * scale) for value in bounds)
         part = pixels[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1]
         return bool(part.size) and int(part.max()) - int(part.min()) > 255 - _WHITE
+
+
+@lru_cache(maxsize=1)
+def _fast_calls() -> tuple[Callable[..., Any], ...]:
+    """Return four of PDFium's functions that are called for every character.
+
+    They take and return plain integers as pointers, and keep the interpreter's lock; so a call
+    takes a third of the time of pypdfium2's.
+    """
+    from pypdfium2 import raw
+
+    pointer, index, answer = ctypes.c_void_p, ctypes.c_int, ctypes.c_int
+    kinds = (
+        (raw.FPDFText_GetTextObject, pointer, (pointer, index)),
+        (raw.FPDFText_GetUnicode, ctypes.c_uint, (pointer, index)),
+        (raw.FPDFText_GetLooseCharBox, answer, (pointer, index, pointer)),
+        (raw.FPDFText_HasUnicodeMapError, answer, (pointer, index)),
+    )
+    return tuple(
+        ctypes.PYFUNCTYPE(result, *arguments)(ctypes.cast(function, pointer).value or 0)
+        for function, result, arguments in kinds
+    )
 
 
 def _is_private(text: str) -> bool:

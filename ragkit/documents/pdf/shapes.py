@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -56,6 +57,14 @@ class Frame:
             return x0 - self._left, self._top - y1, x1 - self._left, self._top - y0
         (ax, ay), (bx, by) = self.point(x0, y0), self.point(x1, y1)
         return min(ax, bx), min(ay, by), max(ax, bx), max(ay, by)
+
+    def boxes(self, corners: memoryview) -> list[tuple[float, float, float, float]]:
+        """Convert boxes: the left, top, right and bottom of each, as 32-bit floats."""
+        rows = struct.iter_unpack("4f", corners)
+        if self.turns:
+            return [self.box(x0, y0, x1, y1) for x0, y1, x1, y0 in rows]
+        left, top = self._left, self._top
+        return [(x0 - left, top - y1, x1 - left, top - y0) for x0, y1, x1, y0 in rows]
 
     def upright(self, turn: int, x: float, y: float) -> tuple[float, float]:
         """Turn a point of the page so that text of this direction is horizontal."""

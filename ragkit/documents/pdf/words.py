@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 from ragkit.documents.pdf.page import Char
@@ -71,6 +72,8 @@ class _Run:
 
     def parts(self) -> tuple[str, float, float]:
         """Return the text with its scripts, and its ends."""
+        if not (self.before or self.raised or self.lowered):
+            return self.text, self.x0, self.x1
         runs = [self, *self.before, *self.raised, *self.lowered]
         left = _scripts(self.before, self.y)
         right = _script(self.lowered, subscript) + _script(self.raised, superscript)
@@ -147,8 +150,8 @@ def _composed(letter: Char, accent: Char) -> Char | None:
 def _rows(chars: Sequence[Char]) -> Iterator[list[Char]]:
     """Group characters by baseline, from the top."""
     row: list[Char] = []
-    for char in sorted(chars, key=lambda char: char.y):
-        if row and char.y - row[0].y > _ROW * min(char.size, row[0].size):
+    for char in sorted(chars, key=attrgetter("y")):
+        if row and char.y != row[0].y and char.y - row[0].y > _ROW * min(char.size, row[0].size):
             yield row
             row = []
         row.append(char)
@@ -157,7 +160,7 @@ def _rows(chars: Sequence[Char]) -> Iterator[list[Char]]:
 
 
 def _runs(row: list[Char]) -> list[_Run]:
-    row = sorted(row, key=lambda char: char.x0)  # letters of a ligature stay in their order
+    row = sorted(row, key=attrgetter("x0"))  # letters of a ligature stay in their order
     row = _with_accents(row)
     runs: list[_Run] = []
     last: Char | None = None
@@ -174,7 +177,8 @@ def _runs(row: list[Char]) -> list[_Run]:
             runs.append(_Run(text, char.x0, char.x1, char.y, char.size, char.spaced))
         else:
             run.text += text
-            run.x1 = max(run.x1, char.x1)
+            if char.x1 > run.x1:
+                run.x1 = char.x1
         last = char
     return runs
 
@@ -189,10 +193,12 @@ def _is_double(last: Char, char: Char) -> bool:
 
 def _breaks(run: _Run, char: Char) -> bool:
     gap = char.x0 - run.x1
-    size = max(char.size, run.size)
+    small, size = char.size, run.size
+    if small > size:
+        small, size = size, small
     if gap > _WORD_GAP * size or (char.spaced and gap > _SPACE_GAP * size) or gap < -size:
         return True
-    return min(char.size, run.size) < _SMALL * size
+    return small < _SMALL * size
 
 
 def _attach_scripts(rows: list[list[_Run]]) -> None:
@@ -203,8 +209,9 @@ def _attach_scripts(rows: list[list[_Run]]) -> None:
     for _ in range(2):  # a raised run may follow a lowered one: SO₄²⁻
         for i, row in enumerate(rows):
             near = range(max(0, i - _MAX_ROWS), min(len(rows), i + _MAX_ROWS + 1))
+            largest_script = _SMALL * max(largest[n] for n in near)
             for run in row:
-                if len(run.text) > _MAX_SCRIPT or id(run) in hosts:
+                if run.size > largest_script or len(run.text) > _MAX_SCRIPT or id(run) in hosts:
                     continue
                 found = [
                     _beside(run, rows[n], starts[n], hosts)
