@@ -9,6 +9,7 @@ from tiers import smoke
 
 from ragkit.chunking import chunker as chunking
 from ragkit.chunking.chunker import Chunker, WordTokenizer
+from ragkit.documents.records import to_document
 from ragkit.types import Chunk, Document
 
 PIECES = st.sampled_from(
@@ -360,3 +361,28 @@ def test_chunk_when_a_row_has_100000_cells_then_its_parts_are_made_in_linear_tim
     chunks = Chunker(WordTokenizer(), max_tokens=500).chunk(Document("d", text))
     assert "".join("".join(chunk.text.split()) for chunk in chunks) == "".join(text.split())
     assert chunks[-1].metadata["table"] == "| a: 1 |"
+
+
+RECORD = {"code": "V-70", "note": "Grease it. " * 40, "text": "A valve. " * 30, "size": 3}
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "jsonl"])
+def test_chunk_when_a_record_has_long_values_then_each_part_names_its_field(form):
+    document = to_document(RECORD, "d", "f", form)
+    chunks = Chunker(WordTokenizer(), max_tokens=60).chunk(document)
+    starts = {name: document.text.index(f"{name}: ") for name in ("code", "note", "size")}
+    for chunk in chunks:
+        inside = max((n for n in starts if starts[n] < chunk.start), key=starts.get, default="")
+        begins = chunk.start in starts.values()
+        expected = {"code": "| code |", "note": "| code: V-70 | note |", "": ""}[inside]
+        assert chunk.table == ("" if begins else expected)
+    assert sum(chunk.table == "| code: V-70 | note |" for chunk in chunks) >= 2
+    plain = Document("d", document.text, metadata={**document.metadata, "format": "text"})
+    assert not any(chunk.table for chunk in Chunker(WordTokenizer(), max_tokens=60).chunk(plain))
+
+
+def test_chunk_when_a_records_value_has_bars_then_no_field_is_taken_for_a_header():
+    document = to_document({"a": "x | y. " * 60}, "d", "f", "csv")
+    chunks = Chunker(WordTokenizer(), max_tokens=40).chunk(document)
+    assert len(chunks) > 2
+    assert not any(chunk.table for chunk in chunks)

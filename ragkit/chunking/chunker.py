@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from ragkit.chunking.fields import find_fields
 from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.chunking.tables import Tables
 from ragkit.markdown import find_headings
@@ -91,7 +92,9 @@ class Chunker:
     The rows of a table (see `ragkit.markdown`) count as sentences. The metadata "table" of a chunk
     that begins inside a table is the table's header row, whose tokens are part of the budget
     (up to one half of it). If the chunk begins inside a row, its first cell is
-    "column: content of the row's first cell", and the columns before the chunk are left out.
+    "column: content of the row's first cell", and the columns before the chunk are left out. So it
+    is for a chunk that begins inside the value of a CSV row's or JSON record's field: its "table"
+    is the record's first field and the name of this field.
 
     Args:
         tokenizer: Tokenizer to count tokens; it is called with blocks of about 32,000 characters
@@ -143,7 +146,9 @@ class Chunker:
             return []
         markdown = document.metadata.get("format") == "markdown"
         sections = _find_sections(text) if markdown else [_Section(0, [])]
-        tables = Tables(text, self._tokenizer, max_cost=self._max_tokens // 2)
+        tables = Tables(
+            text, self._tokenizer, max_cost=self._max_tokens // 2, fields=find_fields(document)
+        )
         sentences = tables.split(sentences)
         groups = zip(sections, _group_by_section(text, sentences, sections), strict=True)
         return [

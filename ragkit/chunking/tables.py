@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
+from ragkit.chunking.fields import Field, field_header
 from ragkit.markdown import BAR, MAX_HEADER, Table, find_tables, join_row, split_row
 from ragkit.types import Tokenizer
 
@@ -61,14 +62,19 @@ class Tables:
         text: The text.
         tokenizer: Tokenizer of the headers.
         max_cost: Maximum number of tokens that a header counts for.
+        fields: Fields of a record, whose names are headers too.
     """
 
-    def __init__(self, text: str, tokenizer: Tokenizer, *, max_cost: int) -> None:
+    def __init__(
+        self, text: str, tokenizer: Tokenizer, *, max_cost: int, fields: list[Field] | None = None
+    ) -> None:
         self._text = text
+        self._fields = fields or []
         self._tables = find_tables(text)
         self._starts = [table.start for table in self._tables]
         self._max_cost = max_cost
-        headers = sorted({table.header for table in self._tables if table.header})
+        found = {table.header for table in self._tables} | {part.header for part in self._fields}
+        headers = sorted(found - {""})
         counts = map(len, tokenizer.spans(headers) if headers else [])
         self._counted = (-1, 0, 0)  # start of a row, a position in it, and the bars between them
         self._costs = dict(zip(headers, counts, strict=True))
@@ -80,16 +86,20 @@ class Tables:
     def cost(self, position: int) -> int:
         """Return the number of tokens of the header for a chunk that begins at `position`."""
         table = self._around(position)
-        return min(self._costs.get(table.header, 0), self._max_cost) if table else 0
+        header = table.header if table else field_header(self._fields, position)
+        return min(self._costs.get(header, 0), self._max_cost)
 
     def header(self, position: int) -> str:
         """Return the header for a chunk that begins at `position`, or an empty string.
 
         Inside a row, the header is that of the columns from `position` on, after the key of the
-        row: "first column: first cell".
+        row: "first column: first cell". Inside the value of a record's field, it is the record's
+        first field and the name of this one.
         """
         table = self._around(position)
-        if not table or not table.header:
+        if table is None:
+            return field_header(self._fields, position)
+        if not table.header:
             return ""
         row = max(bisect_right(table.rows, (position, len(self._text))) - 1, 0)
         start = table.rows[row][0] if table.rows else position
