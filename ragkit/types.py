@@ -204,14 +204,69 @@ class Citation:
     table: str = ""
 
 
+Support = Literal["quoted", "entailed", "computed", "contradicted", "unsupported", "unsure"]
+"""What the sources say of a sentence.
+
+It stands there ("quoted"), follows from them ("entailed"), or its number is computed from theirs;
+they say something else ("contradicted") or nothing of it ("unsupported"), or the check cannot tell.
+"""
+
+SUPPORTED: tuple[Support, ...] = ("quoted", "entailed", "computed")
+
+
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence of an answer: `answer.text[start:end]`, with citation numbers from 1."""
+    """A sentence of an answer: `answer.text[start:end]`.
+
+    Attributes:
+        start: Offset in the answer's text.
+        end: End offset; the citation marks are inside.
+        citations: Numbers of its citations, from 1.
+        support: What the sources say of it.
+        probability: Probability that they support it, from 0 to 1; None if it was not estimated.
+        reason: Why, in words; empty for a quote.
+    """
 
     start: int
     end: int
     citations: tuple[int, ...]
-    supported: bool
+    support: Support
+    probability: float | None = None
+    reason: str = ""
+
+    @property
+    def supported(self) -> bool:
+        """True if the sources say it, or if it follows from what they say."""
+        return self.support in SUPPORTED
+
+
+@dataclass(frozen=True, slots=True)
+class ShortAnswer:
+    """The words of a quote that answer the question: a span of the document's text.
+
+    Attributes:
+        text: The words.
+        citation: Number of the citation, from 1.
+        start: Offset in the document's text.
+        end: End offset.
+        probability: Likelihood of being the answer, from 0 to 1.
+    """
+
+    text: str
+    citation: int
+    start: int
+    end: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A sentence that a model wrote and that the answer leaves out."""
+
+    text: str
+    support: Support
+    probability: float | None = None
+    reason: str = ""
 
 
 RefusalReason = Literal["no_hits", "no_evidence", "unsupported", "model_refused"]
@@ -249,6 +304,8 @@ class Answer:
     """An answer with its evidence, or a refusal with its reason.
 
     `text` contains citation marks such as "[1]"; `sentences` link spans of it to `citations`.
+    `spans` are the short answers inside the quotes, best first, as far as the reader finds any.
+    `removed` is what a model wrote without support; each is a loss, too.
     """
 
     question: str
@@ -260,6 +317,8 @@ class Answer:
     losses: tuple[Loss, ...] = ()
     usage: Usage = Usage()
     source: Source = Source()
+    spans: tuple[ShortAnswer, ...] = ()
+    removed: tuple[Removed, ...] = ()
 
     def _repr_html_(self) -> str:
         from ragkit.display import answer_html

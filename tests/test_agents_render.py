@@ -107,7 +107,7 @@ def test_answer_when_sentences_are_quoted_then_marks_and_spans_tie_up():
     assert text == ("GaAs is direct. [1]\nn rows: 42 [count over all matching rows]\nWarm. [2] [3]")
     citations, sentences = citations_of(rows)
     assert citations == [DIRECT, WARM, DIRECT]
-    assert sentences == [Sentence(0, 19, (1,), True), Sentence(62, 75, (2, 3), True)]
+    assert sentences == [Sentence(0, 19, (1,), "quoted"), Sentence(62, 75, (2, 3), "quoted")]
     assert [text[each.start : each.end] for each in sentences] == [
         "GaAs is direct. [1]",
         "Warm. [2] [3]",

@@ -56,7 +56,7 @@ def test_hit_without_title_shows_its_document():
 
 def test_answer_marks_exactly_the_cited_span():
     hit = make_hit("One <b>. Two & two. Three.")
-    answer = Answer("q", "Two & two. [1]", (Sentence(0, 14, (1,), True),),
+    answer = Answer("q", "Two & two. [1]", (Sentence(0, 14, (1,), "quoted"),),
                     (cite(19, "Two & two."),), (hit, make_hit("no", chunk_id="e")))  # fmt: skip
     html = answer._repr_html_()
     [marked] = re.findall(r"<mark[^>]*>(.*?)</mark><sup>(.*?)</sup>", html)
@@ -69,7 +69,7 @@ def test_answer_marks_exactly_the_cited_span():
 def test_answer_with_overlapping_citations_shows_every_number_once():
     hit = make_hit("abcdef")
     citations = (cite(12, "cd"), cite(10, "abc"), cite(14, "e"))
-    html = Answer("q", "x", (Sentence(0, 1, (1, 2, 3), True),), citations, (hit,))._repr_html_()
+    html = Answer("q", "x", (Sentence(0, 1, (1, 2, 3), "quoted"),), citations, (hit,))._repr_html_()
     assert re.sub(r"<mark[^>]*>", "<mark>", html).count(
         "<mark>abc</mark><sup>[2]</sup><sup>[1]</sup>d<mark>e</mark><sup>[3]</sup>f"
     )
@@ -78,7 +78,7 @@ def test_answer_with_overlapping_citations_shows_every_number_once():
 def test_answer_with_hostile_parts_is_escaped():
     hit = make_hit(EVIL, title=EVIL)
     loss = Loss(EVIL, EVIL, EVIL, EVIL, EVIL)
-    answer = Answer(EVIL, EVIL, (Sentence(0, 5, (1,), True),), (cite(10, EVIL),), (hit,),
+    answer = Answer(EVIL, EVIL, (Sentence(0, 5, (1,), "quoted"),), (cite(10, EVIL),), (hit,),
                     losses=(loss,))  # fmt: skip
     seen = tags(answer._repr_html_())
     assert {tag for tag, _ in seen} == {"div", "p", "b", "span", "mark", "sup"}

@@ -74,7 +74,7 @@ class Tells:
         yield builder.add_loss(own)
         report(Loss("embedding", "sentence", "1 token", "2 tokens", "long"))
         report(Loss("embedding", "query", "1 token", "2 tokens", "long"))  # as at retrieval
-        yield builder.add("It is so.", [], supported=False)
+        yield builder.add("It is so.", [], "unsupported")
         yield builder.finish()
 
     def read(self, questions: Sequence[str], runs: Sequence[Sequence[Hit]]) -> list[Answer]:
@@ -148,7 +148,7 @@ def test_reranked_keeps_the_retriever_contract(collection: ragkit.Collection):
 def test_ask_is_the_last_event_of_stream(collection: ragkit.Collection):
     qa = qa_of(collection, "The band gap of GaAs is 1.42 eV. It is made of cheese.")
     events = list(qa.stream(QUESTION))
-    assert [event.kind for event in events] == ["sentence", "removed", "answer"]
+    assert [event.kind for event in events] == ["sentence", "removed", "loss", "answer"]
     assert events[-1].answer == qa.ask(QUESTION)
     assert qa.ask(QUESTION).text == "The band gap of GaAs is 1.42 eV. [1]"
 

@@ -15,7 +15,7 @@ from properties import examples
 import ragkit
 from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.embedders import load_embedder
-from ragkit.errors import MissingExtra
+from ragkit.errors import LossError, MissingExtra
 from ragkit.losses import collect
 from ragkit.pipeline import last_answer
 from ragkit.readers import ExtractiveReader, LongContextReader
@@ -269,10 +269,21 @@ def test_unsupported_sentence_by_default_is_removed(hits: list[Hit]):
     events = list(reader.stream(QUESTION, hits))
     assert [(e.kind, e.text) for e in events[:-1]] == [
         ("removed", "GaAs tastes of cheese."),
+        ("loss", ""),
         ("sentence", "The band gap of GaAs is 1.42 eV. [1]"),
     ]
-    assert events[-1].answer is not None
-    assert events[-1].answer.text == "The band gap of GaAs is 1.42 eV. [1]"
+    answer = events[-1].answer
+    assert answer is not None
+    assert answer.text == "The band gap of GaAs is 1.42 eV. [1]"
+    assert [(r.text, r.support) for r in answer.removed] == [
+        ("GaAs tastes of cheese.", "unsupported")
+    ]
+    assert ["GaAs tastes of cheese." in loss.what for loss in answer.losses] == [True]
+
+
+def test_removed_sentence_when_losses_are_strict_raises(hits: list[Hit]):
+    with pytest.raises(LossError), collect(strict=True):
+        list(say("GaAs tastes of cheese.").stream(QUESTION, hits))
 
 
 def test_unsupported_sentence_with_mark_is_shown_as_such(hits: list[Hit]):

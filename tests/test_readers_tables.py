@@ -82,7 +82,7 @@ def test_answer_when_a_source_is_cited_again_gives_it_its_first_number():
     hits = [Hit(Chunk(f"d{n}", f"d{n}", f"Fact {n}.", 0, 7), 1.0) for n in range(2)]
     builder = AnswerBuilder("q", hits)
     for n in (0, 1, 0):
-        builder.add(f"Fact {n}.", [cite(hits[n], 0, 7)], supported=True)
+        builder.add(f"Fact {n}.", [cite(hits[n], 0, 7)], "quoted")
     answer = builder.finish(refusal="no_evidence").answer
     assert [sentence.citations for sentence in answer.sentences] == [(1,), (2,), (1,)]
     assert answer.text == "Fact 0. [1] Fact 1. [2] Fact 0. [1]"

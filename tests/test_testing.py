@@ -275,7 +275,7 @@ def said(answer: Answer, **change: Any) -> Answer:
         lambda a: replace(a, hits=()),
         lambda a: replace(a, losses=(Loss("s", "w", "l", "k", "y"),)),
         lambda a: replace(a, refusal=ragkit.types.Refusal("no_evidence")),
-        lambda a: replace(a, sentences=(*a.sentences, Sentence(0, 1, (), True))),
+        lambda a: replace(a, sentences=(*a.sentences, Sentence(0, 1, (), "quoted"))),
     ],
 )
 def test_check_reader_with_a_wrong_answer_fails(change: Any):

@@ -161,7 +161,7 @@ def test_sentences_when_the_text_was_edited_are_faults():
     quote = "The gap of GaAs is 1.42 eV."
     good = {
         "text": "The gap of GaAs is 1.42 eV. [1]",
-        "sentences": [{"start": 0, "end": 31, "citations": [1], "supported": True}],
+        "sentences": [{"start": 0, "end": 31, "citations": [1], "support": "quoted"}],
         "citations": [{"quote": quote}],
     }
     assert verify_sentences(good) == []

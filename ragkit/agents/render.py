@@ -158,7 +158,7 @@ def citations_of(
             marks = range(len(citations) + 1, len(citations) + 1 + len(row.citations))
             text = " ".join(row.text.split()) + "".join(f" [{n}]" for n in marks)
             end = at + len(text)
-            sentences.append(Sentence(at, end, tuple(marks), True))
+            sentences.append(Sentence(at, end, tuple(marks), "quoted"))
             citations += row.citations
         at = end + 1
     return citations, sentences

@@ -26,7 +26,6 @@ from ragkit.cli.common import (
     UnsupportedChoice,
     WhereOption,
     copies_line,
-    err,
     note,
     open_collection,
     out,
@@ -162,8 +161,6 @@ def _answer(qa: QA, question: str, where: dict[str, Any] | None, *, silent: bool
     for event in qa.stream(question, where=where):
         if event.kind == "sentence" and not silent:
             print(event.text, end=" ", flush=True)
-        elif event.kind == "removed":
-            err.print(f"removed (unsupported): {event.text}", style="dim", markup=False)
         elif event.loss is not None and not silent:
             print_losses([event.loss])
         answer = event.answer or answer

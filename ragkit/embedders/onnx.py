@@ -101,12 +101,12 @@ class OnnxEmbedder:
     def _parallel_session(self) -> Any:
         """Session with several threads per run, for a single text and for fp32 batches."""
         max_threads = _THREADS_PER_TEXT if self.precision == "int8" else self._threads
-        return _open(self._file, min(max_threads, self._threads))
+        return open_session(self._file, min(max_threads, self._threads))
 
     @cached_property
     def _serial_session(self) -> Any:
         """Session with one thread per run, for many concurrent texts."""
-        return _open(self._file, 1)
+        return open_session(self._file, 1)
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """Embed queries as unit vectors, float32 (len(texts), dim); longer texts are truncated."""
@@ -208,7 +208,8 @@ def _convert(folder: Path, target: Path, *, precision: str, pooling: str) -> Non
     fp32_file.unlink()
 
 
-def _open(file: Path, threads: int) -> Any:
+def open_session(file: Path, threads: int) -> Any:
+    """Open an ONNX graph on the CPU, with a number of threads per run."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

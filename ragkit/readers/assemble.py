@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from ragkit.losses import report
 from ragkit.types import (
+    SUPPORTED,
     Answer,
     Citation,
     Event,
@@ -12,8 +14,11 @@ from ragkit.types import (
     Loss,
     Refusal,
     RefusalReason,
+    Removed,
     Sentence,
+    ShortAnswer,
     Source,
+    Support,
     Usage,
 )
 
@@ -34,25 +39,57 @@ class AnswerBuilder:
         self._text = ""
         self._sentences: list[Sentence] = []
         self._citations: list[Citation] = []
+        self._spans: list[ShortAnswer] = []
+        self._removed: list[Removed] = []
         self._losses: list[Loss] = []
 
     def __len__(self) -> int:
         return len(self._sentences)
 
-    def add(self, sentence: str, citations: Sequence[Citation], *, supported: bool) -> Event:
-        """Append a sentence with its citations; return its event."""
+    def add(
+        self,
+        sentence: str,
+        citations: Sequence[Citation],
+        support: Support,
+        *,
+        probability: float | None = None,
+        reason: str = "",
+    ) -> Event:
+        """Append a sentence with its citations; return its event.
+
+        A sentence that is not supported gets its state as a mark: "[unsupported]".
+        """
         numbers = []
         for citation in citations:
             if citation not in self._citations:
                 self._citations.append(citation)
             numbers.append(self._citations.index(citation) + 1)
-        mark = "".join(f" [{number}]" for number in numbers) or " [unsupported]"
+        mark = "".join(f" [{number}]" for number in numbers)
+        if support not in SUPPORTED:
+            mark += f" [{support}]"
         text = " ".join(sentence.split()) + mark
         start = len(self._text) + bool(self._text)
         self._text = f"{self._text} {text}" if self._text else text
         end = len(self._text)
-        self._sentences.append(Sentence(start, end, tuple(numbers), supported))
+        self._sentences.append(Sentence(start, end, tuple(numbers), support, probability, reason))
         return Event("sentence", text)
+
+    def add_span(self, text: str, citation: Citation, start: int, probability: float) -> None:
+        """Record a short answer at an offset in the document of a citation that was added."""
+        number = self._citations.index(citation) + 1
+        end = start + len(text)
+        self._spans.append(ShortAnswer(text, number, start, end, round(probability, 6)))
+
+    def remove(self, removed: Removed) -> Iterator[Event]:
+        """Record a sentence that is left out, and its loss; yield their events."""
+        self._removed.append(removed)
+        yield Event("removed", removed.text)
+        why = removed.reason or f"no passage supports it ({removed.support})"
+        loss = Loss(
+            "reading", repr(removed.text[:60]), "a sentence of the model", "none of it", why
+        )
+        report(loss)
+        yield self.add_loss(loss)
 
     def add_loss(self, loss: Loss) -> Event:
         """Record a loss; return its event."""
@@ -76,6 +113,8 @@ class AnswerBuilder:
             text=self._text,
             sentences=tuple(self._sentences),
             citations=tuple(self._citations),
+            spans=tuple(self._spans),
+            removed=tuple(self._removed),
             hits=self._hits,
             refusal=reason,
             losses=tuple(self._losses),

@@ -165,7 +165,7 @@ class ExtractiveReader:
                 hit = hits[candidate.hit]
                 citation = cite(hit, candidate.start, candidate.end, candidate.table)
                 # Reference marks of the source could be confused with citation marks.
-                yield builder.add(strip_marks(candidate.text), [citation], supported=True)
+                yield builder.add(strip_marks(candidate.text), [citation], "quoted")
         yield builder.finish(refusal="no_evidence")
 
 

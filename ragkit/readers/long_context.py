@@ -14,7 +14,18 @@ from ragkit.prompts import load_prompt
 from ragkit.readers.assemble import AnswerBuilder
 from ragkit.readers.citations import SupportChecker, cite, strip_marks
 from ragkit.readers.ordering import order_by_name
-from ragkit.types import LLM, Answer, ChatOptions, Event, Hit, Loss, Message, Reply, Source
+from ragkit.types import (
+    LLM,
+    Answer,
+    ChatOptions,
+    Event,
+    Hit,
+    Loss,
+    Message,
+    Removed,
+    Reply,
+    Source,
+)
 
 
 class LongContextReader:
@@ -92,8 +103,8 @@ class LongContextReader:
                 elif _is_refusal(item):
                     refused = True
                     yield Event("removed", item)
-                elif event := self._check(item, passages, checker, builder):
-                    yield event
+                else:
+                    yield from self._check(item, passages, checker, builder)
         if reply.finish_reason == "length":
             loss = Loss("reading", question[:60], "the end of the answer",
                         f"{reply.usage.completion_tokens} tokens",
@@ -132,17 +143,18 @@ class LongContextReader:
 
     def _check(
         self, sentence: str, hits: Sequence[Hit], checker: SupportChecker, builder: AnswerBuilder
-    ) -> Event | None:
+    ) -> Iterator[Event]:
         plain = strip_marks(sentence).strip()
         if not re.search(r"\w", plain):  # a mark after the full stop, or a horizontal rule
-            return None
+            return
         evidence = checker.check(plain)
         if evidence is not None:
             citation = cite(hits[evidence.hit], evidence.start, evidence.end, evidence.table)
-            return builder.add(plain, [citation], supported=True)
-        if self._keep_unsupported:
-            return builder.add(plain, [], supported=False)
-        return Event("removed", plain)
+            yield builder.add(plain, [citation], "entailed")
+        elif self._keep_unsupported:
+            yield builder.add(plain, [], "unsupported", reason="no passage says this")
+        else:
+            yield from builder.remove(Removed(plain, "unsupported", reason="no passage says this"))
 
     def _source(self) -> Source:
         version = f"{self._prompt.version}:{self._prompt.digest}"

@@ -12,7 +12,7 @@ from ragkit.errors import RagkitError
 from ragkit.layout import boxes
 from ragkit.markdown import find_tables, name_cells, split_row
 from ragkit.readers.citations import SupportChecker, strip_marks
-from ragkit.types import Answer, Box, Chunk, Citation, Document, DocumentStore, Hit
+from ragkit.types import SUPPORTED, Answer, Box, Chunk, Citation, Document, DocumentStore, Hit
 
 State = Literal["valid", "broken", "stale"]
 
@@ -154,7 +154,7 @@ def verify_sentences(answer: Answer | Mapping[str, Any]) -> list[str]:
                 faults.append(
                     f"sentence {number} cites {cited}, but there are {len(quotes)} citations"
                 )
-            elif sentence["supported"] and not _supports(
+            elif sentence["support"] in SUPPORTED and not _supports(
                 [quotes[n - 1] for n in cited], text[start:end]
             ):
                 faults.append(f"sentence {number} is not supported by its citations")

@@ -1,0 +1,1 @@
+"""Training of the pair model: examples, near misses, and the three heads' losses."""

@@ -1,0 +1,1 @@
+"""Support of statements by their sources, sentence by sentence."""
