@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ragkit.pair.model import is_shipped
 from ragkit.readers.extractive import ExtractiveReader
 from ragkit.readers.long_context import LongContextReader
+from ragkit.readers.spans import SpanReader
 from ragkit.types import Embedder, Reader
 
-__all__ = ["ExtractiveReader", "LongContextReader", "load_reader"]
+__all__ = ["ExtractiveReader", "LongContextReader", "SpanReader", "load_reader"]
 
-ReaderName = Literal["auto", "extractive", "llm"]
+ReaderName = Literal["auto", "spans", "extractive", "llm"]
 
 
 def load_reader(
@@ -24,9 +26,9 @@ def load_reader(
     """Create a reader by name.
 
     Args:
-        name: "extractive", "llm", or "auto". "auto" selects the language model if `llm` is set, and
-            else the extractive reader, which is better than SmolLM2 (see docs/readers.md).
-        embedder: Embedder of the extractive reader.
+        name: "spans", "extractive", "llm", or "auto". "auto" selects the language model if `llm` is
+            set, and else "spans", which is better than SmolLM2 (see docs/readers.md).
+        embedder: Embedder of the readers without a language model.
         llm: Name for `ragkit.llms.load_llm`; default of the reader "llm" is "smollm2".
         order: Order of passages in the model's prompt.
         unsupported: Treatment of the model's sentences that no passage supports.
@@ -34,8 +36,12 @@ def load_reader(
     Raises:
         ValueError: The name is unknown.
     """
-    if name not in ("auto", "extractive", "llm"):
-        raise ValueError(f"reader is {name!r}; expected 'auto', 'extractive' or 'llm'")
-    if name == "extractive" or (name == "auto" and llm is None):
+    if name not in ("auto", "spans", "extractive", "llm"):
+        raise ValueError(f"reader is {name!r}; expected 'auto', 'spans', 'extractive' or 'llm'")
+    if name == "auto" and llm is None:
+        name = "spans" if is_shipped() else "extractive"
+    if name == "spans":
+        return SpanReader(embedder)
+    if name == "extractive":
         return ExtractiveReader(embedder)
     return LongContextReader(llm or "smollm2", order=order, unsupported=unsupported)

@@ -145,7 +145,7 @@ class ExtractiveReader:
         if not hits:
             yield builder.finish(refusal="no_hits")
             return
-        hits, candidates = _with_codes(question, hits, self.candidates(hits))
+        hits, candidates = with_codes(question, hits, self.candidates(hits))
         if not candidates:
             yield builder.finish(refusal="no_evidence")
             return
@@ -179,7 +179,7 @@ def _headings(chunk: Chunk) -> list[tuple[int, int]]:
     ]
 
 
-def _with_codes(
+def with_codes(
     question: str, hits: Sequence[Hit], candidates: Sequence[Candidate]
 ) -> tuple[Sequence[Hit], Sequence[Candidate]]:
     """Return the candidates with most of the codes in the question, and their hits.

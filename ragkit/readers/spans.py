@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.pair.model import PairModel, Span
+from ragkit.readers.assemble import AnswerBuilder
+from ragkit.readers.citations import cite, strip_marks
 from ragkit.readers.extractive import FEATURES as WORD_FEATURES
-from ragkit.readers.extractive import Candidate, ExtractiveReader
-from ragkit.types import Embedder, Hit
+from ragkit.readers.extractive import FURTHER, Candidate, ExtractiveReader, with_codes
+from ragkit.readers.subjects import split_question
+from ragkit.types import Chunk, Embedder, Event, Hit
 
+# A logistic regression on the development questions of NQ and SQuADShifts with their retrieved
+# passages, with and without the gold one (`benchmarks/fit_extractive.py`).
+WEIGHTS = {
+    "cosine": 3.73, "coverage": 0.71, "title": -1.03, "kind": 0.28, "hit": 2.71, "length": -0.12,
+    "span": -0.04, "relevance": 0.55, "lead": 0.21,
+}  # fmt: skip
+BIAS = -6.57
+THRESHOLD = 0.15
 FEATURES = (*WORD_FEATURES, "span", "relevance", "lead")
 _FLOOR = -15.0  # of a logit; sentences without a token have it
 
@@ -34,12 +46,14 @@ class SpanReader(ExtractiveReader):
     """Selects the sentences with the most likely short answers, or refuses if none is likely.
 
     The likelihood of a sentence is a logistic regression on the pair model's logits beside the
-    features of `ExtractiveReader` (`benchmarks/fit_extractive.py`).
+    features of `ExtractiveReader` (`benchmarks/fit_extractive.py`). A question about two things
+    ("compare A and B") is answered by one sentence for each. `Answer.spans` are the short answers
+    in the quotes.
 
     Args:
         embedder: Embedder of the question and the sentences.
         pair: The pair model; default: the shipped one.
-        max_sentences: Maximum number of sentences in an answer.
+        max_sentences: Maximum number of sentences in an answer, or for each thing of a comparison.
         threshold: Minimum likelihood of the best sentence, from 0 to 1; below it, refuse.
     """
 
@@ -49,7 +63,7 @@ class SpanReader(ExtractiveReader):
         pair: PairModel | None = None,
         *,
         max_sentences: int = 2,
-        threshold: float = 0.5,
+        threshold: float = THRESHOLD,
     ) -> None:
         super().__init__(embedder, max_sentences=max_sentences, threshold=threshold)
         self._pair = PairModel() if pair is None else pair
@@ -84,19 +98,100 @@ class SpanReader(ExtractiveReader):
         self, question: str, hits: Sequence[Hit], candidates: Sequence[Candidate]
     ) -> NDArray[np.float64]:
         """Compute `FEATURES` of the candidates, float64 (candidates, features)."""
-        words = super().features(question, hits, candidates)
-        return np.hstack([words, self.pair_features(self.readings(question, hits, candidates))])
+        return self.join_features(
+            super().features(question, hits, candidates),
+            self.readings(question, hits, candidates),
+        )
 
     @staticmethod
-    def pair_features(readings: Sequence[SentenceReading]) -> NDArray[np.float64]:
-        """Compute the pair model's features, float64 (readings, 3).
+    def join_features(
+        words: NDArray[np.float64], readings: Sequence[SentenceReading]
+    ) -> NDArray[np.float64]:
+        """Join the features of `ExtractiveReader` and the pair model's: `FEATURES`.
 
         "lead" is by how much a span is better than the best one of the other candidates.
         """
         spans = np.array([max(_FLOOR, r.span.score) if r.span else _FLOOR for r in readings])
-        order = np.sort(spans)
-        best, second = (order[-1], order[-2]) if len(spans) > 1 else (spans.max(initial=0), _FLOOR)
-        others = np.where(spans == best, second, best)
-        lead = np.clip(spans - others, _FLOOR, -_FLOOR)
+        best, second = np.sort(spans)[::-1][:2] if len(spans) > 1 else (spans[0], _FLOOR)
+        lead = np.clip(spans - np.where(spans == best, second, best), _FLOOR, -_FLOOR)
         relevance = np.array([max(_FLOOR, reading.relevance) for reading in readings])
-        return np.column_stack([spans, relevance, lead]).reshape(len(readings), 3)
+        return np.column_stack([words, spans, relevance, lead])
+
+    def likelihoods(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the likelihood that each candidate contains the answer, float64 (candidates,)."""
+        weights = np.array([WEIGHTS[name] for name in FEATURES])
+        probabilities: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-(features @ weights + BIAS)))
+        return probabilities.round(6)
+
+    def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[Event]:
+        """Yield the best sentences, best first, each with itself as citation, then the answer."""
+        builder = AnswerBuilder(question, hits)
+        if not hits:
+            yield builder.finish(refusal="no_hits")
+            return
+        parts = split_question(question, [tuple(about(hit.chunk)) for hit in hits])
+        shown: set[str] = set()
+        for part in parts:
+            own = [hits[i] for i in part.hits]
+            for choice in self._choose(part.question, own)[:1]:
+                yield from self._show(choice, builder, shown)
+        if len(shown) < len(parts) or not parts:
+            for choice in self._choose(question, hits):
+                yield from self._show(choice, builder, shown)
+        yield builder.finish(refusal="no_evidence")
+
+    def _choose(self, question: str, hits: Sequence[Hit]) -> list[_Choice]:
+        """Return the sentences that are likely enough, best first."""
+        hits, candidates = with_codes(question, hits, self.candidates(hits))
+        if not candidates:
+            return []
+        readings = self.readings(question, hits, candidates)
+        words = super().features(question, hits, candidates)
+        likelihoods = self.likelihoods(self.join_features(words, readings))
+        threshold = max(self._threshold, FURTHER * likelihoods.max())
+        best = np.argsort(-likelihoods, kind="stable")[: self._max_sentences]
+        return [
+            _Choice(hits[candidates[i].hit], candidates[i], readings[i].span, float(likelihoods[i]))
+            for i in best
+            if likelihoods[i] >= max(threshold, 1e-6)
+        ]
+
+    @staticmethod
+    def _show(choice: _Choice, builder: AnswerBuilder, shown: set[str]) -> Iterator[Event]:
+        candidate, hit, span = choice.candidate, choice.hit, choice.span
+        if candidate.text in shown:
+            return
+        shown.add(candidate.text)
+        citation = cite(hit, candidate.start, candidate.end, candidate.table)
+        # Reference marks of the source could be confused with citation marks.
+        text = strip_marks(candidate.text)
+        yield builder.add(text, [citation], "quoted", probability=choice.likelihood)
+        words = candidate.text[span.start : span.end] if span else ""
+        # A row is shown with its columns' names, so its cell is looked for in the row.
+        at = span.start if span and not candidate.table else citation.quote.find(words)
+        if words and citation.quote[at : at + len(words)] == words:
+            builder.add_span(words, citation, citation.start + at, choice.likelihood)
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """A sentence that is shown, with its short answer."""
+
+    hit: Hit
+    candidate: Candidate
+    span: Span | None
+    likelihood: float
+
+
+_ALIAS = re.compile(
+    r"\A.{0,200}?\b(?:\(([A-Z][\w-]{1,15})\)|, ([A-Z][A-Za-z0-9]{1,15}),)", re.DOTALL
+)
+
+
+def about(chunk: Chunk) -> Iterator[str]:
+    """Yield the names of what a chunk is about: title, headings, a formula or short name."""
+    yield str(chunk.metadata.get("title", ""))
+    headers = chunk.metadata.get("headers", [])
+    yield from map(str, headers if isinstance(headers, list) else [])
+    if chunk.start < 400 and (match := _ALIAS.search(chunk.text)):
+        yield match[1] or match[2]

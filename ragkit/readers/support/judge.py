@@ -1,0 +1,215 @@
+"""Does a source support this sentence? Quotes, rules, word overlap and the pair model together.
+
+A sentence that stands in a source word for word is quoted. Of any other the few source sentences
+that cover it best are its evidence. Rules compare values, comparisons and denials (`frames`): a
+conflict contradicts it, and a number that follows from cited numbers is computed. The rest is
+decided by a logistic regression on word overlap, the shares of numbers and names that the evidence
+holds, and the pair model's logits (`benchmarks/fit_support.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ragkit.chunking.sentences import RuleSegmenter
+from ragkit.indexes.terms import TermAnalyzer
+from ragkit.normalize import normalize
+from ragkit.pair.model import PairModel, SupportScores
+from ragkit.readers.citations import Evidence, strip_marks
+from ragkit.readers.sources import SourceSentence, source_sentences
+from ragkit.readers.support.evidence import rank_sentences
+from ragkit.readers.support.facts import Finding
+from ragkit.readers.support.frames import compare_frames, frame_features
+from ragkit.types import Hit, Support
+
+WEIGHTS = {
+    "overlap": 1.5,  # share of the statement's terms in all sources
+    "evidence": 1.5,  # share of them in its evidence
+    "numbers": 1.0,  # share of its numbers in the evidence
+    "names": 1.0,  # share of its names in the evidence
+    "joint": 0.6,  # logit of support by the evidence
+    "contradicted": -0.2,  # logarithm of the probability that the evidence contradicts it
+}
+BIAS = -4.0
+SURE = 0.6
+UNSURE = 0.35
+FEATURES = tuple(WEIGHTS)
+
+_CONTRADICTED = 0.8  # probability of the pair model from which its word counts
+_SMALLEST = 1e-4
+_WORD = re.compile(r"[^\W_]+(?:[.,'’-][^\W_]+)*")  # noqa: RUF001  typographic apostrophe
+_ENGLISH = frozenset(
+    "the of and to in is are was were that this it for with as by on from at be has have had not "
+    "an or which can than its their more also but because yes no both each".split()
+)
+_OTHERS = frozenset(
+    "der die das und ist sind war nicht ein eine mit von für auf den dem des wird zu im auch als "
+    "le la les des est sont une du dans et pour que qui par avec sur pas plus aux au el los las "
+    "una es son del con por para como il che di non per della gli sono".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the sources say of a sentence.
+
+    Attributes:
+        support: See `ragkit.types.Support`.
+        probability: Probability that they support it.
+        reason: Why, in words; empty for a quote.
+        evidence: The source sentences that it was judged by, best first.
+    """
+
+    support: Support
+    probability: float
+    reason: str
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    hit: int
+    sentence: SourceSentence
+    title: str
+    flat: str
+
+
+class SupportJudge:
+    """Judges sentences by the sentences of some hits.
+
+    Args:
+        hits: The sources, best first.
+        pair: The pair model; default: the shipped one.
+        sure: Probability from which a sentence counts as supported.
+        unsure: Probability below which it counts as unsupported.
+    """
+
+    def __init__(
+        self,
+        hits: Sequence[Hit],
+        pair: PairModel | None = None,
+        *,
+        sure: float = SURE,
+        unsure: float = UNSURE,
+    ) -> None:
+        if not 0 <= unsure <= sure <= 1:
+            raise ValueError(f"unsure is {unsure}, sure {sure}; expected 0 <= unsure <= sure <= 1")
+        self._pair = PairModel() if pair is None else pair
+        self._sure, self._unsure = sure, unsure
+        self._analyzer = TermAnalyzer()
+        segmenter = RuleSegmenter()
+        self._sources = [
+            _Source(i, sentence, str(hit.chunk.metadata.get("title", "")), _flat(sentence.text))
+            for i, hit in enumerate(hits)
+            for sentence in source_sentences(hit.chunk, segmenter)
+        ]
+        self._texts = [source.sentence.text for source in self._sources]
+        self._terms = set(self._analyzer.terms("\n".join(self._texts)))
+        self._terms.update(self._analyzer.terms("\n".join({s.title for s in self._sources})))
+
+    def judge(self, sentence: str) -> Verdict:
+        """Judge one sentence; citation marks in it are not read."""
+        statement = strip_marks(sentence).strip()
+        flat = _flat(statement)
+        for source in self._sources:
+            if flat and f" {flat} " in f" {source.flat} ":
+                return Verdict("quoted", 1.0, "", (_evidence(source, 1.0),))
+        order = rank_sentences(statement, self._texts)
+        if not order or not flat:
+            return Verdict("unsupported", 0.0, "there is nothing to compare it with", ())
+        chosen = [self._sources[i] for i in sorted(order)]
+        texts = [source.sentence.text for source in chosen]
+        titles = [source.title for source in chosen]
+        findings = compare_frames(statement, texts, context=titles)
+        scores = self._pair.judge([statement], [joined(texts, titles)])[0]
+        features = self.features(statement, texts, titles, scores)
+        weights = np.array([WEIGHTS[name] for name in FEATURES])
+        probability = float(1 / (1 + np.exp(-(features @ weights + BIAS))))
+        ranked = tuple(_evidence(self._sources[i], round(probability, 6)) for i in order)
+        return self._decide(statement, findings, scores, round(probability, 6), ranked)
+
+    def features(
+        self,
+        statement: str,
+        texts: Sequence[str],
+        titles: Sequence[str],
+        scores: SupportScores,
+    ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """Compute `FEATURES` of a statement with its evidence, float64 (features,)."""
+        wanted = set(self._analyzer.terms(statement))
+        near = set(self._analyzer.terms("\n".join([*texts, *titles])))
+        shares = frame_features(statement, texts, context=titles)
+        n = max(1, len(wanted))
+        odds = (scores.supported + _SMALLEST) / (1 - scores.supported + _SMALLEST)
+        return np.array(
+            [
+                len(wanted & self._terms) / n,
+                len(wanted & near) / n,
+                shares["numbers"],
+                shares["names"],
+                float(np.log(odds)),
+                float(np.log(scores.contradicted + _SMALLEST)),
+            ]
+        )
+
+    def _decide(
+        self,
+        statement: str,
+        findings: Sequence[Finding],
+        scores: SupportScores,
+        probability: float,
+        ranked: tuple[Evidence, ...],
+    ) -> Verdict:
+        conflicts = [finding.reason for finding in findings if finding.kind == "conflicts"]
+        if conflicts:
+            return Verdict("contradicted", min(probability, 0.05), conflicts[0], ranked)
+        computed = [finding.reason for finding in findings if finding.kind == "computed"]
+        if computed and probability >= self._unsure:
+            return Verdict("computed", max(probability, 0.9), computed[0], ranked)
+        if is_foreign(statement):
+            return Verdict("unsure", probability, "the check was trained on English", ranked)
+        if probability >= self._sure:
+            return Verdict("entailed", probability, "follows from the sources", ranked)
+        if scores.contradicted >= _CONTRADICTED:
+            reason = "the sources seem to say otherwise"
+            return Verdict("contradicted", probability, reason, ranked)
+        if probability < self._unsure:
+            return Verdict("unsupported", probability, "no source says this", ranked)
+        return Verdict("unsure", probability, "the sources may say this or not", ranked)
+
+
+def joined(texts: Sequence[str], titles: Sequence[str]) -> str:
+    """Join evidence sentences for the pair model, each new title before its sentences."""
+    lines: list[str] = []
+    last = ""
+    for text, title in zip(texts, titles, strict=True):
+        if title and title != last and title.lower() not in text.lower():
+            lines.append(f"{title}:")
+        last = title
+        lines.append(text)
+    return " ".join(lines)
+
+
+def is_foreign(text: str) -> bool:
+    """Return True if the small words of a text are not English.
+
+    >>> is_foreign("Die Lücke von Silizium ist indirekt."), is_foreign("The gap is indirect.")
+    (True, False)
+    """
+    words = [word.lower() for word in _WORD.findall(text)]
+    n_english, n_others = (sum(word in known for word in words) for known in (_ENGLISH, _OTHERS))
+    return n_others >= 2 and n_others > n_english
+
+
+def _flat(text: str) -> str:
+    words = _WORD.findall(normalize(strip_marks(text)))
+    return " ".join(word.lower() for word in words)
+
+
+def _evidence(source: _Source, probability: float) -> Evidence:
+    sentence = source.sentence
+    return Evidence(source.hit, sentence.start, sentence.end, probability, sentence.table)
