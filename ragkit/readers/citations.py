@@ -25,7 +25,7 @@ from ragkit.layout import boxes
 from ragkit.markdown import split_row
 from ragkit.normalize import normalize
 from ragkit.readers.sources import SourceSentence, source_sentences
-from ragkit.types import Citation, Hit
+from ragkit.types import Citation, Hit, Support
 
 # Fitted on the training pairs of STS-B by `benchmarks/support.py`: see docs/citations.md.
 COVERAGE = 0.7
@@ -74,6 +74,23 @@ class Evidence:
     end: int
     coverage: float
     table: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the sources say of a sentence.
+
+    Attributes:
+        support: See `ragkit.types.Support`.
+        probability: Probability that they support it, from 0 to 1.
+        reason: Why, in words; empty for a quote.
+        evidence: The source sentences that it was judged by, best first.
+    """
+
+    support: Support
+    probability: float
+    reason: str
+    evidence: tuple[Evidence, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +149,14 @@ class SupportChecker:
             for stem in self._analyzer.terms(text)
             if not stem[0].isdigit() and stem not in _SPELLED
         }
+
+    def judge(self, sentence: str) -> Verdict:
+        """Judge a sentence: "entailed" if a source sentence holds its words, or "unsupported"."""
+        evidence = self.check(sentence)
+        if evidence is None:
+            return Verdict("unsupported", 0.0, "no source sentence holds its words", ())
+        share = round(evidence.coverage, 6)
+        return Verdict("entailed", share, "a source holds its words", (evidence,))
 
     def check(self, sentence: str) -> Evidence | None:
         """The source sentence that supports it best, or None."""

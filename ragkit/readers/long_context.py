@@ -12,8 +12,9 @@ from ragkit.losses import report
 from ragkit.pipeline import last_answer
 from ragkit.prompts import load_prompt
 from ragkit.readers.assemble import AnswerBuilder
-from ragkit.readers.citations import SupportChecker, cite, strip_marks
+from ragkit.readers.citations import Verdict, cite, strip_marks
 from ragkit.readers.ordering import order_by_name
+from ragkit.readers.support import load_judge
 from ragkit.types import (
     LLM,
     Answer,
@@ -38,7 +39,9 @@ class LongContextReader:
     Args:
         llm: Language model, or its name for `ragkit.llms.load_llm`.
         order: "edges" (best at both ends), "descending" or "ascending".
-        unsupported: Treatment of sentences that no passage supports: "remove" or "mark".
+        unsupported: Treatment of sentences that the passages contradict or do not support: "remove"
+            (they are in `Answer.removed`, each a loss) or "mark". What the check is unsure of is
+            always marked.
         answer_tokens: Maximum number of tokens of the answer.
         max_prompt_tokens: Maximum number of tokens of the prompt; default: context window minus
             `answer_tokens`.
@@ -92,7 +95,7 @@ class LongContextReader:
         for loss in losses:
             report(loss)
             yield builder.add_loss(loss)
-        checker = SupportChecker(passages)
+        judge = load_judge(passages)
         refused = False
         reply = Reply("", "stop")
         stream = self._llm.stream(self.conversation(question, passages), self._options)
@@ -104,7 +107,7 @@ class LongContextReader:
                     refused = True
                     yield Event("removed", item)
                 else:
-                    yield from self._check(item, passages, checker, builder)
+                    yield from self._check(item, passages, judge.judge, builder)
         if reply.finish_reason == "length":
             loss = Loss("reading", question[:60], "the end of the answer",
                         f"{reply.usage.completion_tokens} tokens",
@@ -142,25 +145,36 @@ class LongContextReader:
         return list(hits[:n]), [loss]
 
     def _check(
-        self, sentence: str, hits: Sequence[Hit], checker: SupportChecker, builder: AnswerBuilder
+        self,
+        sentence: str,
+        hits: Sequence[Hit],
+        judge: Callable[[str], Verdict],
+        builder: AnswerBuilder,
     ) -> Iterator[Event]:
+        """Add the sentence with its citations, or remove it if the sources do not say it."""
         plain = strip_marks(sentence).strip()
         if not re.search(r"\w", plain):  # a mark after the full stop, or a horizontal rule
             return
-        evidence = checker.check(plain)
-        if evidence is not None:
-            citation = cite(hits[evidence.hit], evidence.start, evidence.end, evidence.table)
-            yield builder.add(plain, [citation], "entailed")
-        elif self._keep_unsupported:
-            yield builder.add(plain, [], "unsupported", reason="no passage says this")
-        else:
-            yield from builder.remove(Removed(plain, "unsupported", reason="no passage says this"))
+        verdict = judge(plain)
+        support, probability, reason = verdict.support, verdict.probability, verdict.reason
+        if support in _REMOVED and not self._keep_unsupported:
+            yield from builder.remove(Removed(plain, support, probability, reason))
+            return
+        cited = [cite(hits[e.hit], e.start, e.end, e.table) for e in verdict.evidence]
+        yield builder.add(
+            plain,
+            [] if support == "unsupported" else cited,
+            support,
+            probability=probability,
+            reason=reason,
+        )
 
     def _source(self) -> Source:
         version = f"{self._prompt.version}:{self._prompt.digest}"
         return Source(llm=self._llm.name, prompts={self._prompt.name: version})
 
 
+_REMOVED = ("contradicted", "unsupported")
 _FENCE = re.compile(r"<(?=\s*+(?:/\s*+)?passage)", re.IGNORECASE)
 
 

@@ -11,7 +11,8 @@ from ragkit.digests import text_digest
 from ragkit.errors import RagkitError
 from ragkit.layout import boxes
 from ragkit.markdown import find_tables, name_cells, split_row
-from ragkit.readers.citations import SupportChecker, strip_marks
+from ragkit.readers.citations import strip_marks
+from ragkit.readers.support import load_judge
 from ragkit.types import SUPPORTED, Answer, Box, Chunk, Citation, Document, DocumentStore, Hit
 
 State = Literal["valid", "broken", "stale"]
@@ -180,4 +181,4 @@ def _supports(quotes: list[Hit], sentence: str) -> bool:
         shown = (chunk.text, name_cells(chunk.text, chunk.table))
         if any(text == " ".join(strip_marks(form).split()) for form in shown):
             return True
-    return SupportChecker(quotes).check(text) is not None
+    return load_judge(quotes).judge(text).support not in ("contradicted", "unsupported")

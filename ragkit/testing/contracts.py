@@ -251,6 +251,7 @@ def check_reader(reader: Reader, question: str, hits: Sequence[Hit]) -> Answer:
     for sentence in answer.sentences:
         assert all(1 <= n <= len(answer.citations) for n in sentence.citations)
         marks = "".join(f" [{n}]" for n in sentence.citations)
+        marks += "" if sentence.supported else f" [{sentence.support}]"
         assert answer.text[sentence.start : sentence.end].endswith(marks), (answer.text, marks)
         assert bool(sentence.citations) or not sentence.supported
     assert (answer.refusal is None) == bool(answer.sentences)

@@ -19,12 +19,12 @@ from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.indexes.terms import TermAnalyzer
 from ragkit.normalize import normalize
 from ragkit.pair.model import PairModel, SupportScores
-from ragkit.readers.citations import Evidence, strip_marks
+from ragkit.readers.citations import Evidence, Verdict, strip_marks
 from ragkit.readers.sources import SourceSentence, source_sentences
 from ragkit.readers.support.evidence import rank_sentences
 from ragkit.readers.support.facts import Finding
 from ragkit.readers.support.frames import compare_frames, frame_features
-from ragkit.types import Hit, Support
+from ragkit.types import Hit
 
 WEIGHTS = {
     "overlap": 1.5,  # share of the statement's terms in all sources
@@ -51,23 +51,6 @@ _OTHERS = frozenset(
     "le la les des est sont une du dans et pour que qui par avec sur pas plus aux au el los las "
     "una es son del con por para como il che di non per della gli sono".split()
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the sources say of a sentence.
-
-    Attributes:
-        support: See `ragkit.types.Support`.
-        probability: Probability that they support it.
-        reason: Why, in words; empty for a quote.
-        evidence: The source sentences that it was judged by, best first.
-    """
-
-    support: Support
-    probability: float
-    reason: str
-    evidence: tuple[Evidence, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +112,22 @@ class SupportJudge:
         features = self.features(statement, texts, titles, scores)
         weights = np.array([WEIGHTS[name] for name in FEATURES])
         probability = float(1 / (1 + np.exp(-(features @ weights + BIAS))))
-        ranked = tuple(_evidence(self._sources[i], round(probability, 6)) for i in order)
+        ranked = tuple(
+            _evidence(self._sources[i], round(probability, 6))
+            for i in self._needed(statement, order)
+        )
         return self._decide(statement, findings, scores, round(probability, 6), ranked)
+
+    def _needed(self, statement: str, order: Sequence[int]) -> list[int]:
+        """Return the ranked source sentences that hold terms which those before them lack."""
+        missing = set(self._analyzer.terms(statement))
+        needed: list[int] = []
+        for i in order:
+            found = missing.intersection(self._analyzer.terms(self._texts[i]))
+            if found or not needed:
+                needed.append(i)
+            missing -= found
+        return needed
 
     def features(
         self,
