@@ -49,6 +49,12 @@ DocsOption = Annotated[
 ReaderOption = Annotated[
     ReaderChoice | None, typer.Option(help="Reader [default: auto, see docs/readers.md].")
 ]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Likelihood below which to refuse; `ragkit tune --refusal` finds one."
+    ),
+]
 LlmOption = Annotated[
     str | None,
     typer.Option(help="Language model: smollm2, openai:MODEL, URL#MODEL, hf:ORG/NAME or a path."),
@@ -69,6 +75,7 @@ def ask(
     unsupported: Annotated[
         UnsupportedChoice, typer.Option(help="Treatment of sentences that no passage supports.")
     ] = UnsupportedChoice.remove,
+    threshold: ThresholdOption = None,
     where: WhereOption = None,
     strict: StrictOption = False,
     quiet: QuietOption = False,
@@ -76,7 +83,15 @@ def ask(
 ) -> None:
     """Answer a question; every sentence is checked before it is shown. Exit code 4: no evidence."""
     with _collection(in_, docs, strict=strict, quiet=quiet) as (collection, added):
-        qa = _qa(collection, retriever, reader, llm, order=order, unsupported=unsupported)
+        qa = make_qa(
+            collection,
+            retriever,
+            reader,
+            llm,
+            order=order,
+            unsupported=unsupported,
+            threshold=threshold,
+        )
         qa.k, qa.strict = k, strict
         text, filters = read_argument(question), read_where(where)
         answer = _answer(qa, text, filters, silent=as_json)
@@ -104,7 +119,7 @@ def chat(
 ) -> None:
     """Answer questions interactively and independently. An empty line ends the chat."""
     with _collection(in_, docs, strict=False, quiet=False) as (collection, _):
-        qa = _qa(collection, retriever, reader, llm)
+        qa = make_qa(collection, retriever, reader, llm)
         filters = read_where(where)
         prompt = "? " if sys.stdin.isatty() else ""
         while True:
@@ -138,19 +153,27 @@ def _collection(
         yield collection, report
 
 
-def _qa(
+def make_qa(
     collection: Collection,
     retriever: str | None,
     reader: str | None,
     llm: str | None,
+    *,
+    threshold: float | None = None,
     **options: Any,
 ) -> QA:
+    """Combine a retriever and a reader, from flags or settings."""
     from ragkit.pipeline import QA
     from ragkit.readers import load_reader
 
     retriever_name: Any = settings.value("retriever", retriever)
     reader_name: Any = settings.value("reader", reader)
     llm_name = settings.value("llm", llm)
+    least = settings.value("threshold", None if threshold is None else str(threshold))
+    try:
+        options["threshold"] = None if least is None else float(least)
+    except ValueError as error:
+        raise ValueError(f"threshold is {least!r}; expected a number from 0 to 1") from error
     built_reader = load_reader(reader_name, collection.embedder, llm=llm_name, **options)
     return QA(collection.retriever(retriever_name), built_reader)
 

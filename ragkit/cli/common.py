@@ -43,6 +43,7 @@ class ReaderChoice(StrEnum):
     """Names of readers."""
 
     auto = "auto"
+    spans = "spans"
     extractive = "extractive"
     llm = "llm"
 

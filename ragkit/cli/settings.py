@@ -36,7 +36,8 @@ SETTINGS: Mapping[str, Setting] = {
     for setting in (
         Setting("collection", "RAGKIT_COLLECTION", None, "default of --in"),
         Setting("retriever", "RAGKIT_RETRIEVER", "hybrid", "dense, bm25, hybrid, title or ngram"),
-        Setting("reader", "RAGKIT_READER", "auto", "auto, extractive or llm"),
+        Setting("reader", "RAGKIT_READER", "auto", "auto, spans, extractive or llm"),
+        Setting("threshold", "RAGKIT_THRESHOLD", None, "likelihood below which to refuse, 0 to 1"),
         Setting("llm", "RAGKIT_LLM", None, "smollm2, openai:MODEL, URL#MODEL, hf:ORG/NAME, a path"),
         Setting("embedder", "RAGKIT_EMBEDDER", "minilm", "embedder of new collections"),
         Setting("home", "RAGKIT_HOME", None, "converted models and traces (environment only)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -10,16 +11,20 @@ from typing import Annotated
 
 import typer
 
+from ragkit.cli.ask import make_qa
 from ragkit.cli.common import (
+    InOption,
     JsonOption,
     QuietOption,
     note,
+    open_collection,
     out,
     print_json,
     print_losses,
     resumable,
 )
 from ragkit.cli.evaluate import DataOption, LenientOption, SplitOption, fill
+from ragkit.errors import DatasetError
 
 
 def tune(
@@ -29,6 +34,17 @@ def tune(
     latency_ms: Annotated[
         float | None, typer.Option(help="Maximum median time per query, in milliseconds.")
     ] = None,
+    refusal: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Find the threshold below which `ask` refuses, so that at most this share of its "
+            "answers is wrong, at 95 % confidence. Needs --in; --data is a JSON Lines file of "
+            "`question` and `answers` (none: to be refused).",
+        ),
+    ] = None,
+    in_: InOption = None,
     split: SplitOption = None,
     to: Annotated[
         Path | None,
@@ -38,7 +54,13 @@ def tune(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Choose chunk size, retriever and fusion on half of the queries; test on the other half."""
+    """Choose chunk size, retriever and fusion on half of the queries; test on the other half.
+
+    With --refusal: find the threshold of answers.
+    """
+    if refusal is not None:
+        _tune_refusal(Path(data), refusal, in_, as_json=as_json)
+        return
     from ragkit.collection import Collection
     from ragkit.collection.description import Settings
     from ragkit.evaluation.datasets import load_retrieval
@@ -91,3 +113,68 @@ def _sizes(text: str) -> list[int]:
     if min(sizes) < 8:
         raise ValueError(f"--chunk-tokens is {text!r}; expected at least 8")
     return sizes
+
+
+def _tune_refusal(file: Path, risk: float, in_: Path | None, *, as_json: bool) -> None:
+    from ragkit.evaluation.measures import accuracy
+    from ragkit.evaluation.refusal import CONFIDENCE, fit_threshold, risk_coverage
+
+    cases = _read_cases(file)
+    likelihoods, right = [], []
+    with open_collection(in_) as collection:
+        qa = make_qa(collection, None, None, None, threshold=0.0)
+        for question, answers in cases:
+            answer = qa.ask(question)
+            first = answer.sentences[0].probability if answer.sentences else 0.0
+            if first is None:
+                raise ValueError(
+                    "the reader gives no likelihoods; use the reader spans or extractive"
+                )
+            likelihoods.append(first)
+            right.append(bool(answers) and accuracy(answer.text, answers) == 1.0)
+    point, curve = fit_threshold(likelihoods, right, risk), risk_coverage(likelihoods, right)
+    if as_json:
+        rows = [{**asdict(each), "bound": each.bound()} for each in curve]
+        print_json({"threshold": point.threshold, "confidence": CONFIDENCE, "curve": rows})
+        return
+    out(f"threshold  answered   wrong  bound at {CONFIDENCE:.0%}")
+    step = max(1, len(curve) // 12)
+    for each in sorted({*curve[::step], point}, key=lambda one: -one.threshold):
+        mark = "  <- chosen" if each == point else ""
+        shares = f"{each.coverage:8.1%}  {each.risk:6.1%}  {each.bound():6.1%}"
+        out(f"{each.threshold:9.4f}  {shares}{mark}")
+    out(
+        f"from {point.threshold:.4f} on {point.coverage:.0%} of {len(cases)} questions are "
+        f"answered; with {CONFIDENCE:.0%} confidence at most {risk:.0%} of the answers are wrong"
+    )
+    out(f"use it: ragkit ask --threshold {point.threshold:.4f}, or the same in ragkit.toml")
+
+
+def _read_cases(file: Path) -> list[tuple[str, list[str]]]:
+    """Read questions and their answers.
+
+    Raises:
+        DatasetError: The file cannot be read, or a line is malformed.
+    """
+    try:
+        lines = file.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{file} cannot be read: {error}") from error
+    cases = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            question, answers = row["question"], row.get("answers", [])
+            answers = [answers] if isinstance(answers, str) else answers
+            if not isinstance(question, str) or not all(isinstance(a, str) for a in answers):
+                raise TypeError("question and answers are no texts")
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DatasetError(
+                f'{file}, line {number}: expected {{"question": …, "answers": […]}} ({error})'
+            ) from error
+        cases.append((question, answers))
+    if not cases:
+        raise DatasetError(f"{file} has no questions")
+    return cases

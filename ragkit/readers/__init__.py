@@ -22,6 +22,7 @@ def load_reader(
     llm: str | None = None,
     order: str = "edges",
     unsupported: Literal["remove", "mark"] = "remove",
+    threshold: float | None = None,
 ) -> Reader:
     """Create a reader by name.
 
@@ -32,6 +33,8 @@ def load_reader(
         llm: Name for `ragkit.llms.load_llm`; default of the reader "llm" is "smollm2".
         order: Order of passages in the model's prompt.
         unsupported: Treatment of the model's sentences that no passage supports.
+        threshold: Likelihood below which the readers without a language model refuse; see
+            `ragkit tune --refusal`.
 
     Raises:
         ValueError: The name is unknown.
@@ -40,8 +43,7 @@ def load_reader(
         raise ValueError(f"reader is {name!r}; expected 'auto', 'spans', 'extractive' or 'llm'")
     if name == "auto" and llm is None:
         name = "spans" if is_shipped() else "extractive"
-    if name == "spans":
-        return SpanReader(embedder)
-    if name == "extractive":
-        return ExtractiveReader(embedder)
+    if name in ("spans", "extractive"):
+        kind = SpanReader if name == "spans" else ExtractiveReader
+        return kind(embedder) if threshold is None else kind(embedder, threshold=threshold)
     return LongContextReader(llm or "smollm2", order=order, unsupported=unsupported)

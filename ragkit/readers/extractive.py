@@ -165,7 +165,12 @@ class ExtractiveReader:
                 hit = hits[candidate.hit]
                 citation = cite(hit, candidate.start, candidate.end, candidate.table)
                 # Reference marks of the source could be confused with citation marks.
-                yield builder.add(strip_marks(candidate.text), [citation], "quoted")
+                yield builder.add(
+                    strip_marks(candidate.text),
+                    [citation],
+                    "quoted",
+                    probability=float(likelihoods[i]),
+                )
         yield builder.finish(refusal="no_evidence")
 
 
