@@ -20,7 +20,7 @@ from ragkit.readers.sources import source_sentences
 from ragkit.types import Answer, Chunk, Embedder, Event, Hit
 
 # A logistic regression on 629 training questions of NQ with their retrieved passages, with and
-# without the gold one (`benchmarks/fit_extractive.py`). Youden's J on the development questions is
+# without the gold one (`benchmarks/fit_readers.py`). Youden's J on the development questions is
 # largest at 0.15: there 92 % of answerable questions are answered and 74 % of the others refused.
 WEIGHTS = {
     "cosine": 7.98,  # of question and title + sentence

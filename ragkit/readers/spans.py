@@ -18,7 +18,7 @@ from ragkit.readers.subjects import split_question
 from ragkit.types import Chunk, Embedder, Event, Hit
 
 # A logistic regression on the development questions of NQ and SQuADShifts with their retrieved
-# passages, with and without the gold one (`benchmarks/fit_extractive.py`).
+# passages, with and without the gold one (`benchmarks/fit_readers.py`).
 WEIGHTS = {
     "cosine": 3.73, "coverage": 0.71, "title": -1.03, "kind": 0.28, "hit": 2.71, "length": -0.12,
     "span": -0.04, "relevance": 0.55, "lead": 0.21,
@@ -46,7 +46,7 @@ class SpanReader(ExtractiveReader):
     """Selects the sentences with the most likely short answers, or refuses if none is likely.
 
     The likelihood of a sentence is a logistic regression on the pair model's logits beside the
-    features of `ExtractiveReader` (`benchmarks/fit_extractive.py`). A question about two things
+    features of `ExtractiveReader` (`benchmarks/fit_readers.py`). A question about two things
     ("compare A and B") is answered by one sentence for each. `Answer.spans` are the short answers
     in the quotes.
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.indexes.terms import TermAnalyzer
@@ -105,18 +106,49 @@ class SupportJudge:
         if not order or not flat:
             return Verdict("unsupported", 0.0, "there is nothing to compare it with", ())
         chosen = [self._sources[i] for i in sorted(order)]
+        findings = compare_frames(
+            statement,
+            [source.sentence.text for source in chosen],
+            context=[source.title for source in chosen],
+        )
+        scores, features = self.measure(statement, order)
+        weights = np.array([WEIGHTS[name] for name in FEATURES])
+        probability = round(float(1 / (1 + np.exp(-(features @ weights + BIAS)))), 6)
+        needed = self._needed(statement, order)
+        ranked = tuple(_evidence(self._sources[i], probability) for i in needed)
+        return self._decide(statement, findings, scores, probability, ranked)
+
+    def measure(
+        self, statement: str, order: Sequence[int] | None = None
+    ) -> tuple[SupportScores, NDArray[np.float64]]:
+        """Return the pair model's scores of a statement and its `FEATURES`, float64 (features,).
+
+        Args:
+            statement: The statement.
+            order: Indices of its evidence; default: the source sentences that cover it best.
+        """
+        if order is None:
+            order = rank_sentences(statement, self._texts)
+        chosen = [self._sources[i] for i in sorted(order)]
         texts = [source.sentence.text for source in chosen]
         titles = [source.title for source in chosen]
-        findings = compare_frames(statement, texts, context=titles)
         scores = self._pair.judge([statement], [joined(texts, titles)])[0]
-        features = self.features(statement, texts, titles, scores)
-        weights = np.array([WEIGHTS[name] for name in FEATURES])
-        probability = float(1 / (1 + np.exp(-(features @ weights + BIAS))))
-        ranked = tuple(
-            _evidence(self._sources[i], round(probability, 6))
-            for i in self._needed(statement, order)
+        wanted = set(self._analyzer.terms(statement))
+        near = set(self._analyzer.terms("\n".join([*texts, *titles])))
+        shares = frame_features(statement, texts, context=titles)
+        n = max(1, len(wanted))
+        odds = (scores.supported + _SMALLEST) / (1 - scores.supported + _SMALLEST)
+        features = np.array(
+            [
+                len(wanted & self._terms) / n,
+                len(wanted & near) / n,
+                shares["numbers"],
+                shares["names"],
+                float(np.log(odds)),
+                float(np.log(scores.contradicted + _SMALLEST)),
+            ]
         )
-        return self._decide(statement, findings, scores, round(probability, 6), ranked)
+        return scores, features
 
     def _needed(self, statement: str, order: Sequence[int]) -> list[int]:
         """Return the ranked source sentences that hold terms which those before them lack."""
@@ -128,30 +160,6 @@ class SupportJudge:
                 needed.append(i)
             missing -= found
         return needed
-
-    def features(
-        self,
-        statement: str,
-        texts: Sequence[str],
-        titles: Sequence[str],
-        scores: SupportScores,
-    ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        """Compute `FEATURES` of a statement with its evidence, float64 (features,)."""
-        wanted = set(self._analyzer.terms(statement))
-        near = set(self._analyzer.terms("\n".join([*texts, *titles])))
-        shares = frame_features(statement, texts, context=titles)
-        n = max(1, len(wanted))
-        odds = (scores.supported + _SMALLEST) / (1 - scores.supported + _SMALLEST)
-        return np.array(
-            [
-                len(wanted & self._terms) / n,
-                len(wanted & near) / n,
-                shares["numbers"],
-                shares["names"],
-                float(np.log(odds)),
-                float(np.log(scores.contradicted + _SMALLEST)),
-            ]
-        )
 
     def _decide(
         self,
