@@ -12,7 +12,7 @@ from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.readers.support.quantities import Quantity
 from ragkit.readers.support.wording import Sentence, Word, aliases, read_sentence
 
-Kind = Literal["agrees", "conflicts", "computed", "open"]
+Kind = Literal["agrees", "conflicts", "computed", "elsewhere", "open"]
 
 COVERED = 0.75
 """Share of a statement's content words that a source must hold to speak of the same."""

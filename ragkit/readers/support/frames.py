@@ -145,7 +145,7 @@ def _judge_value(quantity: Quantity, part: Sentence, sources: Sequence[Source]) 
     if best >= 0 and (best >= 0.5 or not conflicting):
         if best >= 0.4 or quantity.kind == "label":
             return next(finding for share, finding in agreeing if share == best)
-        return Finding("open", f"{quantity.text} is said of another thing", -1)
+        return Finding("elsewhere", f"the sources say {quantity.text} of another thing", -1)
     if conflicting and not any(word.denied for word in words):
         return next(finding for share, finding in conflicting if share == worst)
     return Finding("open", f"no source gives a value to compare with {quantity.text}", -1)

@@ -2,16 +2,18 @@
 
 A sentence that stands in a source word for word is quoted. Of any other the few source sentences
 that cover it best are its evidence. Rules compare values, comparisons and denials (`frames`): a
-conflict contradicts it, and a number that follows from cited numbers is computed. The rest is
-decided by a logistic regression on word overlap, the shares of numbers and names that the evidence
-holds, and the pair model's logits (`benchmarks/fit_support.py`).
+conflict contradicts it, and a number that follows from cited numbers is computed. A sentence whose
+words one source sentence holds is entailed (`SupportChecker`). The rest is decided by a logistic
+regression on word overlap, the shares of numbers and names that the evidence holds, and the pair
+model's logits (`benchmarks/fit_support.py`); between its two limits the judge is unsure, and says
+so. What the judge cannot do: docs/citations.md.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,7 @@ from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.indexes.terms import TermAnalyzer
 from ragkit.normalize import normalize
 from ragkit.pair.model import PairModel, SupportScores
-from ragkit.readers.citations import Evidence, Verdict, strip_marks
+from ragkit.readers.citations import Evidence, SupportChecker, Verdict, strip_marks
 from ragkit.readers.sources import SourceSentence, source_sentences
 from ragkit.readers.support.evidence import rank_sentences
 from ragkit.readers.support.facts import Finding
@@ -42,6 +44,9 @@ FEATURES = tuple(WEIGHTS)
 
 _CONTRADICTED = 0.8  # probability of the pair model from which its word counts
 _SMALLEST = 1e-4
+_TITLE_WORD = re.compile(r"\w+")
+_LONGEST_TITLE = 4  # words of a title that is taken for a name
+_SHORTEST_TITLE = 3  # characters
 _WORD = re.compile(r"[^\W_]+(?:[.,'’-][^\W_]+)*")  # noqa: RUF001  typographic apostrophe
 _ENGLISH = frozenset(
     "the of and to in is are was were that this it for with as by on from at be has have had not "
@@ -83,6 +88,7 @@ class SupportJudge:
         if not 0 <= unsure <= sure <= 1:
             raise ValueError(f"unsure is {unsure}, sure {sure}; expected 0 <= unsure <= sure <= 1")
         self._pair = PairModel() if pair is None else pair
+        self._words = SupportChecker(hits)
         self._sure, self._unsure = sure, unsure
         self._analyzer = TermAnalyzer()
         segmenter = RuleSegmenter()
@@ -106,11 +112,13 @@ class SupportJudge:
         if not order or not flat:
             return Verdict("unsupported", 0.0, "there is nothing to compare it with", ())
         chosen = [self._sources[i] for i in sorted(order)]
-        findings = compare_frames(
-            statement,
-            [source.sentence.text for source in chosen],
-            context=[source.title for source in chosen],
+        mark = _Titles([source.title for source in self._sources])
+        found = compare_frames(
+            mark.join(statement),
+            [mark.join(source.sentence.text) for source in chosen],
+            context=[mark.join(source.title) for source in chosen],
         )
+        findings = [replace(finding, reason=mark.split(finding.reason)) for finding in found]
         scores, features = self.measure(statement, order)
         weights = np.array([WEIGHTS[name] for name in FEATURES])
         probability = round(float(1 / (1 + np.exp(-(features @ weights + BIAS)))), 6)
@@ -169,12 +177,18 @@ class SupportJudge:
         probability: float,
         ranked: tuple[Evidence, ...],
     ) -> Verdict:
-        conflicts = [finding.reason for finding in findings if finding.kind == "conflicts"]
-        if conflicts:
-            return Verdict("contradicted", min(probability, 0.05), conflicts[0], ranked)
-        computed = [finding.reason for finding in findings if finding.kind == "computed"]
-        if computed and probability >= self._unsure:
-            return Verdict("computed", max(probability, 0.9), computed[0], ranked)
+        reasons: dict[str, str] = {}
+        for finding in findings:
+            reasons.setdefault(finding.kind, finding.reason)
+        if reason := reasons.get("conflicts"):
+            return Verdict("contradicted", min(probability, 0.05), reason, ranked)
+        if reason := reasons.get("computed"):
+            return Verdict("computed", max(probability, 0.9), reason, ranked)
+        if reason := reasons.get("elsewhere"):
+            return Verdict("unsure", min(probability, 0.5), reason, ranked)
+        if evidence := self._words.check(statement):
+            share = max(probability, self._sure)
+            return Verdict("entailed", share, "a source holds its words", (evidence,))
         if is_foreign(statement):
             return Verdict("unsure", probability, "the check was trained on English", ranked)
         if probability >= self._sure:
@@ -185,6 +199,32 @@ class SupportJudge:
         if probability < self._unsure:
             return Verdict("unsupported", probability, "no source says this", ranked)
         return Verdict("unsure", probability, "the sources may say this or not", ranked)
+
+
+class _Titles:
+    """Writes the titles of the sources as one word each, so that the rules take them for names.
+
+    "The gap of gallium arsenide" has no capital; that it is a name is known from the title.
+    """
+
+    def __init__(self, titles: Sequence[str]) -> None:
+        words = {title: _TITLE_WORD.findall(title) for title in set(titles)}
+        named = {
+            title: "".join(word[0].upper() + word[1:] for word in parts) + "X"
+            for title, parts in words.items()
+            if 0 < len(parts) <= _LONGEST_TITLE and len(title) > _SHORTEST_TITLE
+        }
+        longest = sorted(named, key=len, reverse=True)
+        pattern = "|".join(map(re.escape, longest))
+        self._pattern = re.compile(rf"(?<![\w-])(?:{pattern or '(?!)'})(?![\w-])", re.IGNORECASE)
+        self._named = {title.lower(): name for title, name in named.items()}
+        self._titles = {name: title for title, name in named.items()}
+
+    def join(self, text: str) -> str:
+        return self._pattern.sub(lambda match: self._named[match[0].lower()], text)
+
+    def split(self, text: str) -> str:
+        return re.sub(r"\w+", lambda match: self._titles.get(match[0], match[0]), text)
 
 
 def joined(texts: Sequence[str], titles: Sequence[str]) -> str:
