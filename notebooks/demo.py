@@ -32,7 +32,7 @@ def main() -> None:
         f"{path}: {report.added} articles added, {report.unchanged} unchanged, {report.n_chunks} "
         f"new chunks, {report.n_embedded} texts embedded in {time.perf_counter() - start:.2f} s"
     )
-    qa = demo.retriever(recipe.retriever) >> ragkit.ExtractiveReader(demo.embedder)
+    qa = demo.retriever(recipe.retriever) >> ragkit.SpanReader(demo.embedder)
     for question in QUESTIONS:
         start = time.perf_counter()
         answer = qa.ask(question)

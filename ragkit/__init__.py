@@ -4,7 +4,7 @@ import ragkit
 
 notes = ragkit.Collection("notes.rag")
 notes.add("papers/")
-qa = notes.retriever("hybrid") >> ragkit.ExtractiveReader(notes.embedder)
+qa = notes.retriever("hybrid") >> ragkit.SpanReader(notes.embedder)
 print(qa.ask("What is the band gap of GaAs?").text)
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ragkit.llms import load_llm
     from ragkit.losses import collect as collect_losses
     from ragkit.pipeline import QA, Reranked
-    from ragkit.readers import ExtractiveReader, LongContextReader
+    from ragkit.readers import ExtractiveReader, LongContextReader, SpanReader
     from ragkit.readers.verification import verify_answer, verify_sentences
     from ragkit.recipes import load_recipe
     from ragkit.retrievers import HybridRetriever
@@ -50,6 +50,7 @@ _MODULES = {
     "ReAct": "ragkit.agents.react",
     "Reranked": "ragkit.pipeline",
     "Settings": "ragkit.collection.description",
+    "SpanReader": "ragkit.readers",
     "collect_losses": "ragkit.losses",
     "load_agent": "ragkit.agents.definition",
     "load_embedder": "ragkit.embedders",
@@ -79,6 +80,7 @@ __all__ = [
     "ReAct",
     "Reranked",
     "Settings",
+    "SpanReader",
     "collect_losses",
     "load_agent",
     "load_embedder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,20 @@ def hit_html(hit: Hit) -> str:
 
 
 def answer_html(answer: Answer) -> str:
-    """Render an answer and its cited hits, with the cited spans highlighted."""
+    """Render an answer and its cited hits: quotes highlighted, short answers in bold.
+
+    A sentence that is not supported, and one that was left out, has its state and the reason.
+    """
     rows = [f"<p style='{_MUTED}'>{escape(answer.question)}</p>"]
     if answer.refusal is not None:
         rows.append(f"<p><b>No answer</b> ({escape(answer.refusal.reason)}).</p>")
     else:
-        rows.append(f"<p><b>{escape(answer.text)}</b></p>")
+        rows.append(f"<p>{''.join(_sentences(answer))}</p>")
+    rows += [
+        f"<p style='{_MUTED}'>Left out, {escape(removed.support)}: <s>{escape(removed.text)}</s> "
+        f"({escape(removed.reason)})</p>"
+        for removed in answer.removed
+    ]
     for hit in answer.hits:
         spans = sorted(
             (citation.start - hit.chunk.start, citation.end - hit.chunk.start, number)
@@ -33,7 +42,12 @@ def answer_html(answer: Answer) -> str:
             if citation.chunk_id == hit.chunk.id
         )
         if spans:
-            text = _table(hit) + _highlight(hit.chunk.text, spans)
+            short = [
+                (span.start - hit.chunk.start, span.end - hit.chunk.start)
+                for span in answer.spans
+                if answer.citations[span.citation - 1].chunk_id == hit.chunk.id
+            ]
+            text = _table(hit) + _highlight(hit.chunk.text, spans, short)
             rows.append(f"{_header(hit)}<div style='{_BOX}'>{text}</div>")
     if answer.losses:
         lost = "; ".join(f"{loss.stage}: {loss.lost} ({loss.why})" for loss in answer.losses)
@@ -59,16 +73,41 @@ def _table(hit: Hit) -> str:
     return f"<span style='{_MUTED}'>{escape(header)}</span>\n" if header else ""
 
 
-def _highlight(text: str, spans: list[tuple[int, int, int]]) -> str:
+def _sentences(answer: Answer) -> Iterator[str]:
+    position = 0
+    for sentence in answer.sentences:
+        yield f"<b>{escape(answer.text[position : sentence.start])}</b>"
+        text = escape(answer.text[sentence.start : sentence.end])
+        if sentence.supported:
+            yield f"<b>{text}</b>"
+        else:
+            reason = escape(sentence.reason)
+            yield f"<span title='{reason}'>{text}</span> <i style='{_MUTED}'>{reason}</i>"
+        position = sentence.end
+    yield f"<b>{escape(answer.text[position:])}</b>"
+
+
+def _highlight(text: str, spans: list[tuple[int, int, int]], short: list[tuple[int, int]]) -> str:
     parts = []
     position = 0
     for start, end, number in spans:
         if start < position:  # overlaps the previous citation, which is highlighted already
             parts.append(f"<sup>[{number}]</sup>")
             continue
+        inside = sorted((a, b) for a, b in short if start <= a < b <= end)
         parts += [
             escape(text[position:start]),
-            f"<mark style='{_MARK}'>{escape(text[start:end])}</mark><sup>[{number}]</sup>",
+            f"<mark style='{_MARK}'>{_bold(text, start, end, inside)}</mark>",
+            f"<sup>[{number}]</sup>",
         ]
         position = end
     return "".join([*parts, escape(text[position:])])
+
+
+def _bold(text: str, start: int, end: int, short: list[tuple[int, int]]) -> str:
+    parts = []
+    for first, last in short:
+        if first >= start:  # overlapping ones are in bold already
+            parts.append(f"{escape(text[start:first])}<b>{escape(text[first:last])}</b>")
+            start = last
+    return "".join([*parts, escape(text[start:end])])

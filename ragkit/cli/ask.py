@@ -194,6 +194,9 @@ def _answer(qa: QA, question: str, where: dict[str, Any] | None, *, silent: bool
 
 
 def _show_sources(answer: Answer) -> None:
+    if answer.spans:
+        short = ", ".join(f"{span.text} [{span.citation}]" for span in answer.spans)
+        out(f"  short: {short}")
     copies = {hit.chunk.id: hit.copies for hit in answer.hits}
     for number, citation in enumerate(answer.citations, start=1):
         quote = " ".join(f"{citation.table}\n{citation.quote}".split())

@@ -22,7 +22,7 @@ from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.indexes.terms import TermAnalyzer
 from ragkit.normalize import normalize
 from ragkit.pair.model import PairModel, SupportScores
-from ragkit.readers.citations import Evidence, SupportChecker, Verdict, strip_marks
+from ragkit.readers.citations import Evidence, SupportChecker, Verdict, names, strip_marks
 from ragkit.readers.sources import SourceSentence, source_sentences
 from ragkit.readers.support.evidence import rank_sentences
 from ragkit.readers.support.facts import Finding
@@ -42,6 +42,7 @@ SURE = 0.6
 UNSURE = 0.35
 FEATURES = tuple(WEIGHTS)
 
+_SHARE = 0.5  # of a sentence's words; the sources must have more
 _CONTRADICTED = 0.8  # probability of the pair model from which its word counts
 _SMALLEST = 1e-4
 _TITLE_WORD = re.compile(r"\w+")
@@ -124,6 +125,11 @@ class SupportJudge:
         probability = round(float(1 / (1 + np.exp(-(features @ weights + BIAS)))), 6)
         needed = self._needed(statement, order)
         ranked = tuple(_evidence(self._sources[i], probability) for i in needed)
+        kinds = {finding.kind for finding in findings}
+        is_strange = self._share_of_words(statement) <= _SHARE and not is_foreign(statement)
+        if is_strange and kinds.isdisjoint(("conflicts", "computed")):
+            reason = "half of its words stand in no source"
+            return Verdict("unsupported", min(probability, 0.2), reason, ranked[:1])
         return self._decide(statement, findings, scores, probability, ranked)
 
     def measure(
@@ -157,6 +163,12 @@ class SupportJudge:
             ]
         )
         return scores, features
+
+    def _share_of_words(self, statement: str) -> float:
+        """Return the share of a statement's terms, without its names, that the sources have."""
+        named = self._analyzer.terms(" ".join(sorted(names(statement))))
+        words = set(self._analyzer.terms(statement)).difference(named)
+        return len(words & self._terms) / len(words) if words else 1.0
 
     def _needed(self, statement: str, order: Sequence[int]) -> list[int]:
         """Return the ranked source sentences that hold terms which those before them lack."""
