@@ -45,6 +45,7 @@ def main() -> None:
         run(ragkit, "index", "build", "demo", cwd=folder)
         question = "What is the measured band gap of lithium fluoride?"
         answer = run(ragkit, "ask", question, "--in", "demo.rag", "--json", cwd=folder)
+        assert json.loads(answer)["spans"], "the pair model's weights are not in the wheel"
         (folder / "answer.json").write_text(answer)
         run(ragkit, "verify", "answer.json", cwd=folder)
         absent = (

@@ -20,10 +20,10 @@ from ragkit.types import Chunk, Embedder, Event, Hit
 # A logistic regression on the development questions of NQ and SQuADShifts with their retrieved
 # passages, with and without the gold one (`benchmarks/fit_readers.py`).
 WEIGHTS = {
-    "cosine": 3.73, "coverage": 0.71, "title": -1.03, "kind": 0.28, "hit": 2.71, "length": -0.12,
-    "span": -0.04, "relevance": 0.55, "lead": 0.21,
+    "cosine": 4.03, "coverage": -0.59, "title": -1.17, "kind": 0.0, "hit": 2.3, "length": 0.08,
+    "span": 0.05, "relevance": 0.31, "lead": 0.17,
 }  # fmt: skip
-BIAS = -6.57
+BIAS = -5.67
 THRESHOLD = 0.15
 FEATURES = (*WORD_FEATURES, "span", "relevance", "lead")
 _FLOOR = -15.0  # of a logit; sentences without a token have it
@@ -133,16 +133,21 @@ class SpanReader(ExtractiveReader):
         shown: set[str] = set()
         for part in parts:
             own = [hits[i] for i in part.hits]
-            for choice in self._choose(part.question, own)[:1]:
+            for choice in self._choose(part.question, own, part.subject)[:1]:
                 yield from self._show(choice, builder, shown)
         if len(shown) < len(parts) or not parts:
             for choice in self._choose(question, hits):
                 yield from self._show(choice, builder, shown)
         yield builder.finish(refusal="no_evidence")
 
-    def _choose(self, question: str, hits: Sequence[Hit]) -> list[_Choice]:
-        """Return the sentences that are likely enough, best first."""
+    def _choose(self, question: str, hits: Sequence[Hit], subject: str = "") -> list[_Choice]:
+        """Return the sentences that are likely enough, best first.
+
+        In a comparison only sentences count that name most of what is compared.
+        """
         hits, candidates = with_codes(question, hits, self.candidates(hits))
+        if subject:
+            candidates = self._naming(question, subject, candidates)
         if not candidates:
             return []
         readings = self.readings(question, hits, candidates)
@@ -155,6 +160,18 @@ class SpanReader(ExtractiveReader):
             for i in best
             if likelihoods[i] >= max(threshold, 1e-6)
         ]
+
+    def _naming(
+        self, question: str, subject: str, candidates: Sequence[Candidate]
+    ) -> list[Candidate]:
+        """Return the candidates with most of the question's terms, without those of its subject."""
+        wanted = set(self._analyzer.terms(question)).difference(self._analyzer.terms(subject))
+        counts = [
+            len(wanted.intersection(self._analyzer.terms(f"{c.table}\n{c.text}")))
+            for c in candidates
+        ]
+        most = max(counts, default=0)
+        return [c for c, count in zip(candidates, counts, strict=True) if count == most]
 
     @staticmethod
     def _show(choice: _Choice, builder: AnswerBuilder, shown: set[str]) -> Iterator[Event]:

@@ -29,17 +29,18 @@ from ragkit.readers.support.facts import Finding
 from ragkit.readers.support.frames import compare_frames, frame_features
 from ragkit.types import Hit
 
+# Fitted by `benchmarks/fit_support.py` on seven of the development sets.
 WEIGHTS = {
-    "overlap": 1.5,  # share of the statement's terms in all sources
-    "evidence": 1.5,  # share of them in its evidence
-    "numbers": 1.0,  # share of its numbers in the evidence
-    "names": 1.0,  # share of its names in the evidence
-    "joint": 0.6,  # logit of support by the evidence
-    "contradicted": -0.2,  # logarithm of the probability that the evidence contradicts it
+    "overlap": -0.68,  # share of the statement's terms in all sources
+    "evidence": 0.97,  # share of them in its evidence
+    "numbers": 0.29,  # share of its numbers in the evidence
+    "names": 0.29,  # share of its names in the evidence
+    "joint": 0.41,  # logit of support by the evidence
+    "contradicted": 0.01,  # logarithm of the probability that the evidence contradicts it
 }
-BIAS = -4.0
-SURE = 0.6
-UNSURE = 0.35
+BIAS = -0.68
+SURE = 0.85
+UNSURE = 0.2
 FEATURES = tuple(WEIGHTS)
 
 _SHARE = 0.5  # of a sentence's words; the sources must have more
