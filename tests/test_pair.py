@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pair_models import tiny_base, tiny_pair
 from properties import examples
@@ -64,7 +64,14 @@ def brute_force(window, logits, region):
     return max(found, key=lambda item: item[0], default=None)
 
 
-@given(st.integers(0, 60), st.integers(0, 300), st.integers(0, 300), st.integers(0, 2**32 - 1))
+@given(
+    n=st.integers(0, 60),
+    low=st.integers(0, 300),
+    length=st.integers(0, 300),
+    seed=st.integers(0, 2**32 - 1),
+)
+@example(n=1, low=0, length=5, seed=0)  # the region goes beyond its only token
+@example(n=3, low=5, length=9, seed=1)
 @examples(100)
 def test_best_span_is_that_of_a_search_through_all(n, low, length, seed):
     offsets = tuple((5 * i, 5 * i + 4) for i in range(n))

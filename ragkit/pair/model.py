@@ -205,7 +205,7 @@ def best_span(window: Window, logits: NDArray[np.float32], region: tuple[int, in
 
     Source: Devlin et al. 2019, sections 4.2 and 4.3: start + end, minus that of [CLS].
     """
-    low = bisect_left(window.offsets, region)
+    low = bisect_left(window.offsets, (region[0], -1))
     high = bisect_left(window.offsets, (region[1], -1), low)
     while high > low and window.offsets[high - 1][1] > region[1]:
         high -= 1
