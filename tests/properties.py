@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 
-FEW = 20
+FEW = 15
 _PATIENT: dict[str, Any] = {  # the machine may be busy
     "deadline": None,
     "suppress_health_check": [HealthCheck.too_slow],
