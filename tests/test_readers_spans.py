@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 
 import ragkit
+from ragkit import models
 from ragkit.embedders import load_embedder
 from ragkit.readers import ExtractiveReader, SpanReader, load_reader
-from ragkit.testing import check_reader
+from ragkit.readers.citations import SupportChecker
+from ragkit.readers.spans import FEATURES
+from ragkit.readers.support import load_judge
+from ragkit.testing import HashEmbedder, check_reader
 from ragkit.types import Document
 
 DOCUMENTS = [
@@ -108,3 +112,14 @@ def test_answers_verify(ask, notes):
         answer = ask(question)
         assert {check.state for check in ragkit.verify_answer(answer, notes)} == {"valid"}
         assert ragkit.verify_sentences(answer) == []
+
+
+def test_without_the_base_of_the_pair_model_words_decide(monkeypatch):
+    monkeypatch.setattr(models, "is_installed", lambda wheel: False)
+    embedder = HashEmbedder()
+    assert type(load_reader("auto", embedder)) is ExtractiveReader
+    assert type(load_judge([])) is SupportChecker
+
+
+def test_features_of_no_candidates_are_no_rows(reader):
+    assert reader.features(GAP, [], []).shape == (0, len(FEATURES))

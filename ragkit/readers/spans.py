@@ -9,11 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.pair.model import PairModel, Span
+from ragkit.pair.model import PairModel, Span, shipped_model
 from ragkit.readers.assemble import AnswerBuilder
 from ragkit.readers.citations import cite, strip_marks
 from ragkit.readers.extractive import FEATURES as WORD_FEATURES
-from ragkit.readers.extractive import FURTHER, Candidate, ExtractiveReader, with_codes
+from ragkit.readers.extractive import (
+    FURTHER,
+    Candidate,
+    ExtractiveReader,
+    logistic,
+    with_codes,
+)
 from ragkit.readers.subjects import split_question
 from ragkit.types import Chunk, Embedder, Event, Hit
 
@@ -66,7 +72,7 @@ class SpanReader(ExtractiveReader):
         threshold: float = THRESHOLD,
     ) -> None:
         super().__init__(embedder, max_sentences=max_sentences, threshold=threshold)
-        self._pair = PairModel() if pair is None else pair
+        self._pair = shipped_model() if pair is None else pair
 
     def readings(
         self, question: str, hits: Sequence[Hit], candidates: Sequence[Candidate]
@@ -111,6 +117,8 @@ class SpanReader(ExtractiveReader):
 
         "lead" is by how much a span is better than the best one of the other candidates.
         """
+        if not readings:
+            return np.empty((0, len(FEATURES)))
         spans = np.array([max(_FLOOR, r.span.score) if r.span else _FLOOR for r in readings])
         best, second = np.sort(spans)[::-1][:2] if len(spans) > 1 else (spans[0], _FLOOR)
         lead = np.clip(spans - np.where(spans == best, second, best), _FLOOR, -_FLOOR)
@@ -119,9 +127,7 @@ class SpanReader(ExtractiveReader):
 
     def likelihoods(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the likelihood that each candidate contains the answer, float64 (candidates,)."""
-        weights = np.array([WEIGHTS[name] for name in FEATURES])
-        probabilities: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-(features @ weights + BIAS)))
-        return probabilities.round(6)
+        return logistic(features, [WEIGHTS[name] for name in FEATURES], BIAS)
 
     def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[Event]:
         """Yield the best sentences, best first, each with itself as citation, then the answer."""

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.indexes.terms import TermAnalyzer
 from ragkit.normalize import normalize
-from ragkit.pair.model import PairModel, SupportScores
+from ragkit.pair.model import PairModel, SupportScores, shipped_model
 from ragkit.readers.citations import Evidence, SupportChecker, Verdict, names, strip_marks
+from ragkit.readers.extractive import logistic
 from ragkit.readers.sources import SourceSentence, source_sentences
 from ragkit.readers.support.evidence import rank_sentences
 from ragkit.readers.support.facts import Finding
@@ -89,7 +90,7 @@ class SupportJudge:
     ) -> None:
         if not 0 <= unsure <= sure <= 1:
             raise ValueError(f"unsure is {unsure}, sure {sure}; expected 0 <= unsure <= sure <= 1")
-        self._pair = PairModel() if pair is None else pair
+        self._pair = shipped_model() if pair is None else pair
         self._words = SupportChecker(hits)
         self._sure, self._unsure = sure, unsure
         self._analyzer = TermAnalyzer()
@@ -99,6 +100,7 @@ class SupportJudge:
             for i, hit in enumerate(hits)
             for sentence in source_sentences(hit.chunk, segmenter)
         ]
+        self._titles = _Titles([source.title for source in self._sources])
         self._texts = [source.sentence.text for source in self._sources]
         self._terms = set(self._analyzer.terms("\n".join(self._texts)))
         self._terms.update(self._analyzer.terms("\n".join({s.title for s in self._sources})))
@@ -114,7 +116,7 @@ class SupportJudge:
         if not order or not flat:
             return Verdict("unsupported", 0.0, "there is nothing to compare it with", ())
         chosen = [self._sources[i] for i in sorted(order)]
-        mark = _Titles([source.title for source in self._sources])
+        mark = self._titles
         found = compare_frames(
             mark.join(statement),
             [mark.join(source.sentence.text) for source in chosen],
@@ -122,8 +124,8 @@ class SupportJudge:
         )
         findings = [replace(finding, reason=mark.split(finding.reason)) for finding in found]
         scores, features = self.measure(statement, order)
-        weights = np.array([WEIGHTS[name] for name in FEATURES])
-        probability = round(float(1 / (1 + np.exp(-(features @ weights + BIAS)))), 6)
+        weights = [WEIGHTS[name] for name in FEATURES]
+        probability = float(logistic(features[None], weights, BIAS)[0])
         needed = self._needed(statement, order)
         ranked = tuple(_evidence(self._sources[i], probability) for i in needed)
         kinds = {finding.kind for finding in findings}
