@@ -22,8 +22,9 @@ import numpy as np
 from common import data_root, heading
 from numpy.typing import NDArray
 
-from ragkit.finetune.pair.examples import SupportExample
-from ragkit.finetune.pair.support_sets import TEST_ONLY, read_support
+from ragkit.evaluation.datasets.shapes import SupportPair
+from ragkit.evaluation.datasets.support import TEST_ONLY, read_support
+from ragkit.evaluation.measures import auroc
 from ragkit.pair.model import PairModel
 from ragkit.readers.support.judge import FEATURES, SupportJudge
 from ragkit.types import Chunk, Hit
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     result: dict[str, Any] = heading()
-    sets: dict[str, list[SupportExample]] = defaultdict(list)
+    sets: dict[str, list[SupportPair]] = defaultdict(list)
     for example in read_support(data_root(), "dev"):
         sets[example.source].append(example)
     model = PairModel(options.model)
@@ -50,7 +51,8 @@ def main() -> None:
     print(f"{'set':24}{'n':>5}{'overlap':>9}{'head':>9}{'check':>9}")
     for name, (x, y) in data.items():
         weights, bias = fit([data[other] for other in fitted if other != name])
-        row = (auroc(x[:, 0], y), auroc(x[:, FEATURES.index("joint")], y), auroc(x @ weights, y))
+        scores = (x[:, 0], x[:, FEATURES.index("joint")], x @ weights)
+        row = [auroc(each.tolist(), (y == 1).tolist()).value or 0.0 for each in scores]
         rows[name] = [round(value, 4) for value in row]
         print(f"{name:24}{len(y):5}" + "".join(f"{value:9.3f}" for value in row), flush=True)
         del bias
@@ -65,7 +67,7 @@ def main() -> None:
         options.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def measure(model: PairModel, pairs: Sequence[SupportExample], n: int) -> tuple[Array, Array]:
+def measure(model: PairModel, pairs: Sequence[SupportPair], n: int) -> tuple[Array, Array]:
     """Return the features of at most n pairs, float64 (pairs, features), and their labels."""
     chosen = random.Random(0).sample(list(pairs), min(n, len(pairs)))
     rows = [
@@ -92,11 +94,6 @@ def fit(parts: Sequence[tuple[Array, Array]], ridge: float = 0.01) -> tuple[Arra
         w -= np.linalg.solve(hessian, gradient)
     weights = w[:-1] / deviation
     return weights, float(w[-1] - weights @ mean)
-
-
-def auroc(scores: Array, labels: Array) -> float:
-    above = scores[labels == 1][:, None] - scores[labels == 0][None]
-    return float((above > 0).mean() + (above == 0).mean() / 2)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ by words.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import tempfile
 import time
@@ -24,10 +23,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import data_root, heading, holds, questions_of
+from common import heading, holds, questions_of
 from demo_questions import best_sentence
 
 from ragkit.collection import Collection
+from ragkit.evaluation.datasets import QASet, load_dataset
 from ragkit.evaluation.measures import exact_match, token_f1
 from ragkit.evaluation.splits import split_of
 from ragkit.evaluation.statistics import paired_permutation_test
@@ -76,25 +76,19 @@ def xquad(n: int | None) -> dict[str, Any]:
 
 def clapnq(n: int | None) -> dict[str, Any]:
     """Right first quotes of answerable questions, refusals of the others."""
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for name in ("answerable", "unanswerable"):
-        with gzip.open(data_root() / "clapnq_dev" / f"{name}.jsonl.gz", "rt") as lines:
-            rows[name] = [json.loads(line) for line in lines][:n]
-    passages = {
-        p["text"]: Document(f"p{i}", " ".join(p["sentences"]), p["title"])
-        for i, p in enumerate(p for kind in rows.values() for row in kind for p in row["passages"])
-    }
-    gold = [
-        [sentence for out in row["output"] for sentence in out["selected_sentences"]]
-        for row in rows["answerable"]
-    ]
-    answered, unanswerable = ([row["input"] for row in kind] for kind in rows.values())
+    data = load_dataset("clapnq")
+    assert isinstance(data, QASet)
+    texts = {passage.id: passage.text for passage in data.passages}
+    answerable = [question for question in data.questions if question.answers][:n]
+    others = [question.text for question in data.questions if not question.answers][:n]
 
     def right(index: int, quote: str) -> bool:
+        gold = [texts[p][start:end] for p, start, end in answerable[index].metadata["spans"]]
         words = bare(quote)
-        return any(words in bare(text) or bare(text) in words for text in gold[index])
+        return any(words in bare(text) or bare(text) in words for text in gold)
 
-    return compare(list(passages.values()), answered, right, others=unanswerable)
+    asked = [question.text for question in answerable]
+    return compare(data.passages, asked, right, others=others)
 
 
 def nq(n: int | None) -> dict[str, Any]:

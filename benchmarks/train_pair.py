@@ -1,10 +1,11 @@
-"""Trains the pair model that ships: two stages, each of which can be stopped and gone on with.
+"""Trains the pair model that ships: three stages, each of which can be stopped and gone on with.
 
     python benchmarks/train_pair.py stage1 --to FOLDER
     python benchmarks/train_pair.py stage2 --to FOLDER
+    python benchmarks/train_pair.py stage3 --to FOLDER
     python benchmarks/train_pair.py pack --to FOLDER
 
-`pack` writes the int8 weights of stage 2 to FOLDER/weights. One core with AMX reads about 2,000
+`pack` writes the int8 weights of stage 3 to FOLDER/weights. One core with AMX reads about 2,000
 tokens a second. Run it with OMP_NUM_THREADS=1: a second thread helps little.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from common import data_root, machine
 
@@ -30,6 +32,10 @@ OPTIONS = {
         max_tokens=5_400_000, batch_tokens=6144, learning_rate=1.1e-4, warmup_tokens=100_000,
         decay_share=1.0, weight_decay=0.01, evaluate_tokens=1_000_000, patience=99, seed=2,
     ),
+    3: TrainOptions(
+        max_tokens=13_000_000, batch_tokens=6144, learning_rate=1.5e-4, warmup_tokens=100_000,
+        decay_share=1.0, weight_decay=0.01, evaluate_tokens=2_000_000, patience=99, seed=3,
+    ),
 }  # fmt: skip
 
 
@@ -37,16 +43,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("step", choices=("stage1", "stage2", "pack"))
+    parser.add_argument("step", choices=("stage1", "stage2", "stage3", "pack"))
     parser.add_argument("--to", type=Path, required=True, help="folder of the runs")
     options = parser.parse_args()
     print(machine(), flush=True)
     if options.step == "pack":
-        write_weights(options.to / "2" / "model", options.to / "weights")
+        write_weights(options.to / "3" / "model", options.to / "weights")
         return
-    stage: int = int(options.step[-1])
-    start = options.to / "1" / "model" if stage == 2 else None
-    data = pair_data(data_root(), 1 if stage == 1 else 2)
+    stage: Any = int(options.step[-1])
+    start = options.to / str(stage - 1) / "model" if stage > 1 else None
+    data = pair_data(data_root(), stage)
     report = train_pair(
         data, options.to / str(stage), PairOptions(OPTIONS[stage], start=start), on_progress=show
     )

@@ -17,6 +17,7 @@ from ragkit.evaluation.datasets import (
     QASet,
     RerankSet,
     RetrievalSet,
+    SupportSet,
     info,
     load_dataset,
     load_retrieval,
@@ -74,6 +75,7 @@ def test_retrieval_sets_when_loaded_then_the_counts_of_the_index(
         ("xquad", 240, 1_190, 1_190),
         ("xquad_de", 240, 1_190, 1_190),
         ("pubmedqa", 1_000, 500, 500),
+        ("clapnq", 313, 315, 315),
         ("strategyqa", 593, 229, 594),  # one fact is given twice
         ("nq_open", 0, 3_610, 0),
         ("efficientqa", 0, 1_800, 0),
@@ -140,6 +142,31 @@ def test_pairs_probes_and_kilt_samples_when_loaded_then_the_counts_of_the_index(
         1,
         2,
     ]
+
+
+@pytest.mark.models
+def test_support_sets_when_loaded_then_the_counts_of_the_index():
+    counts = Counter()
+    for name in (name for name in names() if info(name).kind == "support"):
+        for split in info(name).splits:
+            data = _load(name, split)
+            assert isinstance(data, SupportSet)
+            assert {pair.source for pair in data.pairs} == {name}
+            counts[split] += len(data.pairs)
+    # Of MEMERAG's languages only English is read: 1,448 of the 15,517 pairs are left out.
+    assert counts == {"train": 105_054, "dev": 14_069}
+
+
+def test_clapnq_when_loaded_then_the_chosen_sentences_stand_at_their_spans():
+    data = _load("clapnq")
+    texts = {passage.id: passage.text for passage in data.passages}
+    chosen = [span for q in data.questions for span in q.metadata["spans"]]
+    assert sum(bool(q.answers) for q in data.questions) == 160
+    assert sum(bool(q.metadata["spans"]) for q in data.questions) == 159  # one has none
+    for passage, start, end in chosen:
+        before, after = texts[passage][:start][-1:], texts[passage][end : end + 1]
+        assert {before, after} <= {"", " "}
+        assert texts[passage][start:end].strip()
 
 
 WHOLE = [name for name in names() if info(name).default == "all"]

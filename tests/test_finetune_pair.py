@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
+import re
 
 import numpy as np
 import pytest
 from pair_models import tiny_base
 
 from ragkit import models
+from ragkit.evaluation.datasets.shapes import SupportPair
 from ragkit.finetune.loop import TrainOptions
-from ragkit.finetune.pair.examples import SpanExample, SupportExample
+from ragkit.finetune.pair.derived import about_others, derived_statements
+from ragkit.finetune.pair.examples import SpanExample
 from ragkit.finetune.pair.mutations import mutated
 from ragkit.finetune.pair.negatives import NearMisses, lengthen, with_negatives, without_answer
+from ragkit.finetune.pair.properties import property_questions, property_statements
 from ragkit.finetune.pair.training import (
     PairData,
     PairOptions,
@@ -134,7 +138,7 @@ def test_training_learns_and_a_stopped_run_ends_with_the_same_bits(tokenizer, tm
 
     base = tiny_base(tmp_path / "base")
     spans = tokenize_spans(tokenizer, list(with_negatives(span_examples())))
-    statements = [SupportExample("It is so.", TEXTS[0], "unsupported", "g", "s"), *mutated(TEXTS)]
+    statements = [SupportPair("It is so.", TEXTS[0], "unsupported", "g", "s"), *mutated(TEXTS)]
     support = tokenize_support(tokenizer, statements)
     data = PairData(spans, support, spans, support)
     how = TrainOptions(
@@ -159,3 +163,56 @@ def test_training_learns_and_a_stopped_run_ends_with_the_same_bits(tokenizer, tm
     assert all(np.array_equal(first[name], second[name]) for name in first)
     reading = PairModel(tmp_path / "cut" / "model").read("When was it built?", TEXTS[:1])
     assert reading[0].spans[0] is not None
+
+
+def test_property_questions_have_the_value_of_their_thing_or_none():
+    examples = list(property_questions(150))
+    answered = [example for example in examples if example.spans]
+    assert 0.5 < len(answered) / len(examples) < 0.7
+    for example in answered:
+        (start, end) = example.spans[0]
+        sentence = example.passage[example.passage.rfind(". ", 0, start) + 1 : end]
+        assert re.search(r"\w", example.passage[start:end])
+        assert sentence != example.passage
+    assert examples == list(property_questions(150))
+
+
+def test_property_statements_say_what_the_passage_says_or_not():
+    pairs = list(property_statements(200))
+    assert {pair.label for pair in pairs} == {"supported", "contradicted", "unknown"}
+    compared = [p for p in pairs if re.search(r"higher|lower|larger", p.statement)]
+    assert {p.label for p in compared} == {"supported", "contradicted"}
+    for pair in pairs:
+        value = re.search(r"\d[\d.,]*", pair.statement.replace(".", ". ").rstrip(". "))
+        if pair.label == "supported" and pair not in compared and value:
+            assert value[0].rstrip(".,") in pair.evidence
+
+
+def test_derived_statements_are_of_the_answer_or_of_another_one():
+    text = "Ada Hill wrote the first novel in 1921. Its title is The Sea."
+    examples = [
+        SpanExample("Who wrote the first novel?", text, ((0, 8),), "g", "s"),
+        SpanExample("When was it written?", text, ((34, 38),), "g", "s"),
+    ]
+    pairs = [pair for seed in range(8) for pair in derived_statements(examples, seed)]
+    found = {(pair.statement, pair.label) for pair in pairs}
+    assert found == {
+        ("Ada Hill wrote the first novel.", "supported"),
+        ("1921 wrote the first novel.", "contradicted"),
+        ("When was it written? 1921.", "supported"),
+        ("When was it written? Ada Hill.", "contradicted"),
+    }
+
+
+def test_questions_about_others_name_what_the_passage_does_not():
+    examples = [
+        SpanExample(f"Where was {name} born?", f"{name} was born in Oslo.", ((0, 3),), "g", "s")
+        for name in ("Ada", "Bo Lund", "Cleo")
+    ]
+    made = list(about_others(examples))
+    assert made
+    for example in made:
+        name = re.fullmatch(r"Where was (.+) born\?", example.question)
+        assert name is not None
+        assert not example.spans
+        assert name[1] not in example.passage

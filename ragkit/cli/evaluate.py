@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ragkit.cli.ask import LlmOption
 from ragkit.cli.common import (
     JsonOption,
     QuietOption,
@@ -22,13 +22,13 @@ from ragkit.cli.common import (
     progress,
     resumable,
 )
+from ragkit.cli.corpora import open_corpus
+from ragkit.cli.reading import Answers, evaluate_answers
 from ragkit.collection.context import Progress
 from ragkit.errors import DatasetError
 from ragkit.losses import collect
 
 if TYPE_CHECKING:
-    from ragkit.collection import Collection
-    from ragkit.evaluation.datasets import RetrievalSet
     from ragkit.evaluation.experiment import Experiment
     from ragkit.evaluation.measures import Measure
 
@@ -50,11 +50,27 @@ def evaluate(
         typer.Option("--in", help="Collection; created from the corpus if it does not exist."),
     ] = None,
     retrievers: Annotated[
-        str, typer.Option(help="Retrievers, separated by commas.")
-    ] = "bm25,dense,hybrid",
+        str | None,
+        typer.Option(
+            help="Retrievers, separated by commas "
+            "[default: bm25,dense,hybrid; with --reader: hybrid]."
+        ),
+    ] = None,
     measures: MeasuresOption = DEFAULT_MEASURES,
+    reader: Annotated[
+        str | None,
+        typer.Option(
+            help="Evaluate answers instead: readers, separated by commas (spans, extractive, llm), "
+            "each after the first of --retrievers."
+        ),
+    ] = None,
+    llm: LlmOption = None,
+    n: Annotated[
+        int | None,
+        typer.Option("-n", min=2, help="Number of questions or statements [default: all]."),
+    ] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="Baseline [default: the first retriever].")
+        str | None, typer.Option(help="Baseline [default: the first system].")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Documents per query.")] = 100,
     split: SplitOption = None,
@@ -65,11 +81,19 @@ def evaluate(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate retrievers on a data set, with confidence intervals and paired tests."""
+    """Evaluate retrievers on a data set, with confidence intervals and paired tests.
+
+    With --reader: evaluate answers. With a data set of statements: evaluate the support check.
+    """
+    if evaluate_answers(
+        Answers(data, in_, reader, llm, retrievers, baseline, n, split, to, lenient, quiet, as_json)
+    ):
+        return
     from ragkit.evaluation.datasets import load_retrieval
     from ragkit.evaluation.experiment import check_comparison, experiment
 
     parsed = _measures(measures)
+    retrievers = retrievers or "bm25,dense,hybrid"
     names: list[Any] = _split("--retrievers", retrievers)
     known = [choice.value for choice in RetrieverChoice]
     if not set(names) <= set(known):
@@ -78,13 +102,11 @@ def evaluate(
     print_losses(dataset.losses)
     judged = {query: row for query, row in dataset.qrels.items() if query in dataset.queries}
     check_comparison(names, judged, parsed, baseline)
+    if n is not None:
+        raise ValueError("-n is for --reader or a data set of statements; use --split for queries")
     with ExitStack() as stack:
         stack.enter_context(resumable(to))
-        if in_ is None and to is None:
-            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "corpus.rag"
-        else:
-            path = in_ if in_ is not None else (to or Path()) / "corpus.rag"
-        collection = stack.enter_context(_collection(path, dataset, own=in_ is None, quiet=quiet))
+        collection = open_corpus(stack, in_, to, dataset, quiet=quiet)
         show = stack.enter_context(progress(quiet=quiet))
         result = experiment(
             {name: collection.retriever(name, copies=True) for name in names},
@@ -156,39 +178,6 @@ def _names(runs: Sequence[Path]) -> list[str]:
     """Return the stems of the files, or their paths if stems are not unique."""
     stems = [file.stem for file in runs]
     return stems if len(set(stems)) == len(stems) else [str(file) for file in runs]
-
-
-def _collection(path: Path, dataset: RetrievalSet, *, own: bool, quiet: bool) -> Collection:
-    """Open a collection, or create it from the corpus of the data set."""
-    from ragkit.collection import Collection
-    from ragkit.evaluation.corpora import indexed_documents
-
-    is_new = not (path / "collection.json").exists()
-    collection = Collection(path)
-    if is_new or own:
-        fill(collection, dataset, quiet=quiet)
-    judged = {document for row in dataset.qrels.values() for document in row}
-    missing = len(judged - indexed_documents(collection))
-    if missing == len(judged):
-        raise DatasetError(
-            f"{str(path)!r} has none of the {len(judged)} judged documents of {dataset.name}; "
-            "omit --in to create a collection from the corpus of the data set, or add its files "
-            "with --raw-ids"
-        )
-    if missing:
-        note(f"{missing} of {len(judged)} judged documents are not in {path}: they cannot be found")
-    return collection
-
-
-def fill(collection: Collection, dataset: RetrievalSet, *, quiet: bool) -> None:
-    """Add the corpus of a data set to a collection, and print losses."""
-    from ragkit.evaluation.corpora import add_corpus
-
-    if not quiet:
-        note(f"adding {len(dataset.corpus)} documents of {dataset.name} to {collection.path}")
-    with progress(quiet=quiet) as show:
-        report = add_corpus(collection, dataset, on_progress=show)
-    print_losses(report.losses)
 
 
 def _print(result: Experiment, *, as_json: bool) -> None:

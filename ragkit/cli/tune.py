@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -23,7 +22,8 @@ from ragkit.cli.common import (
     print_losses,
     resumable,
 )
-from ragkit.cli.evaluate import DataOption, LenientOption, SplitOption, fill
+from ragkit.cli.corpora import fill
+from ragkit.cli.evaluate import DataOption, LenientOption, SplitOption
 from ragkit.errors import DatasetError
 
 
@@ -150,31 +150,13 @@ def _tune_refusal(file: Path, risk: float, in_: Path | None, *, as_json: bool) -
     out(f"use it: ragkit ask --threshold {point.threshold:.4f}, or the same in ragkit.toml")
 
 
-def _read_cases(file: Path) -> list[tuple[str, list[str]]]:
-    """Read questions and their answers.
+def _read_cases(file: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """Read questions and their answers."""
+    from ragkit.evaluation.datasets import read_nq_open
 
-    Raises:
-        DatasetError: The file cannot be read, or a line is malformed.
-    """
-    try:
-        lines = file.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{file} cannot be read: {error}") from error
-    cases = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            question, answers = row["question"], row.get("answers", [])
-            answers = [answers] if isinstance(answers, str) else answers
-            if not isinstance(question, str) or not all(isinstance(a, str) for a in answers):
-                raise TypeError("question and answers are no texts")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DatasetError(
-                f'{file}, line {number}: expected {{"question": …, "answers": […]}} ({error})'
-            ) from error
-        cases.append((question, answers))
+    if not file.is_file():
+        raise DatasetError(f"{file} is no file; expected JSON Lines of question and answers")
+    cases = [(question.text, question.answers) for question in read_nq_open(file).questions]
     if not cases:
         raise DatasetError(f"{file} has no questions")
     return cases

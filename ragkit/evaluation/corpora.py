@@ -6,11 +6,11 @@ from ragkit.collection import Collection
 from ragkit.collection.context import OnProgress
 from ragkit.collection.ingest import AddReport
 from ragkit.errors import DatasetError
-from ragkit.evaluation.datasets import RetrievalSet
+from ragkit.evaluation.datasets import QASet, RetrievalSet
 
 
 def add_corpus(
-    collection: Collection, dataset: RetrievalSet, *, on_progress: OnProgress | None = None
+    collection: Collection, dataset: RetrievalSet | QASet, *, on_progress: OnProgress | None = None
 ) -> AddReport:
     """Add a data set's corpus to an empty collection; the same call resumes if it was interrupted.
 

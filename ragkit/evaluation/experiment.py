@@ -5,42 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ragkit.durable import replace_text
+from ragkit.evaluation.comparison import compare_systems, format_rows, rows_html
 from ragkit.evaluation.measures import Measure, Qrels, score_run
 from ragkit.evaluation.runs import OnQuery, SystemRun, make_run
-from ragkit.evaluation.statistics import bootstrap_interval, holm, paired_permutation_test
 from ragkit.types import Retriever
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The result of one system by one measure.
-
-    Attributes:
-        system: Name of the system.
-        measure: Name of the measure.
-        mean: Mean over all judged queries.
-        low: Lower end of the 95 % bootstrap interval of the mean.
-        high: Upper end of the interval.
-        difference: Mean minus the baseline's mean; None for the baseline.
-        p: p-value of a two-sided paired permutation test of the difference; None for the baseline.
-        p_holm: p after Holm's correction over all comparisons of the table.
-    """
-
-    system: str
-    measure: str
-    mean: float
-    low: float
-    high: float
-    difference: float | None = None
-    p: float | None = None
-    p_holm: float | None = None
 
 
 class Experiment:
@@ -81,7 +56,7 @@ class Experiment:
             run.name: {str(m): row for m, row in score_run(measures, run.run, qrels).items()}
             for run in runs
         }
-        self.rows = self._rows()
+        self.rows = compare_systems(self.scores, self.baseline)
 
     def values(self, system: str, measure: str) -> np.ndarray:
         """Return a system's scores in the order of the qrels' query ids: float64 (queries,)."""
@@ -92,74 +67,17 @@ class Experiment:
         """Return the median time per query, in batches of 16."""
         return 1000 * float(np.median(list(self.runs[system].seconds.values()) or [0.0]))
 
-    def _rows(self) -> list[Row]:
-        keys = [(system, str(measure)) for system in self.runs for measure in self.measures]
-        compared = [key for key in keys if key[0] != self.baseline]
-        p_values = [
-            paired_permutation_test(self.values(*key), self.values(self.baseline, key[1]))
-            for key in compared
-        ]
-        adjusted = dict(zip(compared, holm(p_values), strict=True)) if compared else {}
-        raw = dict(zip(compared, p_values, strict=True))
-        rows = []
-        for system, measure in keys:
-            values = self.values(system, measure)
-            low, high = bootstrap_interval(values)
-            row = Row(system, measure, float(values.mean()), low, high)
-            if system != self.baseline:
-                base = float(self.values(self.baseline, measure).mean())
-                key = (system, measure)
-                row = Row(
-                    *(system, measure, row.mean, low, high),
-                    difference=row.mean - base,
-                    p=float(raw[key]),
-                    p_holm=float(adjusted[key]),
-                )
-            rows.append(row)
-        return rows
-
     def table(self) -> str:
         """Format the rows for a terminal; * marks differences with a corrected p below 0.05."""
-        width = max(len(name) for name in [*self.runs, "system"])
-        measure_width = max(len(str(measure)) for measure in [*self.measures, "measure"])
-        head = f"{'system':{width}}  {'measure':{measure_width}}  {'mean':>6}  {'95 % interval':15}"
         n_queries = len(next(iter(next(iter(self.scores.values())).values())))
         title = f"{self.name + ': ' if self.name else ''}{n_queries} queries"
-        lines = [title, f"{head}  {'vs ' + self.baseline:>12}  {'p (Holm)':>8}"]
-        for row in self.rows:
-            line = f"{row.system:{width}}  {row.measure:{measure_width}}  {row.mean:6.4f}  "
-            line += f"[{row.low:.4f}, {row.high:.4f}]"
-            if row.p_holm is not None:
-                star = "*" if row.p_holm < 0.05 else " "
-                line += f"  {row.difference:+11.4f}{star}  {row.p_holm:8.4f}"
-            lines.append(line)
-        return "\n".join(lines)
+        return format_rows(self.rows, self.baseline, title)
 
     def __str__(self) -> str:
         return self.table()
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        cells = "".join(
-            "<tr>"
-            + "".join(
-                f"<td>{escape(value)}</td>"
-                for value in (
-                    row.system,
-                    row.measure,
-                    f"{row.mean:.4f}",
-                    f"[{row.low:.4f}, {row.high:.4f}]",
-                    "" if row.difference is None else f"{row.difference:+.4f}",
-                    "" if row.p_holm is None else f"{row.p_holm:.4f}",
-                )
-            )
-            + "</tr>"
-            for row in self.rows
-        )
-        heads = ("system", "measure", "mean", "95 % interval", f"vs {self.baseline}", "p (Holm)")
-        head = "".join(f"<th>{escape(name)}</th>" for name in heads)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>"
+        return rows_html(self.rows, self.baseline)
 
     def to_dict(self) -> dict[str, Any]:
         """Return rows, scores by query, times and manifests as a JSON object."""

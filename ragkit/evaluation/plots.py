@@ -52,7 +52,9 @@ def plot_latency(experiment: Experiment, measure: str) -> Any:
     for row in experiment.rows:
         if row.measure == measure:
             x = experiment.milliseconds(row.system)
-            spread = [[row.mean - row.low], [row.high - row.mean]]
+            low = row.mean if row.low is None else row.low
+            high = row.mean if row.high is None else row.high
+            spread = [[row.mean - low], [high - row.mean]]
             axes.errorbar([x], [row.mean], yerr=spread, fmt="o", capsize=3)
             axes.annotate(row.system, (x, row.mean), xytext=(5, 5), textcoords="offset points")
     axes.set_xscale("log")

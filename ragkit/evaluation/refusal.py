@@ -95,7 +95,7 @@ def fit_threshold(
             f"at least {needed} answers without an error: add questions, or allow a higher risk"
         )
     best: RiskPoint | None = None
-    for point in points:
+    for point in _steps(points, len(right), needed):
         if _at_most(point.n_wrong, point.n_answered, risk) > 1 - confidence:
             break  # so few errors are likely although the risk is higher
         best = point

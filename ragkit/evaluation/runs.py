@@ -97,7 +97,7 @@ def make_run(
     key = text_digest(json.dumps([name, manifest, list(queries.items()), k], sort_keys=True))
     done: dict[str, tuple[dict[str, float], float]] = {}
     if file is not None:
-        done = _resume(file, key)
+        done = {query: (scores, seconds) for query, scores, seconds in resume_rows(file, key)}
     pending = [query for query in queries if query not in done]
     if pending:  # load models and map files before time is measured
         retriever.retrieve([queries[pending[0]]], 1)
@@ -108,7 +108,7 @@ def make_run(
         seconds = (time.perf_counter() - start_time) / len(batch)
         done |= {query: (row, seconds) for query, row in zip(batch, rows, strict=True)}
         if file is not None:
-            _append(file, [[query, *done[query]] for query in batch])
+            append_rows(file, [[query, *done[query]] for query in batch])
         if on_query:
             on_query(len(done), len(queries))
     return SystemRun(
@@ -119,8 +119,16 @@ def make_run(
     )
 
 
-def _resume(file: Path, key: str) -> dict[str, tuple[dict[str, float], float]]:
-    """Read the results in the file, dropping a truncated last line; start a new file if needed."""
+def resume_rows(file: Path, key: str) -> list[Any]:
+    """Read the rows of a run's file, dropping a truncated last line; start a new file if needed.
+
+    Args:
+        file: JSON Lines file; its first line is the key of the run.
+        key: Digest of everything the rows depend on; a file with another key is replaced.
+
+    Raises:
+        DatasetError: A complete line is not JSON.
+    """
     n_complete = 0  # bytes of complete lines
     rows: list[Any] = []
     if file.exists():
@@ -130,10 +138,10 @@ def _resume(file: Path, key: str) -> dict[str, tuple[dict[str, float], float]]:
     if not rows or rows[0] != {"run": key}:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({"run": key}) + "\n")
-        return {}
+        return []
     with file.open("r+b") as stream:
         stream.truncate(n_complete)
-    return {query: (scores, seconds) for query, scores, seconds in rows[1:]}
+    return rows[1:]
 
 
 def _lines(file: Path, data: bytes) -> Iterator[Any]:
@@ -146,7 +154,8 @@ def _lines(file: Path, data: bytes) -> Iterator[Any]:
             ) from error
 
 
-def _append(file: Path, rows: Sequence[Any]) -> None:
+def append_rows(file: Path, rows: Sequence[Any]) -> None:
+    """Append rows to a run's file, durably."""
     with file.open("a", encoding="utf-8") as stream:
         stream.writelines(json.dumps(row) + "\n" for row in rows)
         stream.flush()

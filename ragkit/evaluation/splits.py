@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import random
+from collections.abc import Sequence
+from typing import Literal, TypeVar
 
 from ragkit.digests import text_digest
 
 Split = Literal["train", "dev", "test"]
+
+T = TypeVar("T")
 
 
 def split_of(passage_id: str) -> Split:
@@ -19,3 +23,14 @@ def split_of(passage_id: str) -> Split:
     """
     share = int(text_digest(passage_id)[:8], 16) / 2**32
     return "train" if share < 0.7 else "dev" if share < 0.8 else "test"
+
+
+def sample(items: Sequence[T], n: int | None) -> list[T]:
+    """Return n of the items in their order, drawn with a fixed seed; all of them if n is None.
+
+    >>> sample("abcdefgh", 3) == sample("abcdefgh", 3), sample("ab", 5), sample("ab", None)
+    (True, ['a', 'b'], ['a', 'b'])
+    """
+    if n is None or n >= len(items):
+        return list(items)
+    return [items[i] for i in sorted(random.Random(0).sample(range(len(items)), n))]

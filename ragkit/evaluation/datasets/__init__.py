@@ -14,6 +14,7 @@ from ragkit.evaluation.datasets.kilt import read_kilt, read_kilt_knowledge
 from ragkit.evaluation.datasets.load import data_root, info, load_dataset, load_retrieval, names
 from ragkit.evaluation.datasets.mtrag import read_mtrag_queries, read_mtrag_tasks
 from ragkit.evaluation.datasets.openqa import (
+    read_clapnq,
     read_fever,
     read_litm,
     read_llamp,
@@ -34,6 +35,8 @@ from ragkit.evaluation.datasets.shapes import (
     Question,
     RerankSet,
     RetrievalSet,
+    SupportPair,
+    SupportSet,
 )
 from ragkit.evaluation.datasets.smart import read_cacm, read_smart
 from ragkit.evaluation.datasets.splitting import query_split, question_split, take_split
@@ -57,6 +60,8 @@ __all__ = [
     "Question",
     "RerankSet",
     "RetrievalSet",
+    "SupportPair",
+    "SupportSet",
     "data_root",
     "info",
     "load_dataset",
@@ -67,6 +72,7 @@ __all__ = [
     "read_2wiki",
     "read_beir",
     "read_cacm",
+    "read_clapnq",
     "read_fever",
     "read_hotpot",
     "read_key_values",

@@ -13,6 +13,7 @@ from ragkit.evaluation.datasets.faults import Faults
 from ragkit.evaluation.datasets.kilt import read_kilt
 from ragkit.evaluation.datasets.mtrag import read_mtrag_queries, read_mtrag_tasks
 from ragkit.evaluation.datasets.openqa import (
+    read_clapnq,
     read_fever,
     read_litm,
     read_llamp,
@@ -24,13 +25,14 @@ from ragkit.evaluation.datasets.pairs import read_key_values, read_sts
 from ragkit.evaluation.datasets.questions import read_2wiki, read_hotpot, read_musique, read_squad
 from ragkit.evaluation.datasets.reading import Source, json_members
 from ragkit.evaluation.datasets.rerank import read_noveleval, read_rerank
-from ragkit.evaluation.datasets.shapes import Dataset, PairSet
+from ragkit.evaluation.datasets.shapes import Dataset, PairSet, SupportSet
 from ragkit.evaluation.datasets.smart import read_cacm, read_smart
 from ragkit.evaluation.datasets.splitting import take_split
+from ragkit.evaluation.datasets.support import SUPPORT_SETS, read_support_set
 from ragkit.evaluation.datasets.trec import read_trec
 from ragkit.evaluation.splits import split_of
 
-Kind = Literal["retrieval", "rerank", "qa", "pairs", "probes"]
+Kind = Literal["retrieval", "rerank", "qa", "pairs", "probes", "support"]
 Load = Callable[[Path, str, bool], Dataset]
 """Folder, split, lenient → data set."""
 
@@ -47,7 +49,7 @@ class DatasetInfo:
     Attributes:
         name: Name for `load_dataset`.
         kind: Shape: "retrieval" and "rerank" (RetrievalSet, RerankSet), "qa" (QASet), "pairs"
-            (PairSet), "probes" (KeyValueSet).
+            (PairSet), "probes" (KeyValueSet), "support" (SupportSet).
         folder: Folder under the data root.
         files: Files in the folder that are needed.
         splits: Names of the splits; "all" is always possible too.
@@ -125,6 +127,23 @@ def _kilt(folder: Path, split: str, lenient: bool) -> Dataset:
         )
     data = read_kilt(folder / f"{split}.jsonl", lenient=lenient)
     return replace(data, name="kilt_format", split=split)
+
+
+def _support(name: str) -> DatasetInfo:
+    """Return the entry of one of the sets in the folder `support`; its "dev" is for testing."""
+    splits: list[Literal["train", "dev"]] = []
+    if name in SUPPORT_SETS["dev"]:
+        splits.append("dev")
+    if name in SUPPORT_SETS["train"]:
+        splits.append("train")
+
+    def load(folder: Path, split: str, lenient: bool) -> Dataset:
+        del lenient  # as published: every record of these files is known to be whole
+        parts = [read_support_set(folder, name, s) for s in splits if split in (s, "all")]
+        return SupportSet(name, split, tuple(pair for part in parts for pair in part.pairs))
+
+    files = ("exclude_train.txt",)
+    return DatasetInfo(name, "support", "support", files, tuple(splits), True, load)
 
 
 def _entry(
@@ -244,6 +263,14 @@ _ENTRIES = [
         True,
         _pubmedqa,
     ),
+    _entry(
+        "clapnq",
+        "qa",
+        "clapnq_dev",
+        ("answerable.jsonl.gz", "unanswerable.jsonl.gz"),
+        _folder(read_clapnq),
+        split="dev",
+    ),
     _entry("strategyqa", "qa", "strategyqa", ("dev.json",), _first(read_strategyqa), split="dev"),
     _entry("nq_open", "qa", "nq_open", ("NQ-open.dev.jsonl",), _nq_open, split="dev"),
     _entry(
@@ -301,4 +328,5 @@ _ENTRIES = [
     ),
 ]
 
+_ENTRIES += [_support(name) for name in {**SUPPORT_SETS["dev"], **SUPPORT_SETS["train"]}]
 CATALOGUE = {entry.name: entry for entry in _ENTRIES}

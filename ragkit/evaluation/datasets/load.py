@@ -40,6 +40,7 @@ _SIGNATURES: tuple[tuple[set[str], Callable[..., Dataset]], ...] = (
     ({"claim", "label"}, read_fever),
     ({"output"}, read_kilt),
     ({"question", "answer"}, read_nq_open),
+    ({"question", "answers"}, read_nq_open),
 )
 """Members of a record → reader; the first match is used."""
 
@@ -91,7 +92,7 @@ def load_dataset(
     lenient: bool = False,
     root: str | Path | None = None,
 ) -> Dataset:
-    """Load a data set as a RetrievalSet, RerankSet, QASet, PairSet or KeyValueSet.
+    """Load a data set as a RetrievalSet, RerankSet, QASet, PairSet, KeyValueSet or SupportSet.
 
     Published splits are used. Data without any are split by the digest of the gold passage's id
     (70 % train, 10 % dev, 20 % test; see `splitting`), and loaded in full by default.

@@ -1,4 +1,4 @@
-"""Readers of open-domain questions: Natural Questions, PubMedQA, StrategyQA, FEVER, LLaMP."""
+"""Readers of open-domain questions: Natural Questions, CLAP NQ, PubMedQA, StrategyQA, and more."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ Record = Callable[[Location, dict[str, Any], Passages], Question]
 
 
 def read_nq_open(path: str | Path, *, lenient: bool = False) -> QASet:
-    """Read closed-book questions: JSON Lines of `question` and `answer`, a string or a list.
+    """Read questions without passages: JSON Lines of `question` and `answers`.
 
-    The id of a question is its line number.
+    `answers` (or `answer`) is a string or a list, empty or left out if a system is to refuse;
+    `gold` names the documents with the answer, if known. The id of a question is its line number.
 
     Args:
         path: The file; a JSON array is accepted too (HotpotQA in ReAct's simplified format).
@@ -63,6 +64,36 @@ def read_litm(path: str | Path, *, lenient: bool = False) -> QASet:
         Liu et al. 2024, https://github.com/nelson-liu/lost-in-the-middle.
     """
     return _read(Path(path), _litm_question, lenient=lenient)
+
+
+def read_clapnq(folder: str | Path, *, lenient: bool = False) -> QASet:
+    """Read CLAP NQ: `answerable.jsonl` and `unanswerable.jsonl` (or .gz) of one folder.
+
+    `answers` are the written answers, none if the passage does not answer. `metadata["spans"]` are
+    the sentences that annotators chose: (passage id, start, end).
+
+    Args:
+        folder: The folder.
+        lenient: Skip malformed records and list them in `losses`.
+
+    Raises:
+        DatasetError: A record is malformed.
+
+    Source:
+        Rosenthal et al. 2025, "CLAPnq", https://github.com/primeqa/clapnq.
+    """
+    faults = Faults(lenient=lenient)
+    passages = Passages()
+    questions: dict[str, Question] = {}
+    for name in ("answerable", "unanswerable"):
+        packed = Path(folder) / f"{name}.jsonl.gz"
+        path = packed if packed.exists() else Path(folder) / f"{name}.jsonl"
+        for location, value in json_values(Source(path), faults):
+            with faults.at(location):
+                question = _clap_question(as_object(value), passages)
+                check_unique(questions, question.id, "question")
+                questions[question.id] = question
+    return QASet("clapnq", "all", passages.all(), tuple(questions.values()), faults.losses())
 
 
 def read_strategyqa(path: str | Path, *, lenient: bool = False) -> QASet:
@@ -196,10 +227,12 @@ def _strings(values: list[Any], name: str) -> tuple[str, ...]:
 
 
 def _open_question(location: Location, row: dict[str, Any], passages: Passages) -> Question:
-    answer = row.get("answer", row.get("answers"))
+    answer = row.get("answer", row.get("answers", []))
     answers = as_strings(answer if isinstance(answer, list) else [answer], "answer")
+    gold = row.get("gold", [])
+    gold = as_strings(gold if isinstance(gold, list) else [gold], "gold")
     metadata = {"type": row["type"]} if "type" in row else {}
-    return Question(location.position, get_query(row, "question"), answers, (), metadata)
+    return Question(location.position, get_query(row, "question"), answers, gold, metadata)
 
 
 def _litm_question(location: Location, row: dict[str, Any], passages: Passages) -> Question:
@@ -215,6 +248,27 @@ def _litm_question(location: Location, row: dict[str, Any], passages: Passages) 
         raise Malformed("no passage is gold", "one of the ctxs must have isgold: true")
     metadata = {"order": tuple(order)}
     return Question(location.position, question, answers, tuple(dict.fromkeys(gold)), metadata)
+
+
+def _clap_question(row: dict[str, Any], passages: Passages) -> Question:
+    gold, places = [], {}
+    for value in get_list(row, "passages"):
+        passage = as_object(value)
+        sentences = _strings(get_list(passage, "sentences"), "sentences")
+        title, words = get_string(passage, "title", ""), " ".join(sentences)
+        gold.append(passages.add(content_id("clapnq", title, words), words, title))
+        start = 0
+        for sentence in sentences:
+            places[sentence] = (gold[-1], start, start + len(sentence))
+            start += len(sentence) + 1
+    outputs = [as_object(value) for value in get_list(row, "output")]
+    answers = [get_string(output, "answer", "").strip() for output in outputs]
+    chosen = [text for output in outputs for text in get_list(output, "selected_sentences")]
+    spans = tuple(dict.fromkeys(places[text] for text in chosen if text in places))
+    found = tuple(dict.fromkeys(filter(None, answers)))
+    return Question(
+        get_id(row, "id"), get_query(row, "input"), found, tuple(gold), {"spans": spans}
+    )
 
 
 def _strategy_question(location: Location, row: dict[str, Any], passages: Passages) -> Question:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ragkit.evaluation.measures import Qrels, Run
 from ragkit.types import Document, Loss
@@ -186,4 +186,39 @@ class KeyValueSet:
         return f"KeyValueSet({self.name}, {self.split}: {len(self.probes)} probes)"
 
 
-Dataset = RetrievalSet | QASet | PairSet | KeyValueSet
+SupportLabel = Literal["supported", "contradicted", "unknown", "unsupported"]
+
+
+@dataclass(frozen=True, slots=True)
+class SupportPair:
+    """A statement with its evidence.
+
+    Attributes:
+        statement: One statement.
+        evidence: Text of the evidence.
+        label: "unsupported" is either of "contradicted" and "unknown".
+        group: Passage or article.
+        source: Name of the data set.
+    """
+
+    statement: str
+    evidence: str
+    label: SupportLabel
+    group: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SupportSet:
+    """Statements with evidence, and whether it supports them as judged by people."""
+
+    name: str
+    split: str
+    pairs: tuple[SupportPair, ...]
+    losses: tuple[Loss, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"SupportSet({self.name}, {self.split}: {len(self.pairs)} statements)"
+
+
+Dataset = RetrievalSet | QASet | PairSet | KeyValueSet | SupportSet

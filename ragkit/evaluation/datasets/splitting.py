@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from ragkit.evaluation.datasets.shapes import Dataset, KeyValueSet, PairSet, QASet
+from ragkit.evaluation.datasets.shapes import Dataset, KeyValueSet, PairSet, QASet, SupportSet
 from ragkit.evaluation.splits import Split, split_of
 
 _Set = TypeVar("_Set", bound=Dataset)
@@ -54,8 +54,8 @@ def take_split(data: _Set, split: str) -> _Set:
     if isinstance(data, KeyValueSet):
         probes = tuple(p for p in data.probes if split_of(p.key) == split)
         return replace(data, split=split, probes=probes)
-    if isinstance(data, PairSet):
-        raise TypeError("sentence pairs cannot be split: they have no gold passages")
+    if isinstance(data, PairSet | SupportSet):
+        raise TypeError("pairs cannot be split: they have no gold passages")
     qrels = {
         query: judged for query, judged in data.qrels.items() if query_split(judged, query) == split
     }

@@ -4,7 +4,7 @@
 - `answers`: exact match, token F1, accuracy, ROUGE-L.
 - `kilt`: answers that count only if the retrieved pages are right.
 - `spans`: precision and recall of cited spans against gold spans.
-- `answerability`: precision and recall of answering, and the risk-coverage curve.
+- `answerability`: precision and recall of answering, the risk-coverage curve, AUROC.
 - `consistency`: SCoR, always with the mean absolute error.
 - `correlation`: Pearson and Spearman.
 
@@ -16,6 +16,7 @@ from ragkit.evaluation.measures.answerability import (
     Answerability,
     RiskCoverage,
     answerability,
+    auroc,
     risk_coverage,
 )
 from ragkit.evaluation.measures.answers import (
@@ -67,6 +68,7 @@ __all__ = [
     "Success",
     "accuracy",
     "answerability",
+    "auroc",
     "citation_precision",
     "citation_recall",
     "exact_match",

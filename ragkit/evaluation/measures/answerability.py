@@ -95,6 +95,34 @@ def risk_coverage(confidences: Sequence[float], losses: Sequence[float]) -> Risk
     return RiskCoverage(count / len(loss), risk, Score(float(risk.mean())))
 
 
+def auroc(scores: Sequence[float], labels: Sequence[bool]) -> Score:
+    """Return how often a positive scores above a negative, ties counting half.
+
+    Args:
+        scores: One per case; only their order matters.
+        labels: One per case, True for a positive.
+
+    Raises:
+        ValueError: The lists differ in length, or a score is NaN.
+
+    Source: Hanley & McNeil 1982, "The meaning and use of the area under a ROC curve", section III.
+
+    >>> auroc([0.9, 0.5, 0.5], [True, True, False])
+    Score(value=0.75, cause='')
+    """
+    _same_length(scores, labels, "scores", "labels")
+    values, is_positive = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.bool_)
+    if np.isnan(values).any():
+        raise ValueError("a score is NaN; expected numbers")
+    n, n_positive = len(values), int(is_positive.sum())
+    if not 0 < n_positive < n:
+        return Score(None, "all cases have the same label")
+    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(sizes) - (sizes - 1) / 2)[group]  # (n,), ties at their mean rank
+    above = float(rank[is_positive].sum()) - n_positive * (n_positive + 1) / 2
+    return Score(above / (n_positive * (n - n_positive)))
+
+
 def _same_length(first: Sequence[object], second: Sequence[object], name: str, other: str) -> None:
     if len(first) != len(second):
         raise ValueError(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from ragkit.digests import text_digest
 from ragkit.evaluation.datasets import read_litm
+from ragkit.evaluation.datasets.support import PTB, read_text
 from ragkit.evaluation.splits import split_of
-
-SupportLabel = Literal["supported", "contradicted", "unknown", "unsupported"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +29,6 @@ class SpanExample:
     question: str
     passage: str
     spans: tuple[tuple[int, int], ...]
-    group: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class SupportExample:
-    """A statement with its evidence.
-
-    Attributes:
-        statement: One statement.
-        evidence: Text of the evidence.
-        label: "unsupported" is either of "contradicted" and "unknown".
-        group: Passage or article.
-        source: Name of the data set.
-    """
-
-    statement: str
-    evidence: str
-    label: SupportLabel
     group: str
     source: str
 
@@ -93,7 +71,6 @@ def _squad_files(folder: Path, source: str) -> Iterator[SpanExample]:
                     )
 
 
-PTB = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "``": '"', "''": '"'}
 _NO_SPACE_BEFORE = re.compile(r"[.,;:!?%)\]]|'s|n't|'re|'ve|'ll|'d|'m|'")
 
 
@@ -147,9 +124,3 @@ def _natural_questions(path: Path) -> Iterator[SpanExample]:
         if spans:
             text = question.text if question.text.endswith("?") else question.text + "?"
             yield SpanExample(text, passage, tuple(sorted(spans)), f"nq:{question.gold[0]}", "nq")
-
-
-def read_text(path: Path) -> str:
-    """Read a gzipped text file."""
-    with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as stream:
-        return stream.read()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from ragkit.chunking.sentences import RuleSegmenter
-from ragkit.finetune.pair.examples import SupportExample
+from ragkit.evaluation.datasets.shapes import SupportPair
 
 _NUMBER = re.compile(r"(?<![\w.,-])\d+(?:[.,]\d+)*(?![\w-])")
 _NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]{2,}(?: [A-Z][a-z]{2,})*")
@@ -93,7 +93,7 @@ def _choice(pattern: re.Pattern[str], text: str, draw: random.Random) -> re.Matc
     return draw.choice(found) if found else None
 
 
-def mutated(passages: Sequence[str], seed: int = 0) -> Iterator[SupportExample]:
+def mutated(passages: Sequence[str], seed: int = 0) -> Iterator[SupportPair]:
     """Yield two statements of each passage: one that it says, one that differs in one fact.
 
     Args:
@@ -112,9 +112,9 @@ def mutated(passages: Sequence[str], seed: int = 0) -> Iterator[SupportExample]:
         before, after = draw.choice(_BENIGN)
         kept = draw.choice(usable)
         kept = before + (kept[0].lower() + kept[1:] if before.endswith("that ") else kept) + after
-        yield SupportExample(kept, passage, "supported", group, "mutated")
+        yield SupportPair(kept, passage, "supported", group, "mutated")
         for mutator in draw.sample(_MUTATORS, len(_MUTATORS)):
             changed = mutator(draw.choice(usable), passage, draw)
             if changed:
-                yield SupportExample(changed, passage, "contradicted", group, "mutated")
+                yield SupportPair(changed, passage, "contradicted", group, "mutated")
                 break

@@ -1,9 +1,10 @@
-"""The data of the shipped pair model, in two stages.
+"""The data of the shipped pair model, in three stages.
 
 The first stage is broad: all spans, with passages that do not answer, and all support pairs. The
 second adds what the first lacked: titles before passages, questions in lower case, passages that a
 retriever ranks high for a question of NQ and that do not answer it, and statements that differ from
-a sentence in one fact (`mutations`).
+a sentence in one fact (`mutations`). The third is the second with what is made from questions and
+answers (`derived`) and from invented properties (`properties`).
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from typing import Literal
 from ragkit import models
 from ragkit.collection import Collection
 from ragkit.evaluation.datasets import read_litm
+from ragkit.evaluation.datasets.support import read_support
 from ragkit.evaluation.measures.answers import normalise
 from ragkit.evaluation.splits import split_of
+from ragkit.finetune.pair.derived import about_others, derived_statements
 from ragkit.finetune.pair.examples import SpanExample, is_held_out, read_spans
 from ragkit.finetune.pair.mutations import mutated
 from ragkit.finetune.pair.negatives import with_negatives
-from ragkit.finetune.pair.support_sets import read_support
+from ragkit.finetune.pair.properties import property_questions, property_statements
 from ragkit.finetune.pair.training import PairData, tokenize_spans, tokenize_support
 from ragkit.pair.encoding import PairTokenizer
 
@@ -32,15 +35,17 @@ _HARD = 3  # passages of a question of NQ
 _RANKS = 30  # among which they are looked for
 _LOWER_CASE = 0.12  # share of the questions
 _SHARES = {"policyqa": 0.6, "qamr": 0.3}  # of the spans in the second stage
+_DERIVED = 0.7  # share of the statements that are made from answers
+_PROPERTIES, _PROPERTY_STATEMENTS = 3000, 2500  # passages
 _SUPPORT_SHARES = {"breaking_nli": 0.2, "monotonicity": 0.3, "snli_dev": 0.7, "mnli_dev": 0.8}
 
 
-def pair_data(root: Path, stage: Literal[1, 2], base: str = "minilm") -> PairData:
+def pair_data(root: Path, stage: Literal[1, 2, 3], base: str = "minilm") -> PairData:
     """Read and tokenize the data of a stage; development data are held-out articles and pairs.
 
     Args:
         root: Folder of the data sets (`RAGKIT_DATA`).
-        stage: 1 or 2.
+        stage: 1, 2 or 3.
         base: Name of the encoder.
     """
     tokenizer = PairTokenizer(models.resolve(base) / "tokenizer.json")
@@ -60,6 +65,11 @@ def pair_data(root: Path, stage: Literal[1, 2], base: str = "minilm") -> PairDat
             dict.fromkeys(e.passage for e in train if e.source in ("squadshifts", "nq"))
         )
         support += mutated(passages)
+    if stage == 3:
+        answered = [e for e in train if e.source in ("squadshifts", "nq")]
+        spans += [*about_others(answered), *property_questions(_PROPERTIES)]
+        support += [s for s in derived_statements(answered) if draw.random() < _DERIVED]
+        support += property_statements(_PROPERTY_STATEMENTS)
     return PairData(
         tokenize_spans(tokenizer, spans),
         tokenize_support(tokenizer, support),

@@ -19,8 +19,9 @@ import numpy as np
 
 from ragkit import models
 from ragkit.digests import text_digest
+from ragkit.evaluation.datasets.shapes import SupportPair
 from ragkit.finetune.loop import Task, TrainOptions, TrainProgress, TrainReport, train
-from ragkit.finetune.pair.examples import SpanExample, SupportExample
+from ragkit.finetune.pair.examples import SpanExample
 from ragkit.finetune.pair.model import PairModule
 from ragkit.pair.encoding import PairTokenizer, TokenizedText, Window
 from ragkit.pair.graph import table_digest
@@ -110,7 +111,7 @@ def _positions(window: Window, spans: Sequence[tuple[int, int]]) -> tuple[tuple[
     return tuple(sorted(found))
 
 
-def tokenize_support(tokenizer: PairTokenizer, examples: Sequence[SupportExample]) -> list[Item]:
+def tokenize_support(tokenizer: PairTokenizer, examples: Sequence[SupportPair]) -> list[Item]:
     """Tokenize statements and their short evidence; what exceeds the window is cut."""
     firsts = tokenizer.tokenize([example.statement for example in examples])
     seconds = tokenizer.tokenize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import gzip
 import hashlib
 import io
 import json
@@ -18,8 +19,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ragkit.digests import text_digest
-from ragkit.finetune.pair.examples import PTB, SupportExample, SupportLabel, read_text
+from ragkit.evaluation.datasets.shapes import SupportLabel, SupportPair, SupportSet
 
+PTB = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "``": '"', "''": '"'}
+"""Marks of the Penn Treebank, and what they stand for."""
 _LABELS: dict[str, SupportLabel] = {
     **dict.fromkeys(("entailment", "e", "supports", "1"), "supported"),
     **dict.fromkeys(("neutral", "n", "not_enough_info"), "unknown"),
@@ -29,7 +32,7 @@ _LABELS: dict[str, SupportLabel] = {
 _Row = tuple[str, str, str]  # evidence, statement, label
 
 
-def read_support(root: Path, split: Literal["train", "dev"] = "train") -> Iterator[SupportExample]:
+def read_support(root: Path, split: Literal["train", "dev"] = "train") -> Iterator[SupportPair]:
     """Yield the pairs of every data set of a split.
 
     Training pairs that share a statement or a run of twelve words with a test set are left out.
@@ -38,17 +41,34 @@ def read_support(root: Path, split: Literal["train", "dev"] = "train") -> Iterat
         root: Folder of the data sets (`RAGKIT_DATA`).
         split: "train", or "dev" for the sets to choose and test on.
     """
-    folder = root / "support"
+    for source in SUPPORT_SETS[split]:
+        yield from read_support_set(root / "support", source, split).pairs
+
+
+def read_support_set(folder: Path, source: str, split: Literal["train", "dev"]) -> SupportSet:
+    """Read the pairs of one data set.
+
+    Args:
+        folder: The folder `support`.
+        source: Name of the data set, one of `SUPPORT_SETS[split]`.
+        split: "train", or "dev" for the sets to choose and test on.
+    """
     is_train = split == "train"
     drop = set((folder / "exclude_train.txt").read_text().split()) if is_train else set()
-    for source, read in (_TRAINING if is_train else _DEVELOPMENT).items():
-        for evidence, statement, label in read(folder / "data" / source):
-            evidence, statement = evidence.strip(), statement.strip()
-            known = _LABELS.get(label.lower())
-            if known and evidence and statement and _pair_key(evidence, statement) not in drop:
-                yield SupportExample(
-                    statement, evidence, known, f"{source}:{text_digest(evidence)[:16]}", source
-                )
+    pairs = []
+    for evidence, statement, label in SUPPORT_SETS[split][source](folder / "data" / source):
+        evidence, statement = evidence.strip(), statement.strip()
+        known = _LABELS.get(label.lower())
+        if known and evidence and statement and _pair_key(evidence, statement) not in drop:
+            group = f"{source}:{text_digest(evidence)[:16]}"
+            pairs.append(SupportPair(statement, evidence, known, group, source))
+    return SupportSet(source, split, tuple(pairs))
+
+
+def read_text(path: Path) -> str:
+    """Read a gzipped text file."""
+    with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as stream:
+        return stream.read()
 
 
 def _pair_key(evidence: str, statement: str) -> str:
@@ -227,7 +247,8 @@ def _memerag(folder: Path) -> Iterator[_Row]:
                 yield evidence, sentence["sentence"], labels.get(sentence["factuality"], "")
 
 
-_TRAINING: dict[str, Callable[[Path], Iterator[_Row]]] = {
+_Sets = dict[str, Callable[[Path], Iterator[_Row]]]
+_TRAINING: _Sets = {
     "fever_nli": _fever_nli,
     "fever_symmetric": _fever_symmetric,
     "mnli_dev": _nli,
@@ -244,7 +265,7 @@ _TRAINING: dict[str, Callable[[Path], Iterator[_Row]]] = {
     "monotonicity": _monotonicity,
     "breaking_nli": _breaking_nli,
 }
-_DEVELOPMENT: dict[str, Callable[[Path], Iterator[_Row]]] = {
+_DEVELOPMENT: _Sets = {
     "anli_dev": _anli,
     "attributionbench_dev": _attributionbench,
     "bump": _bump,
@@ -257,5 +278,7 @@ _DEVELOPMENT: dict[str, Callable[[Path], Iterator[_Row]]] = {
     "summedits": _summedits("news", "podcast"),
     "wice": _wice,
 }
+SUPPORT_SETS: dict[str, _Sets] = {"train": _TRAINING, "dev": _DEVELOPMENT}
+"""Split → name → reader of a folder."""
 TEST_ONLY = ("anli_dev", "attributionbench_dev", "bump", "memerag_dev")
 """Development sets that nothing is fitted on."""
