@@ -44,7 +44,13 @@ def ragkit(monkeypatch, capsys, tmp_path):
 
     from ragkit.cli import main
 
-    for name in ("RAGKIT_COLLECTION", "RAGKIT_RETRIEVER", "RAGKIT_READER", "RAGKIT_LLM"):
+    for name in (
+        "RAGKIT_COLLECTION",
+        "RAGKIT_RETRIEVER",
+        "RAGKIT_READER",
+        "RAGKIT_LLM",
+        "RAGKIT_JUDGE",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     logger = logging.getLogger("ragkit")

@@ -16,6 +16,7 @@ from ragkit.readers.verification import answer_json, verify_answer, verify_sente
 from ragkit.testing import HashEmbedder
 from ragkit.types import Answer, Chunk, Hit
 
+NO_QUOTE = "sentence 1 is said to be a quote, but stands in none of its citations"
 TEXT = "Intro is here. The band gap of GaAs is 1.42 eV. — ünïcode 鋼 🙂. It is direct."
 
 
@@ -166,7 +167,11 @@ def test_sentences_when_the_text_was_edited_are_faults():
     }
     assert verify_sentences(good) == []
     changed = {**good, "text": "The gap of GaAs is 9.42 eV. [1]"}
-    assert verify_sentences(changed) == ["sentence 1 is not supported by its citations"]
+    assert verify_sentences(changed) == [NO_QUOTE]
+    as_model = [{**good["sentences"][0], "support": "entailed"}]
+    (fault,) = verify_sentences({**changed, "sentences": as_model})
+    assert fault.startswith("sentence 1 is not supported by its citations (")
+    assert "9.42" in fault
     longer = {**good, "text": good["text"] + " Trust me."}
     assert verify_sentences(longer) == ["the text has words outside of sentences: 'Trust me.'"]
     elsewhere = {**good, "sentences": [{**good["sentences"][0], "citations": [7]}]}

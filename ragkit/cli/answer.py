@@ -9,7 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from ragkit.cli.common import NO_EVIDENCE, InOption, JsonOption, open_collection, out, print_json
+from ragkit.cli import settings
+from ragkit.cli.ask import JudgeOption
+from ragkit.cli.common import (
+    NO_EVIDENCE,
+    InOption,
+    JsonOption,
+    note,
+    open_collection,
+    out,
+    print_json,
+)
 from ragkit.errors import RagkitError
 from ragkit.types import Document
 
@@ -22,15 +32,20 @@ def verify(
     docs: Annotated[
         list[str] | None, typer.Option("--docs", help="Verify against these files instead.")
     ] = None,
+    judge: JudgeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Verify all citations: valid, stale or broken. Exit code 0 only if all are valid."""
+    from ragkit.llms import load_llm
+    from ragkit.pair.model import is_shipped
     from ragkit.readers.verification import verify_answer, verify_sentences
 
     data = _read(answer)
+    judge_name = settings.value("judge", judge)
+    llm = None if judge_name is None else load_llm(judge_name)
     checks = verify_answer(data, _documents(data, in_, docs))
     refusal = data.get("refusal")
-    faults = verify_sentences(data)
+    faults = verify_sentences(data, llm)
     valid = bool(checks) and not faults and all(check.state == "valid" for check in checks)
     if as_json:
         print_json({"valid": valid, "refusal": refusal, "citations": checks, "faults": faults})
@@ -41,6 +56,8 @@ def verify(
             out(f"[{check.number}] {check.state:6} {check.doc_id}: {check.why}")
         for fault in faults:
             out(f"fault: {fault}")
+        if not is_shipped():
+            note("without the pair model, values or names that change places are not seen")
         if not checks:
             out("the answer has no citations")
     if refusal:

@@ -59,6 +59,13 @@ LlmOption = Annotated[
     str | None,
     typer.Option(help="Language model: smollm2, openai:MODEL, URL#MODEL, hf:ORG/NAME or a path."),
 ]
+JudgeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Language model that decides what the check of a model's answer is unsure of "
+        "[default: none, it stays unsure]."
+    ),
+]
 
 
 def ask(
@@ -76,6 +83,7 @@ def ask(
         UnsupportedChoice, typer.Option(help="Treatment of sentences that no passage supports.")
     ] = UnsupportedChoice.remove,
     threshold: ThresholdOption = None,
+    judge: JudgeOption = None,
     where: WhereOption = None,
     strict: StrictOption = False,
     quiet: QuietOption = False,
@@ -91,6 +99,7 @@ def ask(
             order=order,
             unsupported=unsupported,
             threshold=threshold,
+            judge=judge,
         )
         qa.k, qa.strict = k, strict
         text, filters = read_argument(question), read_where(where)
@@ -115,11 +124,12 @@ def chat(
     retriever: RetrieverOption = None,
     reader: ReaderOption = None,
     llm: LlmOption = None,
+    judge: JudgeOption = None,
     where: WhereOption = None,
 ) -> None:
     """Answer questions interactively and independently. An empty line ends the chat."""
     with _collection(in_, docs, strict=False, quiet=False) as (collection, _):
-        qa = make_qa(collection, retriever, reader, llm)
+        qa = make_qa(collection, retriever, reader, llm, judge=judge)
         filters = read_where(where)
         prompt = "? " if sys.stdin.isatty() else ""
         while True:
@@ -160,6 +170,7 @@ def make_qa(
     llm: str | None,
     *,
     threshold: float | None = None,
+    judge: str | None = None,
     **options: Any,
 ) -> QA:
     """Combine a retriever and a reader, from flags or settings."""
@@ -169,6 +180,7 @@ def make_qa(
     retriever_name: Any = settings.value("retriever", retriever)
     reader_name: Any = settings.value("reader", reader)
     llm_name = settings.value("llm", llm)
+    options["judge"] = settings.value("judge", judge)
     least = settings.value("threshold", None if threshold is None else str(threshold))
     try:
         options["threshold"] = None if least is None else float(least)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ragkit.cli.ask import LlmOption
+from ragkit.cli.ask import JudgeOption, LlmOption
 from ragkit.cli.common import (
     JsonOption,
     QuietOption,
@@ -65,6 +65,7 @@ def evaluate(
         ),
     ] = None,
     llm: LlmOption = None,
+    judge: JudgeOption = None,
     n: Annotated[
         int | None,
         typer.Option("-n", min=2, help="Number of questions or statements [default: all]."),
@@ -86,7 +87,21 @@ def evaluate(
     With --reader: evaluate answers. With a data set of statements: evaluate the support check.
     """
     if evaluate_answers(
-        Answers(data, in_, reader, llm, retrievers, baseline, n, split, to, lenient, quiet, as_json)
+        Answers(
+            data,
+            in_,
+            reader,
+            llm,
+            judge,
+            retrievers,
+            baseline,
+            n,
+            split,
+            to,
+            lenient,
+            quiet,
+            as_json,
+        )
     ):
         return
     from ragkit.evaluation.datasets import load_retrieval

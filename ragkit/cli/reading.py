@@ -35,6 +35,7 @@ class Answers:
     in_: Path | None
     reader: str | None
     llm: str | None
+    judge: str | None
     retrievers: str | None
     baseline: str | None
     n: int | None
@@ -71,11 +72,15 @@ def evaluate_answers(options: Answers) -> bool:
 
 def _evaluate_support(data: SupportSet, options: Answers) -> None:
     from ragkit.evaluation.support import evaluate_support
+    from ragkit.llms import load_llm
+    from ragkit.readers.support import load_judge
 
+    llm = None if options.judge is None else load_llm(options.judge)
     with progress(quiet=options.quiet) as show:
         report = evaluate_support(
             data,
             n=options.n,
+            judge=lambda hits: load_judge(hits, llm),
             on_statement=lambda i, total: show(Progress("documents", i, total, "statements")),
         )
     if options.as_json:
@@ -117,12 +122,18 @@ def _evaluate_reader(data: QASet, options: Answers) -> None:
         show = stack.enter_context(progress(quiet=options.quiet))
         found = collection.retriever(retriever)
         result = reading_experiment(
-            {name: QA(found, load_reader(name, collection.embedder, llm=options.llm))
-             for name in readers},
+            {
+                name: QA(
+                    found,
+                    load_reader(name, collection.embedder, llm=options.llm, judge=options.judge),
+                )
+                for name in readers
+            },
             data,
             baseline=options.baseline,
             settings={
-                "retriever": retriever, "llm": options.llm or "", "ragkit": __version__,
+                "retriever": retriever, "llm": options.llm or "", "judge": options.judge or "",
+                "ragkit": __version__,
                 "collection": asdict(found.source),
             },
             folder=options.to,

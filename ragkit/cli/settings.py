@@ -39,6 +39,7 @@ SETTINGS: Mapping[str, Setting] = {
         Setting("reader", "RAGKIT_READER", "auto", "auto, spans, extractive or llm"),
         Setting("threshold", "RAGKIT_THRESHOLD", None, "likelihood below which to refuse, 0 to 1"),
         Setting("llm", "RAGKIT_LLM", None, "smollm2, openai:MODEL, URL#MODEL, hf:ORG/NAME, a path"),
+        Setting("judge", "RAGKIT_JUDGE", None, "model that decides what the check is unsure of"),
         Setting("embedder", "RAGKIT_EMBEDDER", "minilm", "embedder of new collections"),
         Setting("home", "RAGKIT_HOME", None, "converted models and traces (environment only)"),
         Setting("offline", "RAGKIT_OFFLINE", None, "1 disables network access (environment only)"),

@@ -15,7 +15,7 @@ __all__ = ["ExtractiveReader", "LongContextReader", "SpanReader", "load_reader"]
 ReaderName = Literal["auto", "spans", "extractive", "llm"]
 
 
-def load_reader(
+def load_reader(  # noqa: PLR0913 - independent settings
     name: ReaderName,
     embedder: Embedder,
     *,
@@ -23,6 +23,7 @@ def load_reader(
     order: str = "edges",
     unsupported: Literal["remove", "mark"] = "remove",
     threshold: float | None = None,
+    judge: str | None = None,
 ) -> Reader:
     """Create a reader by name.
 
@@ -35,6 +36,8 @@ def load_reader(
         unsupported: Treatment of the model's sentences that no passage supports.
         threshold: Likelihood below which the readers without a language model refuse; see
             `ragkit tune --refusal`.
+        judge: Name of the language model that decides what the check of a model's sentences is
+            unsure of.
 
     Raises:
         ValueError: The name is unknown.
@@ -46,4 +49,4 @@ def load_reader(
     if name in ("spans", "extractive"):
         kind = SpanReader if name == "spans" else ExtractiveReader
         return kind(embedder) if threshold is None else kind(embedder, threshold=threshold)
-    return LongContextReader(llm or "smollm2", order=order, unsupported=unsupported)
+    return LongContextReader(llm or "smollm2", order=order, unsupported=unsupported, judge=judge)

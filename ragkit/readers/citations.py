@@ -215,6 +215,24 @@ def strip_marks(text: str) -> str:
     return _MARK.sub("", text)
 
 
+def stands_in(sentence: str, source: str) -> bool:
+    """Return True if a sentence stands in a source, apart from case, spaces and its end.
+
+    >>> stands_in("an indirect gap of 1.1 eV.", "Si has an indirect  gap of 1.1 eV, at 300 K.")
+    True
+    >>> stands_in("a gap of 1.1", "a gap of 1.12 eV"), stands_in("5 K", "-5 K"), stands_in("", "a")
+    (False, False, False)
+    """
+    words = _spaced(sentence).strip(' .!?…;:,"“”')
+    found = re.escape(words)
+    pattern = rf"(?<![\w+-])(?<!\d[.,]){found}(?!\w|[.,]\d|%)"
+    return bool(words) and re.search(pattern, _spaced(source)) is not None
+
+
+def _spaced(text: str) -> str:
+    return " ".join(normalize(strip_marks(text)).split()).lower()
+
+
 def numbers(text: str) -> set[str]:
     """The numbers of a text in one spelling: no thousands commas, no trailing zeros.
 

@@ -13,6 +13,7 @@ from ragkit.pipeline import last_answer
 from ragkit.prompts import load_prompt
 from ragkit.readers.assemble import AnswerBuilder
 from ragkit.readers.citations import Verdict, cite, strip_marks
+from ragkit.readers.fences import fenced_passage
 from ragkit.readers.ordering import order_by_name
 from ragkit.readers.support import load_judge
 from ragkit.types import (
@@ -46,9 +47,11 @@ class LongContextReader:
         max_prompt_tokens: Maximum number of tokens of the prompt; default: context window minus
             `answer_tokens`.
         temperature: Sampling temperature; 0 is greedy.
+        judge: Language model, or its name, that decides what the check is unsure of; its verdict
+            counts only with a quote that stands in a passage. None leaves it unsure.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - independent settings
         self,
         llm: LLM | str = "smollm2",
         *,
@@ -57,14 +60,12 @@ class LongContextReader:
         answer_tokens: int = 160,
         max_prompt_tokens: int | None = None,
         temperature: float = 0.0,
+        judge: LLM | str | None = None,
     ) -> None:
         if unsupported not in ("remove", "mark"):
             raise ValueError(f"unsupported is {unsupported!r}; expected 'remove' or 'mark'")
         self._order = order_by_name(order)
-        if isinstance(llm, str):
-            from ragkit.llms import load_llm
-
-            llm = load_llm(llm)
+        llm = _model(llm)
         available = llm.context_window - answer_tokens
         self._budget = available if max_prompt_tokens is None else min(available, max_prompt_tokens)
         if answer_tokens < 1 or self._budget < 1:
@@ -74,6 +75,7 @@ class LongContextReader:
                 f"of {llm.name!r}'s context window"
             )
         self._llm = llm
+        self._judge = None if judge is None else _model(judge)
         self._keep_unsupported = unsupported == "mark"
         self._options = ChatOptions(max_tokens=answer_tokens, temperature=temperature)
         self._prompt = load_prompt("answer")
@@ -95,7 +97,7 @@ class LongContextReader:
         for loss in losses:
             report(loss)
             yield builder.add_loss(loss)
-        judge = load_judge(passages)
+        judge = load_judge(passages, self._judge)
         refused = False
         reply = Reply("", "stop")
         stream = self._llm.stream(self.conversation(question, passages), self._options)
@@ -123,7 +125,7 @@ class LongContextReader:
     def conversation(self, question: str, hits: Sequence[Hit]) -> list[Message]:
         """Return the conversation that is sent to the model, with the hits in prompt order."""
         order = self._order(len(hits))
-        passages = "\n\n".join(_passage(rank + 1, hits[rank]) for rank in order)
+        passages = "\n\n".join(fenced_passage(rank + 1, hits[rank]) for rank in order)
         return [Message("user", self._prompt.fill(passages=passages, question=question))]
 
     def _fit(self, question: str, hits: Sequence[Hit]) -> tuple[list[Hit], list[Loss]]:
@@ -174,16 +176,15 @@ class LongContextReader:
         return Source(llm=self._llm.name, prompts={self._prompt.name: version})
 
 
+def _model(llm: LLM | str) -> LLM:
+    if not isinstance(llm, str):
+        return llm
+    from ragkit.llms import load_llm
+
+    return load_llm(llm)
+
+
 _REMOVED = ("contradicted", "unsupported")
-_FENCE = re.compile(r"<(?=\s*+(?:/\s*+)?passage)", re.IGNORECASE)
-
-
-def _passage(number: int, hit: Hit) -> str:
-    title = " ".join(str(hit.chunk.metadata.get("title", "")).split()).replace('"', "'")
-    # A passage must not be able to close its tag or to open another one.
-    content = "\n".join(part for part in (hit.chunk.table, hit.chunk.text) if part)
-    title, text = _FENCE.sub("<\\\\", title), _FENCE.sub("<\\\\", content)
-    return f'<passage number="{number}" title="{title}">\n{text}\n</passage>'
 
 
 def _largest(n: int, fits: Callable[[int], bool]) -> int:

@@ -11,9 +11,9 @@ from ragkit.digests import text_digest
 from ragkit.errors import RagkitError
 from ragkit.layout import boxes
 from ragkit.markdown import find_tables, name_cells, split_row
-from ragkit.readers.citations import strip_marks
+from ragkit.readers.citations import stands_in, strip_marks
 from ragkit.readers.support import load_judge
-from ragkit.types import SUPPORTED, Answer, Box, Chunk, Citation, Document, DocumentStore, Hit
+from ragkit.types import LLM, SUPPORTED, Answer, Box, Chunk, Citation, Document, DocumentStore, Hit
 
 State = Literal["valid", "broken", "stale"]
 
@@ -129,11 +129,18 @@ def answer_json(answer: Answer) -> str:
     return json.dumps(asdict(answer), ensure_ascii=False, indent=1)
 
 
-def verify_sentences(answer: Answer | Mapping[str, Any]) -> list[str]:
+def verify_sentences(answer: Answer | Mapping[str, Any], llm: LLM | None = None) -> list[str]:
     """Check the text of an answer against its citations; return one line per fault.
 
     Each sentence must be a span of the text and cite existing citations; all words must belong to a
-    sentence; and each sentence marked as supported must pass the support check with its quotes.
+    sentence. A sentence that is said to be quoted must stand in one of its quotes; any other that
+    is said to be supported must pass the support check with its quotes alone. Without the pair
+    model (`ragkit.pair.model.is_shipped`) a paraphrase counts by its words, so that values or
+    names that change places within it are not seen.
+
+    Args:
+        answer: The answer, or its JSON.
+        llm: Language model that decides what the check is unsure of.
 
     Raises:
         RagkitError: The JSON is not an answer.
@@ -155,10 +162,10 @@ def verify_sentences(answer: Answer | Mapping[str, Any]) -> list[str]:
                 faults.append(
                     f"sentence {number} cites {cited}, but there are {len(quotes)} citations"
                 )
-            elif sentence["support"] in SUPPORTED and not _supports(
-                [quotes[n - 1] for n in cited], text[start:end]
-            ):
-                faults.append(f"sentence {number} is not supported by its citations")
+            elif sentence["support"] in SUPPORTED:
+                cited_quotes = [quotes[n - 1] for n in cited]
+                fault = _fault(cited_quotes, text[start:end], sentence["support"], llm)
+                faults += [f"sentence {number} {fault}"] if fault else []
     except (KeyError, TypeError, ValueError) as error:
         raise RagkitError(
             f"this is not an answer of ragkit ({type(error).__name__}: {error}); expected the JSON "
@@ -174,11 +181,19 @@ def _hit(quote: object, table: object) -> Hit:
     return Hit(Chunk("", "", text, 0, len(text), {"table": _text(table)}), 0.0)
 
 
-def _supports(quotes: list[Hit], sentence: str) -> bool:
-    text = " ".join(strip_marks(sentence).split())
-    for quote in quotes:
-        chunk = quote.chunk
-        shown = (chunk.text, name_cells(chunk.text, chunk.table))
-        if any(text == " ".join(strip_marks(form).split()) for form in shown):
-            return True
-    return load_judge(quotes).judge(text).support not in ("contradicted", "unsupported")
+def _fault(quotes: list[Hit], sentence: str, support: str, llm: LLM | None) -> str:
+    """Return what is wrong with a sentence that is said to be supported, or ""."""
+    plain = strip_marks(sentence)
+    shown = [
+        form for q in quotes for form in (q.chunk.text, name_cells(q.chunk.text, q.chunk.table))
+    ]
+    if any(stands_in(plain, form) for form in shown):
+        return ""
+    if support == "quoted":
+        return "is said to be a quote, but stands in none of its citations"
+    verdict = load_judge(quotes, llm).judge(plain)
+    if verdict.support in SUPPORTED:
+        return ""
+    if verdict.support == "unsure":
+        return f"may not be supported by its citations ({verdict.reason})"
+    return f"is not supported by its citations ({verdict.reason})"

@@ -20,11 +20,18 @@ from numpy.typing import NDArray
 
 from ragkit.chunking.sentences import RuleSegmenter
 from ragkit.indexes.terms import TermAnalyzer
-from ragkit.normalize import normalize
 from ragkit.pair.model import PairModel, SupportScores, shipped_model
-from ragkit.readers.citations import Evidence, SupportChecker, Verdict, names, strip_marks
+from ragkit.readers.citations import (
+    Evidence,
+    SupportChecker,
+    Verdict,
+    names,
+    stands_in,
+    strip_marks,
+)
 from ragkit.readers.extractive import logistic
 from ragkit.readers.sources import SourceSentence, source_sentences
+from ragkit.readers.support.edits import compare_words
 from ragkit.readers.support.evidence import rank_sentences
 from ragkit.readers.support.facts import Finding
 from ragkit.readers.support.frames import compare_frames, frame_features
@@ -51,6 +58,12 @@ _TITLE_WORD = re.compile(r"\w+")
 _LONGEST_TITLE = 4  # words of a title that is taken for a name
 _SHORTEST_TITLE = 3  # characters
 _WORD = re.compile(r"[^\W_]+(?:[.,'’-][^\W_]+)*")  # noqa: RUF001  typographic apostrophe
+_OPENER = re.compile(
+    r"^(?:(?:in fact|indeed|yes|no|thus|therefore|so|however),\s+"
+    r"|according to (?:the|this|these|both|all) (?:source|text|passage|document|article)s?,?\s+"
+    r"|the (?:source|text|passage|document|article)s? (?:say|state|report)s? that\s+)+",
+    re.IGNORECASE,
+)
 _ENGLISH = frozenset(
     "the of and to in is are was were that this it for with as by on from at be has have had not "
     "an or which can than its their more also but because yes no both each".split()
@@ -67,7 +80,6 @@ class _Source:
     hit: int
     sentence: SourceSentence
     title: str
-    flat: str
 
 
 class SupportJudge:
@@ -96,7 +108,7 @@ class SupportJudge:
         self._analyzer = TermAnalyzer()
         segmenter = RuleSegmenter()
         self._sources = [
-            _Source(i, sentence, str(hit.chunk.metadata.get("title", "")), _flat(sentence.text))
+            _Source(i, sentence, str(hit.chunk.metadata.get("title", "")))
             for i, hit in enumerate(hits)
             for sentence in source_sentences(hit.chunk, segmenter)
         ]
@@ -108,12 +120,15 @@ class SupportJudge:
     def judge(self, sentence: str) -> Verdict:
         """Judge one sentence; citation marks in it are not read."""
         statement = strip_marks(sentence).strip()
-        flat = _flat(statement)
         for source in self._sources:
-            if flat and f" {flat} " in f" {source.flat} ":
+            if stands_in(statement, source.sentence.text):
                 return Verdict("quoted", 1.0, "", (_evidence(source, 1.0),))
+        statement = _OPENER.sub("", statement)
+        for source in self._sources:
+            if stands_in(statement, source.sentence.text):
+                return Verdict("entailed", 1.0, "a source says it", (_evidence(source, 1.0),))
         order = rank_sentences(statement, self._texts)
-        if not order or not flat:
+        if not order or not _WORD.search(statement):
             return Verdict("unsupported", 0.0, "there is nothing to compare it with", ())
         chosen = [self._sources[i] for i in sorted(order)]
         mark = self._titles
@@ -123,6 +138,9 @@ class SupportJudge:
             context=[mark.join(source.title) for source in chosen],
         )
         findings = [replace(finding, reason=mark.split(finding.reason)) for finding in found]
+        edit = compare_words(statement, [source.sentence.text for source in chosen])
+        if edit is not None and edit.kind == "conflict":
+            findings.append(Finding("conflicts", edit.reason, edit.source))
         scores, features = self.measure(statement, order)
         weights = [WEIGHTS[name] for name in FEATURES]
         probability = float(logistic(features[None], weights, BIAS)[0])
@@ -133,7 +151,9 @@ class SupportJudge:
         if is_strange and kinds.isdisjoint(("conflicts", "computed")):
             reason = "half of its words stand in no source"
             return Verdict("unsupported", min(probability, 0.2), reason, ranked[:1])
-        return self._decide(statement, findings, scores, probability, ranked)
+        is_changed = edit is not None and edit.kind == "other"
+        by_words = None if is_changed else self._words.check(statement)
+        return self._decide(statement, findings, by_words, scores, probability, ranked)
 
     def measure(
         self, statement: str, order: Sequence[int] | None = None
@@ -188,6 +208,7 @@ class SupportJudge:
         self,
         statement: str,
         findings: Sequence[Finding],
+        by_words: Evidence | None,
         scores: SupportScores,
         probability: float,
         ranked: tuple[Evidence, ...],
@@ -201,9 +222,9 @@ class SupportJudge:
             return Verdict("computed", max(probability, 0.9), reason, ranked)
         if reason := reasons.get("elsewhere"):
             return Verdict("unsure", min(probability, 0.5), reason, ranked)
-        if evidence := self._words.check(statement):
+        if by_words:
             share = max(probability, self._sure)
-            return Verdict("entailed", share, "a source holds its words", (evidence,))
+            return Verdict("entailed", share, "a source holds its words", (by_words,))
         if is_foreign(statement):
             return Verdict("unsure", probability, "the check was trained on English", ranked)
         if probability >= self._sure:
@@ -263,11 +284,6 @@ def is_foreign(text: str) -> bool:
     words = [word.lower() for word in _WORD.findall(text)]
     n_english, n_others = (sum(word in known for word in words) for known in (_ENGLISH, _OTHERS))
     return n_others >= 2 and n_others > n_english
-
-
-def _flat(text: str) -> str:
-    words = _WORD.findall(normalize(strip_marks(text)))
-    return " ".join(word.lower() for word in words)
 
 
 def _evidence(source: _Source, probability: float) -> Evidence:
