@@ -78,11 +78,13 @@ def _sentences(answer: Answer) -> Iterator[str]:
     for sentence in answer.sentences:
         yield f"<b>{escape(answer.text[position : sentence.start])}</b>"
         text = escape(answer.text[sentence.start : sentence.end])
+        reason = escape(sentence.reason)
         if sentence.supported:
             yield f"<b>{text}</b>"
         else:
-            reason = escape(sentence.reason)
-            yield f"<span title='{reason}'>{text}</span> <i style='{_MUTED}'>{reason}</i>"
+            yield f"<span title='{reason}'>{text}</span>"
+        if reason and (sentence.support == "quoted" or not sentence.supported):
+            yield f" <i style='{_MUTED}'>{reason}</i>"
         position = sentence.end
     yield f"<b>{escape(answer.text[position:])}</b>"
 

@@ -224,7 +224,7 @@ class Sentence:
         citations: Numbers of its citations, from 1.
         support: What the sources say of it.
         probability: Probability that they support it, from 0 to 1; None if it was not estimated.
-        reason: Why, in words; empty for a quote.
+        reason: Why, in words; of a quote, only that another passage says otherwise.
     """
 
     start: int

@@ -12,7 +12,7 @@ from ragkit.readers.citations import SupportChecker
 from ragkit.readers.spans import FEATURES
 from ragkit.readers.support import load_judge
 from ragkit.testing import HashEmbedder, check_reader
-from ragkit.types import Document
+from ragkit.types import Chunk, Document, Hit
 
 DOCUMENTS = [
     Document("si", "Silicon is a grey solid. Its band gap is 1.12 eV at room temperature. It is an "
@@ -123,3 +123,45 @@ def test_without_the_base_of_the_pair_model_words_decide(monkeypatch):
 
 def test_features_of_no_candidates_are_no_rows(reader):
     assert reader.features(GAP, [], []).shape == (0, len(FEATURES))
+
+
+def hit(name, title, text):
+    return Hit(Chunk(f"{name}:0", name, text, 0, len(text), {"title": title}), 1.0)
+
+
+def test_passages_that_contradict_are_both_shown_and_it_is_said(reader):
+    hits = [
+        hit("one", "Silicon", "Silicon is a semiconductor. The band gap of silicon is 1.12 eV."),
+        hit("two", "Silicon wafers", "Wafers are polished. The band gap of silicon is 1.45 eV."),
+        hit("three", "Wine", "Wine is made from grapes."),
+    ]
+    (answer,) = reader.read(["What is the band gap of silicon?"], [hits])
+    assert {span.text for span in answer.spans} == {"1.12 eV", "1.45 eV"}
+    reasons = [sentence.reason for sentence in answer.sentences]
+    assert len(reasons) == 2
+    assert all("another passage says otherwise" in reason for reason in reasons)
+    assert "1.45 eV" in " ".join(reasons)
+
+
+def test_passages_that_agree_or_speak_of_other_things_are_no_contradiction(reader):
+    hits = [
+        hit("one", "Silicon", "Silicon is a semiconductor. The band gap of silicon is 1.12 eV."),
+        hit("two", "Wafers", "Wafers are polished. The band gap of silicon is about 1.1 eV."),
+        hit("three", "Germanium", "The band gap of germanium is 0.66 eV."),
+    ]
+    (answer,) = reader.read(["What is the band gap of silicon?"], [hits])
+    assert not any(sentence.reason for sentence in answer.sentences)
+
+
+def test_comparison_when_a_heading_names_the_property_then_the_titles_are_the_things(reader):
+    def chunk(name, title, heading, text):
+        metadata = {"title": title, "headers": [title, heading]}
+        return Hit(Chunk(f"{name}:0", name, text, 0, len(text), metadata), 1.0)
+
+    hits = [
+        chunk("si", "Silicon", "Band gap", "The band gap of silicon is 1.12 eV by experiment."),
+        chunk("ge", "Germanium", "Band gap", "The band gap of germanium is 0.66 eV, and SnTe, which "
+              "is related, has a band gap of 0.18 eV."),
+    ]  # fmt: skip
+    (answer,) = reader.read(["Which has the wider band gap, silicon or germanium?"], [hits])
+    assert [span.text for span in answer.spans] == ["1.12 eV", "0.66 eV"]

@@ -209,6 +209,9 @@ def _show_sources(answer: Answer) -> None:
     if answer.spans:
         short = ", ".join(f"{span.text} [{span.citation}]" for span in answer.spans)
         out(f"  short: {short}")
+    for number, sentence in enumerate(answer.sentences, start=1):
+        if sentence.reason and sentence.support == "quoted":
+            out(f"  sentence {number}: {sentence.reason}")
     copies = {hit.chunk.id: hit.copies for hit in answer.hits}
     for number, citation in enumerate(answer.citations, start=1):
         quote = " ".join(f"{citation.table}\n{citation.quote}".split())

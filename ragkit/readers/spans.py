@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from ragkit.readers.extractive import (
     with_codes,
 )
 from ragkit.readers.subjects import split_question
+from ragkit.readers.support.frames import compare_frames
 from ragkit.types import Chunk, Embedder, Event, Hit
 
 # A logistic regression on the development questions of NQ and SQuADShifts with their retrieved
@@ -32,6 +33,7 @@ WEIGHTS = {
 BIAS = -5.73
 THRESHOLD = 0.15
 FEATURES = (*WORD_FEATURES, "span", "relevance", "lead")
+_COMPARED = 6  # sentences among which a contradiction of the first is looked for
 _FLOOR = -15.0  # of a logit; sentences without a token have it
 
 
@@ -135,37 +137,53 @@ class SpanReader(ExtractiveReader):
         if not hits:
             yield builder.finish(refusal="no_hits")
             return
-        parts = split_question(question, [tuple(about(hit.chunk)) for hit in hits])
+        # A heading may name a thing, or a property; titles name things.
+        titles = [tuple(about(hit.chunk, headings=False)) for hit in hits]
+        parts = split_question(question, titles)
+        if not parts:
+            parts = split_question(question, [tuple(about(hit.chunk)) for hit in hits])
         shown: set[str] = set()
         for part in parts:
             own = [hits[i] for i in part.hits]
-            for choice in self._choose(part.question, own, part.subject)[:1]:
+            rest = [hit for i, hit in enumerate(hits) if i not in part.hits]
+            others = {name for hit in rest for name in about(hit.chunk)}
+            for choice in self._choose(part.question, own, part.subject, others)[:1]:
                 yield from self._show(choice, builder, shown)
-        if len(shown) < len(parts) or not parts:
+        if not shown:
             for choice in self._choose(question, hits):
                 yield from self._show(choice, builder, shown)
         yield builder.finish(refusal="no_evidence")
 
-    def _choose(self, question: str, hits: Sequence[Hit], subject: str = "") -> list[_Choice]:
+    def _choose(
+        self,
+        question: str,
+        hits: Sequence[Hit],
+        subject: str = "",
+        others: Set[str] = frozenset(),
+    ) -> list[_Choice]:
         """Return the sentences that are likely enough, best first.
 
-        In a comparison only sentences count that name most of what is compared.
+        In a comparison only sentences count that name most of what is compared, and not those that
+        speak of other things (`others`, or any formula) and not of the subject.
         """
         hits, candidates = with_codes(question, hits, self.candidates(hits))
         if subject:
-            candidates = self._naming(question, subject, candidates)
+            own = {subject, *(name for hit in hits for name in about(hit.chunk))}
+            kept = [c for c in candidates if not _is_of_others(c.text, own, others)]
+            candidates = self._naming(question, subject, kept or candidates)
         if not candidates:
             return []
         readings = self.readings(question, hits, candidates)
         words = super().features(question, hits, candidates)
         likelihoods = self.likelihoods(self.join_features(words, readings))
         threshold = max(self._threshold, FURTHER * likelihoods.max())
-        best = np.argsort(-likelihoods, kind="stable")[: self._max_sentences]
-        return [
+        best = np.argsort(-likelihoods, kind="stable")
+        likely = [
             _Choice(hits[candidates[i].hit], candidates[i], readings[i].span, float(likelihoods[i]))
             for i in best
             if likelihoods[i] >= max(threshold, 1e-6)
         ]
+        return with_conflicts(likely[:_COMPARED], self._max_sentences)
 
     def _naming(
         self, question: str, subject: str, candidates: Sequence[Candidate]
@@ -188,7 +206,8 @@ class SpanReader(ExtractiveReader):
         citation = cite(hit, candidate.start, candidate.end, candidate.table)
         # Reference marks of the source could be confused with citation marks.
         text = strip_marks(candidate.text)
-        yield builder.add(text, [citation], "quoted", probability=choice.likelihood)
+        reason = f"another passage says otherwise: {choice.conflict}" if choice.conflict else ""
+        yield builder.add(text, [citation], "quoted", probability=choice.likelihood, reason=reason)
         words = candidate.text[span.start : span.end] if span else ""
         # A row is shown with its columns' names, so its cell is looked for in the row.
         at = span.start if span and not candidate.table else citation.quote.find(words)
@@ -204,6 +223,66 @@ class _Choice:
     candidate: Candidate
     span: Span | None
     likelihood: float
+    conflict: str = ""
+
+    @property
+    def title(self) -> str:
+        """Title of the document."""
+        return str(self.hit.chunk.metadata.get("title", ""))
+
+
+def with_conflicts(likely: Sequence[_Choice], n: int) -> list[_Choice]:
+    """Return the n likeliest sentences, and one that contradicts the first, each with the reason.
+
+    Only sentences of other documents are compared, by the rules of `compare_frames`.
+
+    Args:
+        likely: Sentences that are likely enough to be shown, best first.
+        n: Number of sentences without a conflict.
+    """
+    if not likely:
+        return []
+    first = likely[0]
+    for other in likely[1:]:
+        if other.hit.chunk.doc_id != first.hit.chunk.doc_id:
+            reasons = _conflict(first, other), _conflict(other, first)
+            if all(reasons):
+                rest = [choice for choice in likely[1:n] if choice is not other]
+                shown = [replace(first, conflict=reasons[0]), replace(other, conflict=reasons[1])]
+                return [*shown, *rest[: n - 2]] if n > 1 else shown
+    return list(likely[:n])
+
+
+def _conflict(mine: _Choice, theirs: _Choice) -> str:
+    """Return what is said otherwise in another sentence, or ""."""
+    text = mine.candidate.text
+    if mine.title.lower() not in text.lower():
+        text = f"{mine.title}: {text}"
+    found = compare_frames(text, [theirs.candidate.text], context=[theirs.title])
+    kinds = {finding.kind for finding in found}
+    if "conflicts" not in kinds or "agrees" in kinds:
+        return ""
+    return next(finding.reason for finding in found if finding.kind == "conflicts")
+
+
+_FORMULA = re.compile(r"(?<![\w-])(?:[A-Z][a-z]?\d*){2,}(?![\w-])")
+
+
+def _is_of_others(text: str, own: Set[str], others: Set[str]) -> bool:
+    """Return True if a sentence names other things and none of its own.
+
+    >>> _is_of_others("Cr2O3 has a wider gap.", {"hematite", "Fe2O3"}, {"silicon"})
+    True
+    """
+    if any(_names(text, name) for name in own):
+        return False
+    formulas = [word for word in _FORMULA.findall(text) if re.search(r"\d|[a-z]", word)]
+    return bool(formulas) or any(_names(text, name) for name in others if name not in own)
+
+
+def _names(text: str, name: str) -> bool:
+    flags = re.IGNORECASE if name[1:].islower() or " " in name else 0
+    return len(name) > 1 and bool(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text, flags))
 
 
 _ALIAS = re.compile(
@@ -211,10 +290,10 @@ _ALIAS = re.compile(
 )
 
 
-def about(chunk: Chunk) -> Iterator[str]:
+def about(chunk: Chunk, *, headings: bool = True) -> Iterator[str]:
     """Yield the names of what a chunk is about: title, headings, a formula or short name."""
     yield str(chunk.metadata.get("title", ""))
-    headers = chunk.metadata.get("headers", [])
+    headers = chunk.metadata.get("headers", []) if headings else []
     yield from map(str, headers if isinstance(headers, list) else [])
     if chunk.start < 400 and (match := _ALIAS.search(chunk.text)):
         yield match[1] or match[2]
