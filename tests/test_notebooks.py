@@ -117,7 +117,9 @@ def test_notebook_when_committed_then_names_no_place_on_a_machine(path):
 @each_notebook
 def test_notebook_when_read_then_uses_only_the_public_api(path):
     source = "\n".join(cell.source for cell in code_cells(nbformat.read(path, as_version=4)))
-    assert re.findall(r"\bragkit\.\w+\.\w+ import|import ragkit\.|from ragkit\.", source) == []
+    imports = re.findall(r"import ragkit\.[\w.]+|from ragkit\.[\w.]+", source)
+    public = r"from ragkit\.(?:testing|evaluation\.(?:datasets|plots|reading))"  # of the docs
+    assert [each for each in imports if not re.fullmatch(public, each)] == []
     assert re.findall(r"\._\w", source) == []
 
 

@@ -1,17 +1,28 @@
-"""Plots of an experiment; they need the `plots` extra."""
+"""Plots of experiments; they need the `plots` extra."""
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from ragkit.errors import require
 from ragkit.evaluation.experiment import Experiment
+from ragkit.evaluation.reading import ReadingExperiment
 
 
 def _axes(width: float, height: float) -> Any:
     # Not through pyplot, which keeps global state and may open a window.
-    figure = require("matplotlib.figure", extra="plots").Figure((width, height), layout="tight")
-    return figure.subplots()
+    figure = require("matplotlib.figure", extra="plots").Figure
+
+    class Shown(figure):  # type: ignore[misc,valid-type]
+        """A figure that a notebook shows without pyplot."""
+
+        def _repr_png_(self) -> bytes:
+            with io.BytesIO() as file:
+                self.savefig(file, format="png")
+                return file.getvalue()
+
+    return Shown((width, height), layout="tight").subplots()
 
 
 def plot_differences(experiment: Experiment, system: str, measure: str) -> Any:
@@ -60,4 +71,27 @@ def plot_latency(experiment: Experiment, measure: str) -> Any:
     axes.set_xscale("log")
     axes.set_xlabel("milliseconds a query (median, batches of 16)")
     axes.set_ylabel(measure)
+    return axes.figure
+
+
+def plot_risk_coverage(experiment: ReadingExperiment) -> Any:
+    """Plot the share of wrong answers against the share of questions answered, for each system.
+
+    From left to right a system answers more questions, the likeliest first.
+
+    Args:
+        experiment: The answers.
+
+    Returns:
+        A matplotlib `Figure`.
+    """
+    axes = _axes(5, 3.5)
+    for system in experiment.outcomes:
+        coverage, risk = experiment.risk_coverage(system)
+        axes.step(coverage, risk, where="post", label=system)
+    axes.set_xlabel("share of the questions answered")
+    axes.set_ylabel("share of the answers that are wrong")
+    axes.set_ylim(0, 1)
+    axes.set_xlim(0, 1)
+    axes.legend()
     return axes.figure
