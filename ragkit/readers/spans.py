@@ -146,7 +146,7 @@ class SpanReader(ExtractiveReader):
         for part in parts:
             own = [hits[i] for i in part.hits]
             rest = [hit for i, hit in enumerate(hits) if i not in part.hits]
-            others = {name for hit in rest for name in about(hit.chunk)}
+            others = {name for hit in rest for name in about(hit.chunk, headings=False)}
             for choice in self._choose(part.question, own, part.subject, others)[:1]:
                 yield from self._show(choice, builder, shown)
         if not shown:
@@ -168,7 +168,7 @@ class SpanReader(ExtractiveReader):
         """
         hits, candidates = with_codes(question, hits, self.candidates(hits))
         if subject:
-            own = {subject, *(name for hit in hits for name in about(hit.chunk))}
+            own = {subject, *(name for hit in hits for name in about(hit.chunk, headings=False))}
             kept = [c for c in candidates if not _is_of_others(c.text, own, others)]
             candidates = self._naming(question, subject, kept or candidates)
         if not candidates:
