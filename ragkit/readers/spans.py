@@ -271,13 +271,21 @@ _FORMULA = re.compile(r"(?<![\w-])(?:[A-Z][a-z]?\d*){2,}(?![\w-])")
 def _is_of_others(text: str, own: Set[str], others: Set[str]) -> bool:
     """Return True if a sentence names other things and none of its own.
 
-    >>> _is_of_others("Cr2O3 has a wider gap.", {"hematite", "Fe2O3"}, {"silicon"})
-    True
+    A formula is another thing only if that of its own is known.
+
+    >>> own = {"hematite"}
+    >>> [_is_of_others("Cr2O3 has a gap.", names, set()) for names in (own, own | {"Fe2O3"})]
+    [False, True]
     """
     if any(_names(text, name) for name in own):
         return False
-    formulas = [word for word in _FORMULA.findall(text) if re.search(r"\d|[a-z]", word)]
-    return bool(formulas) or any(_names(text, name) for name in others if name not in own)
+    knows_formula = any(_is_formula(name) for name in own)
+    is_other = knows_formula and any(map(_is_formula, _FORMULA.findall(text)))
+    return is_other or any(_names(text, name) for name in others if name not in own)
+
+
+def _is_formula(word: str) -> bool:
+    return bool(_FORMULA.fullmatch(word) and re.search(r"\d|[a-z]", word))
 
 
 def _names(text: str, name: str) -> bool:
