@@ -1,7 +1,7 @@
 from ragkit.chunking import Chunker
 from ragkit.chunking.chunker import WordTokenizer
 from ragkit.readers.codes import find_codes, has_code
-from ragkit.readers.extractive import ExtractiveReader
+from ragkit.readers.extractive import ExtractiveReader, with_codes
 from ragkit.testing import HashEmbedder
 from ragkit.types import Answer, Chunk, Document, Hit
 
@@ -105,3 +105,27 @@ def test_extractive_when_a_table_has_headings_and_delimiters_quotes_rows_only():
         "name: Ada. B; age: 36",
         "#1 in the world is Ada.",
     ]
+
+
+def test_formula_without_digits_is_looked_for_and_its_absence_is_no_refusal():
+    hits = [
+        Hit(Chunk("a", "a", "MnO has a gap of 3.6 eV. NiO has a gap of 4.0 eV.", 0, 49), 1.0),
+        Hit(Chunk("b", "b", "Salt has a gap of 8.5 eV.", 0, 25), 1.0),
+    ]
+    reader = ExtractiveReader(HashEmbedder(), threshold=0.0, max_sentences=1)
+    kept = with_codes("What is the gap of NiO?", hits, reader.candidates(hits))[1]
+    assert [candidate.text for candidate in kept] == ["NiO has a gap of 4.0 eV."]
+    assert len(with_codes("What is the gap of NaCl?", hits, reader.candidates(hits))[1]) == 3
+
+
+def test_short_name_of_the_beginning_counts_for_the_whole_document():
+    first = "Hafnium dioxide, HfO2, is an insulator."
+    second = "The computed band gap is 4.02 eV."
+    hits = [
+        Hit(Chunk("d:0", "d", first, 0, len(first)), 1.0),
+        Hit(Chunk("d:1", "d", second, 500, 500 + len(second)), 0.9),
+        Hit(Chunk("e:0", "e", "The gap of MgO is 7 eV.", 0, 23), 0.8),
+    ]
+    reader = ExtractiveReader(HashEmbedder(), threshold=0.0)
+    kept = with_codes("What is the gap of HfO2?", hits, reader.candidates(hits))[1]
+    assert [candidate.text for candidate in kept] == [first, second]

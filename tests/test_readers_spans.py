@@ -161,7 +161,7 @@ def test_comparison_when_a_heading_names_the_property_then_the_titles_are_the_th
     hits = [
         chunk("si", "Silicon", "Band gap", "The band gap of silicon is 1.12 eV by experiment."),
         chunk("ge", "Germanium", "Band gap",
-              "The band gap of germanium is 0.66 eV. SnTe has a band gap of 0.18 eV."),
+              "The band gap of germanium is 0.66 eV. Silicon has a wider band gap of 1.1 eV."),
     ]  # fmt: skip
     (answer,) = reader.read(["Which has the wider band gap, silicon or germanium?"], [hits])
     assert [citation.quote for citation in answer.citations] == [

@@ -24,18 +24,31 @@ _QUANTITY = re.compile(
 )
 
 
+_ELEMENTS = frozenset(
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se "
+    "Br Kr Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy "
+    "Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am".split()
+)
+_FORMULA = re.compile(r"(?:[A-Z][a-z]?){2,}")
+
+
 def find_codes(question: str) -> list[str]:
     """Return the words of a question that name a single thing by letters and digits, or by a dot.
 
-    Plain numbers, dates, ordinals and quantities with a unit are none.
+    A formula without digits is one, too. Plain numbers, dates, ordinals and quantities with a unit
+    are none.
 
     >>> find_codes("Does valve V-70 of Python 3.10 hold 2.5 bar at 300K in 1995, as TiO2 and 316L?")
     ['V-70', '3.10', 'TiO2', '316L']
+    >>> find_codes("Do PCs or the NASA use GaAs?")
+    ['GaAs']
     """
     question = normalize(question)
     codes = []
     for match in _WORD.finditer(question):
         word = match[0]
+        if _is_formula(word):
+            codes.append(word)
         if not any(char.isdigit() for char in word) or _PLAIN.fullmatch(word):
             continue
         if _DECIMAL.fullmatch(word) and (
@@ -44,6 +57,18 @@ def find_codes(question: str) -> list[str]:
             continue
         codes.append(word)
     return list(dict.fromkeys(codes))
+
+
+def _is_formula(word: str) -> bool:
+    """Return True for symbols of elements in one word, of which one has two letters: "GaAs"."""
+    symbols = re.findall(r"[A-Z][a-z]?", word)
+    is_plural = word[:-1].isupper() and word.endswith("s")
+    return bool(
+        _FORMULA.fullmatch(word)
+        and _ELEMENTS.issuperset(symbols)
+        and not word.isupper()
+        and not is_plural
+    )
 
 
 def has_code(text: str, code: str) -> bool:

@@ -198,19 +198,37 @@ def with_codes(
     """Return the candidates with most of the codes in the question, and their hits.
 
     A code may stand in the candidate, in the header of its table, or in the title, the id or the
-    headings of its passage. If no candidate has any of the codes, there is none; if the question
-    has no codes, all candidates remain.
+    headings of its passage, or be the short name that a passage of the document opens with
+    ("Hafnium dioxide, HfO2, is"). If no candidate has any of the codes, there is none; if the
+    question has no codes, all candidates remain.
     """
     codes = find_codes(question)
     if not codes:
         return hits, candidates
-    about = ["\n".join(_context(hit.chunk)) for hit in hits]
+    aliases: dict[str, list[str]] = {}
+    for hit in hits:
+        aliases.setdefault(hit.chunk.doc_id, []).append(find_alias(hit.chunk))
+    about = ["\n".join([*_context(h.chunk), *aliases[h.chunk.doc_id]]) for h in hits]
     texts = [f"{c.text}\n{c.table}\n{about[c.hit]}" for c in candidates]
     counts = [sum(has_code(text, code) for code in codes) for text in texts]
+    has_number = any(char.isdigit() for code in codes for char in code)
+    if not any(counts) and not has_number:
+        return hits, candidates  # sodium chloride need not be written as NaCl
     most = max(1, *counts)
     kept = [c for c, count in zip(candidates, counts, strict=True) if count == most]
     ranks = {hit: rank for rank, hit in enumerate(sorted({c.hit for c in kept}))}
     return [hits[i] for i in ranks], [replace(c, hit=ranks[c.hit]) for c in kept]
+
+
+_ALIAS = re.compile(
+    r"\A.{0,200}?\b(?:\(([A-Z][\w-]{1,15})\)|, ([A-Z][A-Za-z0-9]{1,15}),)", re.DOTALL
+)
+
+
+def find_alias(chunk: Chunk) -> str:
+    """Return the short name or formula that a document's beginning gives its subject, or ""."""
+    match = _ALIAS.search(chunk.text) if chunk.start < 400 else None
+    return (match[1] or match[2]) if match else ""
 
 
 def _context(chunk: Chunk) -> Iterator[str]:

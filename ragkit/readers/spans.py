@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -17,10 +18,11 @@ from ragkit.readers.extractive import (
     FURTHER,
     Candidate,
     ExtractiveReader,
+    find_alias,
     logistic,
     with_codes,
 )
-from ragkit.readers.subjects import split_question
+from ragkit.readers.subjects import Part, split_question
 from ragkit.readers.support.frames import compare_frames
 from ragkit.types import Chunk, Embedder, Event, Hit
 
@@ -143,14 +145,18 @@ class SpanReader(ExtractiveReader):
         if not parts:
             parts = split_question(question, [tuple(about(hit.chunk)) for hit in hits])
         shown: set[str] = set()
+        answered: list[Part] = []
         for part in parts:
             own = [hits[i] for i in part.hits]
             rest = [hit for i, hit in enumerate(hits) if i not in part.hits]
             others = {name for hit in rest for name in about(hit.chunk, headings=False)}
             for choice in self._choose(part.question, own, part.subject, others)[:1]:
+                answered.append(part)
                 yield from self._show(choice, builder, shown)
-        if not shown:
-            for choice in self._choose(question, hits):
+        for choice in self._choose(question, hits) if len(answered) < max(1, len(parts)) else ():
+            left = [part for part in parts if part not in answered]
+            # For a thing that its own passages say nothing of, another passage may.
+            if not answered or any(_names(choice.candidate.text, part.subject) for part in left):
                 yield from self._show(choice, builder, shown)
         yield builder.finish(refusal="no_evidence")
 
@@ -169,6 +175,7 @@ class SpanReader(ExtractiveReader):
         hits, candidates = with_codes(question, hits, self.candidates(hits))
         if subject:
             own = {subject, *(name for hit in hits for name in about(hit.chunk, headings=False))}
+            own |= _formula_of(hits)
             kept = [c for c in candidates if not _is_of_others(c.text, own, others)]
             candidates = self._naming(question, subject, kept or candidates)
         if not candidates:
@@ -284,6 +291,14 @@ def _is_of_others(text: str, own: Set[str], others: Set[str]) -> bool:
     return is_other or any(_names(text, name) for name in others if name not in own)
 
 
+def _formula_of(hits: Sequence[Hit]) -> set[str]:
+    """Return the formula that the passages name most often, if there is one."""
+    found = Counter(
+        word for hit in hits for word in _FORMULA.findall(hit.chunk.text) if _is_formula(word)
+    )
+    return {word for word, _ in found.most_common(1)}
+
+
 def _is_formula(word: str) -> bool:
     return bool(_FORMULA.fullmatch(word) and re.search(r"\d|[a-z]", word))
 
@@ -293,15 +308,10 @@ def _names(text: str, name: str) -> bool:
     return len(name) > 1 and bool(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text, flags))
 
 
-_ALIAS = re.compile(
-    r"\A.{0,200}?\b(?:\(([A-Z][\w-]{1,15})\)|, ([A-Z][A-Za-z0-9]{1,15}),)", re.DOTALL
-)
-
-
 def about(chunk: Chunk, *, headings: bool = True) -> Iterator[str]:
     """Yield the names of what a chunk is about: title, headings, a formula or short name."""
     yield str(chunk.metadata.get("title", ""))
     headers = chunk.metadata.get("headers", []) if headings else []
     yield from map(str, headers if isinstance(headers, list) else [])
-    if chunk.start < 400 and (match := _ALIAS.search(chunk.text)):
-        yield match[1] or match[2]
+    if alias := find_alias(chunk):
+        yield alias
