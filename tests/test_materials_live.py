@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 
 from ragkit.agents.ledger import Ledger, Quantity
 from ragkit.agents.materials.backend import ENDPOINTS, Backend, Condition, Endpoint, Query
+from ragkit.agents.materials.chemistry.formulas import parse_formula
+from ragkit.agents.materials.chemistry.ids import canonical_id, letter_id
 from ragkit.agents.materials.chemistry.properties import properties_of
 from ragkit.agents.materials.live.backend import LiveMaterialsProject
 from ragkit.agents.materials.live.http import RateLimiter, RequestLimits
 from ragkit.agents.materials.live.parse import Record, finite, poscar, read_record, recipe
+from ragkit.agents.materials.question.reading import read_question
 from ragkit.agents.tools import ToolError, run_tool, tool
 from ragkit.testing.materials_project import Fault, MaterialsProjectServer
 from ragkit.testing.materials_records import N_GENERATED
@@ -868,3 +871,58 @@ def test_similar_reads_the_list_or_asks_by_fingerprint(
     assert [row[2] for row in near] == pytest.approx([20.0, 40.0])
     with pytest.raises(ToolError, match="no material id"):
         live.similar("../heartbeat", 5)
+
+
+@given(st.integers(0, 26**8 - 1))
+def test_ids_in_letters_and_in_digits_are_the_same(number: int):
+    plain = f"mp-{number}"
+    letters = letter_id(plain)
+    assert len(letters) == 11
+    assert canonical_id(letters) == canonical_id(letters.upper()) == canonical_id(plain) == plain
+
+
+@pytest.mark.parametrize("release", ["0.86.4", "0.87.0", "0.101.2"])
+@pytest.mark.parametrize("asked", ["mp-2534", "mp-aaaaadtm", "MP-AAAAADTM"])
+def test_look_up_by_id_finds_the_material_in_either_spelling(
+    release: str, asked: str, clock: Clock
+):
+    with MaterialsProjectServer(release=release) as server:
+        live = connect(server, clock)
+        page = live.search("elasticity", Query(material_ids=(asked,), fields=("k_vrh",)))
+        assert [row.material_id for row in page.rows] == ["mp-2534"]
+        assert page.rows[0].quantities[0].subject_id == "mp-2534"
+        assert live.structure(asked) is not None
+        assert {row[0] for row in live.similar(asked, 3)}.isdisjoint({"mp-2534", asked})
+        joined = Query(formulas=("GaAs",), where=(Condition("energy_above_hull", "=", 0.0),))
+        assert [row.material_id for row in live.search("elasticity", joined).rows] == ["mp-2534"]
+        legacy = ["id_format" in request.params for request in server.seen]
+        live.close()
+    assert set(legacy) == {release != "0.86.4"}
+
+
+def test_server_that_sends_letters_although_numbers_were_asked_for(clock: Clock):
+    with MaterialsProjectServer(release="0.87.0") as server:
+        for document in server.documents["summary"]:
+            document["material_id"] = letter_id(document["material_id"])
+        live = connect(server, clock)
+        page = live.search("summary", Query(formulas=("GaAs",), fields=("band_gap",)))
+        live.close()
+    assert [row.material_id for row in page.rows] == ["mp-2534", "mp-8883", "mp-10048"]
+
+
+def test_long_lists_of_elements_are_sent_in_part_and_checked_here(
+    live: LiveMaterialsProject, server: MaterialsProjectServer
+):
+    rare = "La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Sc Y Th U Np Pu Am Zn Cd In".split()
+    query = Query(elements=("S",), exclude_elements=tuple(rare), fields=("band_gap",), limit=100)
+    page = live.search("summary", query)
+    assert page.total > 0
+    for row in page.rows:
+        assert "S" in parse_formula(row.formula)
+        assert set(parse_formula(row.formula)).isdisjoint(rare)
+    assert all(len(r.params.get("exclude_elements", "")) <= 60 for r in server.seen)
+
+
+def test_question_with_an_id_in_letters_is_read():
+    parsed = read_question("What is the band gap of mp-aaaaadtm?")
+    assert parsed.material_ids == ("mp-aaaaadtm",)

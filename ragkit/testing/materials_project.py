@@ -1,8 +1,8 @@
 """Fake server of the Materials Project's REST API, for tests.
 
 It listens on the loopback address only, has the response format, error bodies and parameter checks
-of the real API (in the release that `live.http` supports), and can simulate failures. The ids of
-the named materials and the band gap of GaAs are real; most other numbers are invented.
+of the real API (of release 0.86 or 0.87, which writes ids in letters), and can simulate failures.
+The ids of the named materials and the band gap of GaAs are real; most other numbers are invented.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from ragkit.agents.materials.chemistry.formulas import chemsys, parse_formula, reduced
+from ragkit.agents.materials.chemistry.ids import canonical_id, letter_id
 from ragkit.testing.materials_records import ROUTES, Documents, fingerprint_score, parameters
 
 FaultKind = Literal[
@@ -34,7 +35,8 @@ FaultKind = Literal[
     "redirect",
     "no_route",
 ]
-_RELEASE = "0.86.4"
+_LETTER_IDS_SINCE = (0, 87)
+_MAX_ELEMENT_CHARS = 60
 _MAX_LIMIT = 1000
 _DEFAULT_LIMIT = 100
 
@@ -90,6 +92,7 @@ class MaterialsProjectServer:
         key: Accepted API key.
         documents: Mutable documents by route ("summary", "thermo", …).
         version: Version of the database.
+        release: Release of the server: "0.86.4", or "0.87.0".
         seen: Requests for records received so far.
         faults: Failures to simulate, see `Fault`.
 
@@ -101,8 +104,11 @@ class MaterialsProjectServer:
     [{'band_gap': 0.1861}]
     """
 
-    def __init__(self, key: str = "0123456789abcdef0123456789abcdef") -> None:
+    def __init__(
+        self, key: str = "0123456789abcdef0123456789abcdef", release: str = "0.86.4"
+    ) -> None:
         self.key = key
+        self.release = release
         self.documents = Documents()
         self.version = "2025.09.25"
         self.seen: list[ReceivedRequest] = []
@@ -142,15 +148,22 @@ class MaterialsProjectServer:
     def answer(self, route: str, params: Mapping[str, str]) -> dict[str, Any]:
         """Return the response to a request; raise for requests that the real server rejects."""
         if route == "/heartbeat":
-            release = {"version": _RELEASE, "db_version": self.version}
+            release = {"version": self.release, "db_version": self.version}
             return {"status": "OK", "access_controlled_batch_ids": [], **release}
         name = route.removeprefix("/materials/").strip("/")
         if route != f"/materials/{name}/" or name not in ROUTES:
             raise _ErrorResponse(404, {"detail": "Not Found"})
-        unknown = [key for key in params if key not in parameters(name)]
+        release = tuple(int(part) for part in self.release.split("."))
+        has_letter_ids = release >= _LETTER_IDS_SINCE
+        known = parameters(name) | ({"id_format"} if has_letter_ids else set())
+        unknown = [key for key in params if key not in known]
         if unknown:
             message = "Request contains query parameters which cannot be used: "
             raise _ErrorResponse(400, {"detail": message + ", ".join(unknown)})
+        for key in ("elements", "exclude_elements"):
+            if len(params.get(key, "")) > _MAX_ELEMENT_CHARS:
+                entry = {"loc": ["query", key], "msg": "String should have at most 60 characters"}
+                raise _ErrorResponse(422, {"detail": [{"type": "string_too_long", **entry}]})
         limit = _integer_parameter(params, "_limit", _DEFAULT_LIMIT)
         skip = _integer_parameter(params, "_skip", 0)
         if limit > (10 if name == "synthesis" else _MAX_LIMIT):
@@ -161,8 +174,10 @@ class MaterialsProjectServer:
             documents = fingerprint_score(documents, params)
         fields = params.get("_fields", "")
         data = [_select_fields(document, fields) for document in documents[skip : skip + limit]]
+        if has_letter_ids and params.get("id_format") != "legacy":
+            data = [_with_letter_ids(document) for document in data]
         meta = {
-            "api_version": _RELEASE,
+            "api_version": self.release,
             "time_stamp": "2026-01-01T00:00:00.000000",
             "total_doc": len(documents),
             "facet": None,
@@ -176,6 +191,16 @@ def _integer_parameter(params: Mapping[str, str], name: str, default: int) -> in
         entry = {"loc": ["query", name], "msg": "Input should be a valid integer", "input": text}
         raise _ErrorResponse(422, {"detail": [{"type": "int_parsing", **entry}]})
     return int(text)
+
+
+def _with_letter_ids(node: Any) -> Any:
+    """Return a document with all ids in letters."""
+    if isinstance(node, dict):
+        return {key: _with_letter_ids(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_with_letter_ids(value) for value in node]
+    is_id = isinstance(node, str) and canonical_id(node) == node and node.startswith("mp-")
+    return letter_id(node) if is_id else node
 
 
 def _select_fields(document: Any, fields: str) -> Any:
@@ -192,7 +217,7 @@ def _matches(document: Any, params: Mapping[str, str]) -> bool:
     return all(
         _passes_filter(document, name, value)
         for name, value in params.items()
-        if not name.startswith(("_", "feature_vector"))
+        if not name.startswith(("_", "feature_vector", "id_format"))
     )
 
 
@@ -200,8 +225,10 @@ def _passes_filter(document: dict[str, Any], name: str, value: str) -> bool:
     values = value.split(",")
     if name in ("formula", "chemsys", "elements", "exclude_elements"):
         return _matches_composition(str(document.get("formula_pretty", "")), name, values)
-    if name in ("material_ids", "thermo_types"):
-        return document.get(name.removesuffix("s")) in values
+    if name == "material_ids":
+        return str(document.get("material_id")) in map(canonical_id, values)
+    if name == "thermo_types":
+        return document.get("thermo_type") in values
     if name == "has_props":
         return all(document["has_props"].get(name) for name in values)
     if name == "target_formula":

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field
 from ragkit.agents.ledger import Scalar
 from ragkit.agents.materials.backend import Condition, Operator, Query
 from ragkit.agents.materials.chemistry.formulas import element_symbol, from_name, reduced, suggest
+from ragkit.agents.materials.chemistry.ids import ID_PATTERN, canonical_id
 from ragkit.agents.materials.chemistry.properties import (
     Property,
     SearchTarget,
@@ -29,7 +30,6 @@ _OPERATORS: dict[str, Operator] = {
 }  # fmt: skip
 _CONDITION = re.compile(r"\s*(.+?)\s*(<=|>=|==|≤|≥|=|<|>)\s*(.+?)\s*")
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_MATERIAL_ID = re.compile(r"(?:mp|mvc)-\d+")
 
 
 def _join_list(value: object) -> object:
@@ -136,11 +136,11 @@ def _chemical_system(text: str) -> tuple[str, ...]:
 
 
 def _material_id(text: str) -> str:
-    if not _MATERIAL_ID.fullmatch(text.lower()):
+    if not re.fullmatch(ID_PATTERN, text.lower()):
         raise ToolError(
             f"{text!r} is no material id. Give one such as mp-2534, or search by formula."
         )
-    return text.lower()
+    return canonical_id(text)
 
 
 def _formula(text: str, known_formulas: Callable[[], Sequence[str]]) -> str:

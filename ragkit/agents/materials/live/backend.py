@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from ragkit.agents.materials.backend import Endpoint, Page, Query, material_order
 from ragkit.agents.materials.chemistry.formulas import reduced
+from ragkit.agents.materials.chemistry.ids import canonical_id
 from ragkit.agents.materials.chemistry.properties import find_property, properties_of
 from ragkit.agents.materials.live import parse as live_parse
 from ragkit.agents.materials.live.filters import Clause, endpoint_of
@@ -179,8 +180,8 @@ class LiveMaterialsProject:
         if limit < 1:
             return []
         self.connect()
-        fields = "feature_vector,material_id,sim"
-        params = {"material_ids": checked_id(material_id), "_fields": fields}
+        own_id = checked_id(material_id)
+        params = {"material_ids": own_id, "_fields": "feature_vector,material_id,sim"}
         neighbours: dict[str, tuple[str, str, float]] = {}
         for document in self._pages.records("materials/similarity/", params):
             if not isinstance(document, Mapping):
@@ -188,7 +189,7 @@ class LiveMaterialsProject:
             entries = document.get("sim") or self._matches(document.get("feature_vector"), limit)
             for entry in entries if isinstance(entries, list) else ():
                 row = _neighbour(entry)
-                if row is not None and row[0] != material_id:
+                if row is not None and row[0] != own_id:
                     neighbours.setdefault(row[0], row)
         ranked = sorted(neighbours.values(), key=lambda row: (row[2], material_order(row[0])))
         return ranked[:limit]
@@ -229,4 +230,4 @@ def _neighbour(entry: object) -> tuple[str, str, float] | None:
         return None
     if not isinstance(formula, str) or distance is None:
         return None
-    return name, formula[:60], distance
+    return canonical_id(name), formula[:60], distance

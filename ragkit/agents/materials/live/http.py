@@ -26,8 +26,10 @@ from ragkit import forks, models
 from ragkit.agents.tools import ToolError
 
 ENDPOINT = "https://api.materialsproject.org"
-# Server release whose routes and fields are supported.
-KNOWN_RELEASE = "0.86"
+# Newest server release whose routes and fields are supported.
+KNOWN_RELEASE = "0.87"
+# The first release that writes ids in letters, unless it is asked for numbers.
+_LETTER_IDS_SINCE = (0, 87)
 KEY_PAGE = "https://next-gen.materialsproject.org/api"
 _MAX_URL = 6000
 _MAX_REDIRECTS = 3
@@ -101,6 +103,11 @@ class RateLimiter:
             self._tokens = 1.0
             self._filled_at = self._clock()
         self._tokens -= 1
+
+
+def _release(text: str) -> tuple[int, ...]:
+    """Return the numbers of a release: "0.87.1" is (0, 87, 1)."""
+    return tuple(map(int, re.findall(r"\d+", text)))
 
 
 class _TransientError(Exception):
@@ -182,6 +189,8 @@ class Service:
             ToolError: RAGKIT_OFFLINE is set, or the request failed.
         """
         self._check_online()
+        if route.startswith("materials/") and _release(self.release) >= _LETTER_IDS_SINCE:
+            params = {**params, "id_format": "legacy"}
         waited = 0.0
         attempt = 0
         while True:

@@ -15,6 +15,7 @@ from typing import Any
 from ragkit.agents.ledger import Quantity, Scalar
 from ragkit.agents.materials.backend import Endpoint
 from ragkit.agents.materials.chemistry.formulas import parse_formula
+from ragkit.agents.materials.chemistry.ids import canonical_id
 from ragkit.agents.materials.chemistry.names import ELEMENTS
 from ragkit.agents.materials.chemistry.properties import INTEGER_PROPERTIES, PATHS, Property
 from ragkit.agents.tools import ToolError
@@ -98,6 +99,7 @@ def read_record(
     material_id = document.get("material_id")
     if not isinstance(material_id, str) or not MATERIAL_ID.fullmatch(material_id):
         return f"a record of {endpoint} has no material id ({_short_repr(material_id)})"
+    material_id = canonical_id(material_id)
     formula = document.get("formula_pretty")
     if not isinstance(formula, str):
         return f"{material_id} has no formula in {endpoint} ({_short_repr(formula)})"
@@ -205,7 +207,9 @@ def _task(endpoint: Endpoint, origins: object) -> str:
     for origin in origins if isinstance(origins, list) else ():
         if isinstance(origin, Mapping) and origin.get("name") == endpoint:
             task = origin.get("task_id")
-            return task if isinstance(task, str) and MATERIAL_ID.fullmatch(task) else ""
+            if isinstance(task, str) and MATERIAL_ID.fullmatch(task):
+                return canonical_id(task)
+            return ""
     return ""
 
 

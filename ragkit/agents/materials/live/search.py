@@ -18,6 +18,7 @@ from ragkit.agents.materials.backend import (
     material_order,
 )
 from ragkit.agents.materials.chemistry.formulas import element_symbol, reduced
+from ragkit.agents.materials.chemistry.ids import canonical_id
 from ragkit.agents.materials.chemistry.properties import Property
 from ragkit.agents.materials.live.filters import Clause, endpoint_of, server_conditions
 from ragkit.agents.materials.live.pages import Pages
@@ -26,6 +27,8 @@ from ragkit.agents.tools import ToolError
 
 # Maximum length of ids or formulas in one request, since servers reject long URLs.
 _MAX_BATCH_CHARS = 2500
+# Maximum length of a list of elements; the server refuses longer ones.
+_MAX_ELEMENT_CHARS = 60
 # Endpoints with few materials; summary can filter by their presence.
 _SPARSE = ("elasticity", "dielectric", "piezoelectric")
 
@@ -169,10 +172,13 @@ class Search:
         if self._material_filter_names <= accepted:
             if query.chemsys:
                 shared["chemsys"] = "-".join(query.chemsys)
+            # What does not fit is checked on the records.
             if query.elements:
-                shared["elements"] = ",".join(query.elements)
+                shared["elements"] = next(_batches(query.elements, _MAX_ELEMENT_CHARS))
             if query.exclude_elements:
-                shared["exclude_elements"] = ",".join(query.exclude_elements)
+                shared["exclude_elements"] = next(
+                    _batches(query.exclude_elements, _MAX_ELEMENT_CHARS)
+                )
         formulas = query.formulas if self._material_filter_names <= accepted else ()
         if ids is not None:
             for batch in _batches(ids):
@@ -216,7 +222,7 @@ def normalized(query: Query) -> Query:
 
 
 def checked_id(material_id: str) -> str:
-    """Strip and validate a material id.
+    """Strip and validate a material id; return it with its number in digits.
 
     Raises:
         ToolError: The id is invalid.
@@ -224,19 +230,20 @@ def checked_id(material_id: str) -> str:
     plain = material_id.strip()
     if not MATERIAL_ID.fullmatch(plain):
         raise ToolError(f"{material_id[:60]!r} is no material id. Give one such as mp-2534.")
-    return plain
+    return canonical_id(plain)
 
 
-def _batches(items: Sequence[str]) -> Iterator[str]:
+def _batches(items: Sequence[str], most: int = _MAX_BATCH_CHARS) -> Iterator[str]:
     """Yield the items as comma-separated batches of limited length."""
+    comma = 3 if most == _MAX_BATCH_CHARS else 1  # characters of a comma in a URL, or in the value
     batch: list[str] = []
     length = 0
     for item in items:
-        if batch and length + len(item) + 3 > _MAX_BATCH_CHARS:
+        if batch and length + len(item) + comma > most:
             yield ",".join(batch)
             batch, length = [], 0
         batch.append(item)
-        length += len(item) + 3  # a comma is three characters in a URL
+        length += len(item) + comma
     if batch:
         yield ",".join(batch)
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from ragkit.agents.materials.backend import Condition, Operator
 from ragkit.agents.materials.chemistry.formulas import from_name, parse_formula
+from ragkit.agents.materials.chemistry.ids import ID_PATTERN
 from ragkit.agents.materials.chemistry.names import BY_NAME, ELEMENTS
 from ragkit.agents.materials.chemistry.properties import PROPERTIES
 from ragkit.agents.materials.crystals.symmetry import SYMBOLS
@@ -85,7 +86,7 @@ def read_question(question: str) -> ParsedQuestion:
     rest_of_text = text.replace(chemsys, " ") if chemsys else text
     rest_of_text = rest_of_text.replace(group, " ") if group else rest_of_text
     formulas, misspelt = _materials(rest_of_text, {*elements, *without})
-    ids = tuple(dict.fromkeys(re.findall(r"\bm(?:p|vc)-\d+\b", text)))
+    ids = tuple(dict.fromkeys(re.findall(rf"\b{ID_PATTERN}\b", text)))
     if names and not (formulas or misspelt or ids or elements or chemsys):
         misspelt = _unknown_names(text)
     order, order_by = _order(lower, found)
