@@ -153,8 +153,8 @@ class MaterialsProjectServer:
         name = route.removeprefix("/materials/").strip("/")
         if route != f"/materials/{name}/" or name not in ROUTES:
             raise _ErrorResponse(404, {"detail": "Not Found"})
-        release = tuple(int(part) for part in self.release.split("."))
-        has_letter_ids = release >= _LETTER_IDS_SINCE
+        numbers = tuple(int(part) for part in self.release.split("."))
+        has_letter_ids = numbers >= _LETTER_IDS_SINCE
         known = parameters(name) | ({"id_format"} if has_letter_ids else set())
         unknown = [key for key in params if key not in known]
         if unknown:
