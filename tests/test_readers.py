@@ -20,7 +20,7 @@ from ragkit.losses import collect
 from ragkit.pipeline import last_answer
 from ragkit.readers import ExtractiveReader, LongContextReader
 from ragkit.readers.extractive import FEATURES, FURTHER
-from ragkit.readers.long_context import _by_sentence
+from ragkit.readers.long_context import Written, _by_sentence
 from ragkit.testing import HashEmbedder, ScriptedLLM, check_reader
 from ragkit.types import Answer, ChatOptions, Chunk, Embedder, Event, Hit, Message, Reply
 
@@ -217,7 +217,7 @@ def test_budget_is_what_the_window_leaves_after_the_answer(hits: list[Hit]):
 
 def test_losses_when_nobody_listens_are_logged(hits: list[Hit], caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING):
-        list(say("NOT FOUND", max_prompt_tokens=80).stream(QUESTION, hits))
+        list(say("NOT FOUND", max_prompt_tokens=115).stream(QUESTION, hits))
     assert len(caplog.records) == 1
 
 
@@ -393,7 +393,8 @@ def pieces_of(text: str, size: int) -> Generator[str, None, Reply]:
 def split(text: str, size: int) -> list[str]:
     *sentences, reply = _by_sentence(pieces_of(text, size))
     assert reply == Reply(text, "stop")
-    return [str(sentence) for sentence in sentences]
+    assert all(isinstance(item, Written) for item in sentences)
+    return [item.text for item in sentences if isinstance(item, Written)]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
@@ -449,3 +450,35 @@ def test_read_with_lists_of_different_length_raises(hits: list[Hit]):
     for reader in (ExtractiveReader(HashEmbedder()), say("x")):
         with pytest.raises(ValueError, match="zip"):
             reader.read(["a", "b"], [hits])
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A is 5 eV. [[a gap of 5 eV]] B is 6 eV. [[a gap. Of 6 eV]]",
+         [("A is 5 eV.", ("a gap of 5 eV",)), ("B is 6 eV.", ("a gap. Of 6 eV",))]),
+        ("A is 5 eV [[a gap]] [[of 5 eV]]. B is 6.",
+         [("A is 5 eV  .", ("a gap", "of 5 eV")), ("B is 6.", ())]),
+        ("It grows along [111].", [("It grows along [111].", ())]),
+        ("A is 5 eV. See [1] [2].", [("A is 5 eV.", ()), ("See [1] [2].", ())]),
+        ("A is 5 [[never closed", [("A is 5 [[never closed", ())]),
+        ('A is 5. [["in marks"]]', [("A is 5.", ("in marks",))]),
+        ("A [[" + "x" * 500 + "]]", [("A [[" + "x" * 500 + "]]", ())]),
+    ],
+)  # fmt: skip
+def test_quotes_of_a_stream_belong_to_their_sentences(
+    text: str, expected: list[tuple[str, tuple[str, ...]]], size: int
+):
+    *written, reply = _by_sentence(pieces_of(text, size))
+    assert reply == Reply(text, "stop")
+    assert [(w.text, w.quotes) for w in written if isinstance(w, Written)] == expected
+
+
+def test_quote_that_stands_in_no_passage_is_a_loss(hits: list[Hit]):
+    llm = ScriptedLLM(["The band gap of GaAs is 1.42 eV. [[gap of GaAs is 1.42 eV]] "
+                       "GaAs is brittle. [[GaAs breaks like glass]]"])  # fmt: skip
+    (answer,) = LongContextReader(llm).read([QUESTION], [hits])
+    assert answer.text == "The band gap of GaAs is 1.42 eV. [1] GaAs is brittle. [2]"
+    assert [loss.what for loss in answer.losses] == ["'GaAs breaks like glass'"]
+    assert "stands in no passage" in answer.losses[0].why

@@ -24,7 +24,7 @@ class Small:
     def __init__(self, support="unsure"):
         self.verdict = Verdict(support, 0.4, "who knows", (Evidence(0, 0, 16, 0.4),))
 
-    def judge(self, sentence):
+    def judge(self, sentence, quotes=()):
         return self.verdict
 
 

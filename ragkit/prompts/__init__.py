@@ -42,7 +42,7 @@ def load_prompt(name: str) -> Prompt:
     """Load a prompt template from `ragkit/prompts/`.
 
     >>> load_prompt("answer").version
-    '1'
+    '2'
 
     Raises:
         ValueError: The first line of the file has no version.

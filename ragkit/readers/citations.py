@@ -150,8 +150,12 @@ class SupportChecker:
             if not stem[0].isdigit() and stem not in _SPELLED
         }
 
-    def judge(self, sentence: str) -> Verdict:
-        """Judge a sentence: "entailed" if a source sentence holds its words, or "unsupported"."""
+    def judge(self, sentence: str, quotes: Sequence[str] = ()) -> Verdict:
+        """Judge a sentence: "entailed" if a source sentence holds its words, or "unsupported".
+
+        `quotes` are not needed: every source sentence is compared.
+        """
+        del quotes
         evidence = self.check(sentence)
         if evidence is None:
             return Verdict("unsupported", 0.0, "no source sentence holds its words", ())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from ragkit.chunking.sentences import RuleSegmenter
@@ -12,10 +14,10 @@ from ragkit.losses import report
 from ragkit.pipeline import last_answer
 from ragkit.prompts import load_prompt
 from ragkit.readers.assemble import AnswerBuilder
-from ragkit.readers.citations import Verdict, cite, strip_marks
+from ragkit.readers.citations import cite, stands_in, strip_marks
 from ragkit.readers.fences import fenced_passage
 from ragkit.readers.ordering import order_by_name
-from ragkit.readers.support import load_judge
+from ragkit.readers.support import Judge, load_judge
 from ragkit.types import (
     LLM,
     Answer,
@@ -105,11 +107,11 @@ class LongContextReader:
             for item in _by_sentence(stream):
                 if isinstance(item, Reply):
                     reply = item
-                elif _is_refusal(item):
+                elif _is_refusal(item.text):
                     refused = True
-                    yield Event("removed", item)
+                    yield Event("removed", item.text)
                 else:
-                    yield from self._check(item, passages, judge.judge, builder)
+                    yield from self._check(item, passages, judge, builder)
         if reply.finish_reason == "length":
             loss = Loss("reading", question[:60], "the end of the answer",
                         f"{reply.usage.completion_tokens} tokens",
@@ -148,16 +150,22 @@ class LongContextReader:
 
     def _check(
         self,
-        sentence: str,
+        written: Written,
         hits: Sequence[Hit],
-        judge: Callable[[str], Verdict],
+        judge: Judge,
         builder: AnswerBuilder,
     ) -> Iterator[Event]:
         """Add the sentence with its citations, or remove it if the sources do not say it."""
-        plain = strip_marks(sentence).strip()
+        plain = strip_marks(written.text).strip()
         if not re.search(r"\w", plain):  # a mark after the full stop, or a horizontal rule
             return
-        verdict = judge(plain)
+        for quote in written.quotes:
+            if not any(stands_in(quote, hit.chunk.text) for hit in hits):
+                loss = Loss("reading", repr(quote[:60]), "a quote of the model", "none of it",
+                            "it stands in no passage")  # fmt: skip
+                report(loss)
+                yield builder.add_loss(loss)
+        verdict = judge.judge(plain, written.quotes)
         support, probability, reason = verdict.support, verdict.probability, verdict.reason
         if support in _REMOVED and not self._keep_unsupported:
             yield from builder.remove(Removed(plain, support, probability, reason))
@@ -204,27 +212,73 @@ _FIRST_WORD = re.compile(r"\S{1,40}\s|\S{41}")  # lookahead of the segmenter
 _FINISHED = re.compile(r"[.!?…。！？]\W*$")  # noqa: RUF001
 
 
-def _by_sentence(pieces: Generator[str, None, Reply]) -> Iterator[str | Reply]:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A sentence that a model wrote, and what it says that it quotes."""
+
+    text: str
+    quotes: tuple[str, ...] = ()
+
+
+_LONGEST_QUOTE = 400  # characters; a longer one is text in brackets
+_QUOTE = re.compile(rf"\[\[((?:(?!\]\]).){{1,{_LONGEST_QUOTE}}}?)\]\]", re.DOTALL)
+_OPEN_QUOTE = re.compile(rf"\[(?:\[(?:(?!\]\]).){{0,{_LONGEST_QUOTE}}})?\Z", re.DOTALL)
+
+
+class _Quotes:
+    """Takes quotes in double brackets out of a text that comes in pieces."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._held = ""
+        self._found: list[tuple[int, str]] = []
+
+    def add(self, piece: str, *, is_last: bool = False) -> None:
+        """Add a piece; what may become a quote is held back."""
+        rest = self._held + piece
+        while match := _QUOTE.search(rest):
+            self.text += rest[: match.start()]
+            self._found.append((len(self.text), " ".join(match[1].split()).strip('"“”')))
+            rest = rest[match.end() :]
+        open_quote = None if is_last else _OPEN_QUOTE.search(rest)
+        at = open_quote.start() if open_quote else len(rest)
+        self.text, self._held = self.text + rest[:at], rest[at:]
+
+    def take(self, end: int) -> tuple[str, ...]:
+        """Return the quotes up to an offset of the text, each once."""
+        taken = tuple(quote for at, quote in self._found if at <= end)
+        self._found = [(at, quote) for at, quote in self._found if at > end]
+        return taken
+
+
+def _by_sentence(pieces: Generator[str, None, Reply]) -> Iterator[Written | Reply]:
     """Yield complete sentences from pieces of text, then the model's reply.
 
     A sentence that is truncated by the token limit is dropped.
     """
     segmenter = RuleSegmenter()
-    text, done = "", 0  # sentences up to offset `done` have been yielded
+    quotes, done = _Quotes(), 0  # sentences up to offset `done` have been yielded
     while True:
         try:
-            text += next(pieces)
-        except StopIteration as end:
-            reply: Reply = end.value
+            quotes.add(next(pieces))
+        except StopIteration as stop:
+            reply: Reply = stop.value
             break
+        text = quotes.text
         spans = segmenter.sentences(text)
         # The last sentence may continue, and until its first word is complete ("A", "Applied"), it
         # may turn out to belong to the previous sentence ("J. Appl. Phys. A").
         if len(spans) > 1 and _FIRST_WORD.match(text, spans[-1][0]):
-            yield from (text[max(start, done) : end] for start, end in spans[:-1] if end > done)
+            for (start, end), (following, _) in pairwise(spans):
+                if end > done:
+                    yield Written(text[max(start, done) : end], quotes.take(following))
             done = spans[-2][1]
-    rest = [text[max(start, done) : end] for start, end in segmenter.sentences(text) if end > done]
-    if rest and reply.finish_reason == "length" and not _FINISHED.search(rest[-1]):
+    quotes.add("", is_last=True)
+    text = quotes.text
+    rest = [(max(start, done), end) for start, end in segmenter.sentences(text) if end > done]
+    if rest and reply.finish_reason == "length" and not _FINISHED.search(text[slice(*rest[-1])]):
         rest.pop()  # "The gap of GaAs is"
-    yield from rest
+    for i, (start, end) in enumerate(rest):
+        following = rest[i + 1][0] if i + 1 < len(rest) else len(text)
+        yield Written(text[start:end], quotes.take(following))
     yield reply

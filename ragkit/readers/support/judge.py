@@ -32,7 +32,7 @@ from ragkit.readers.citations import (
 from ragkit.readers.extractive import logistic
 from ragkit.readers.sources import SourceSentence, source_sentences
 from ragkit.readers.support.edits import compare_words
-from ragkit.readers.support.evidence import rank_sentences
+from ragkit.readers.support.evidence import SENTENCES, rank_sentences
 from ragkit.readers.support.facts import Finding
 from ragkit.readers.support.frames import compare_frames, frame_features
 from ragkit.types import Hit
@@ -117,8 +117,14 @@ class SupportJudge:
         self._terms = set(self._analyzer.terms("\n".join(self._texts)))
         self._terms.update(self._analyzer.terms("\n".join({s.title for s in self._sources})))
 
-    def judge(self, sentence: str) -> Verdict:
-        """Judge one sentence; citation marks in it are not read."""
+    def judge(self, sentence: str, quotes: Sequence[str] = ()) -> Verdict:
+        """Judge one sentence; citation marks in it are not read.
+
+        Args:
+            sentence: The sentence.
+            quotes: What is said to support it. A source sentence with one of them is its evidence
+                first; a quote that stands nowhere changes nothing.
+        """
         statement = strip_marks(sentence).strip()
         for source in self._sources:
             if stands_in(statement, source.sentence.text):
@@ -127,7 +133,7 @@ class SupportJudge:
         for source in self._sources:
             if stands_in(statement, source.sentence.text):
                 return Verdict("entailed", 1.0, "a source says it", (_evidence(source, 1.0),))
-        order = rank_sentences(statement, self._texts)
+        order = self._order(statement, quotes)
         if not order or not _WORD.search(statement):
             return Verdict("unsupported", 0.0, "there is nothing to compare it with", ())
         chosen = [self._sources[i] for i in sorted(order)]
@@ -186,6 +192,14 @@ class SupportJudge:
             ]
         )
         return scores, features
+
+    def _order(self, statement: str, quotes: Sequence[str]) -> list[int]:
+        """Return the indices of a statement's evidence: quoted sentences first, best first."""
+        quoted = [
+            i for i, text in enumerate(self._texts) if any(stands_in(q, text) for q in quotes)
+        ]
+        ranked = rank_sentences(statement, self._texts)
+        return list(dict.fromkeys([*quoted, *ranked]))[:SENTENCES]
 
     def _share_of_words(self, statement: str) -> float:
         """Return the share of a statement's terms, without its names, that the sources have."""

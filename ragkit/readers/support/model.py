@@ -20,8 +20,8 @@ _SHORTEST_QUOTE = 3  # words
 class Judge(Protocol):
     """Anything that judges a sentence by the sources it was made with."""
 
-    def judge(self, sentence: str) -> Verdict:
-        """Judge one sentence."""
+    def judge(self, sentence: str, quotes: Sequence[str] = ()) -> Verdict:
+        """Judge one sentence; `quotes` are said to support it."""
 
 
 class ModelJudge:
@@ -42,9 +42,9 @@ class ModelJudge:
         self._small = small
         self._prompt = load_prompt("support")
 
-    def judge(self, sentence: str) -> Verdict:
+    def judge(self, sentence: str, quotes: Sequence[str] = ()) -> Verdict:
         """Judge one sentence; the model is asked only if the small judge is unsure."""
-        verdict = self._small.judge(sentence)
+        verdict = self._small.judge(sentence, quotes)
         if verdict.support != "unsure" or not self._hits:
             return verdict
         reply = self._llm.chat([self.conversation(sentence, verdict.evidence)], _OPTIONS)[0].text
