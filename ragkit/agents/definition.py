@@ -187,6 +187,7 @@ def load_agent(name: str | Path, options: AgentOptions | None = None) -> ReAct:
         approve=options.approve,
         related=related.related,
         related_heading=related.related_heading,
+        left_out=next((kit.left_out for kit in toolkits if kit.left_out is not None), None),
         templates=_templates(definition, planner),
         provenance={
             key: value for toolkit in toolkits for key, value in toolkit.provenance.items()
@@ -315,6 +316,7 @@ def _team(definition: AgentDefinition, flat: ReAct, permissions: Mapping[str, Pe
                 role=role,
                 limits=limits,
                 related=None,
+                left_out=None,
                 permissions=_permissions(permissions, assistant_tools),
             )
             assistants.append(Assistant(name, assistant.about, agent))

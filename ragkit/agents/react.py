@@ -30,8 +30,12 @@ from ragkit.types import LLM, ChatOptions, Loss, Usage
 Approve = Callable[[Tool, Mapping[str, Any], Sequence[str]], bool]
 """Callback that decides if a tool call may run: (tool, arguments, names of copied arguments)."""
 
+LeftOut = Callable[[str, Sequence[Evidence], Sequence[Evidence]], str]
+"""Callback that returns what an answer leaves out: (question, its rows, all rows)."""
+
 _MAX_BAD_REPLIES = 3
 _MAX_REJECTED_NOTES = 2
+_MAX_UNCOVERED = 1
 _MAX_PARTIAL_ROWS = 5
 _MAX_ROWS = 20
 _MAX_RELATED = 5
@@ -60,6 +64,10 @@ class ReAct:
             Called for the first five distinct (subject, property) pairs of the cited rows, within
             the time limit. Exceptions do not fail the run but are recorded in its losses.
         related_heading: Line above the other values.
+        left_out: Returns what an answer leaves out of the question, from the question and the rows
+            it cites with those they are computed from, and all rows; "" if it covers it. An answer
+            that leaves something out goes back to the planner once, and is then a refusal that
+            says what.
         templates: Templates of observations.
         provenance: Data sources of the tools, recorded with every run.
         temperature: Sampling temperature of a language model.
@@ -77,6 +85,7 @@ class ReAct:
     approve: Approve | None = None
     related: Callable[[Quantity], Sequence[Quantity]] | None = None
     related_heading: str = "Other values:"
+    left_out: LeftOut | None = None
     templates: Templates = TEMPLATES
     provenance: Mapping[str, Any] = field(default_factory=dict)
     temperature: float = 0.0
@@ -171,7 +180,7 @@ class _Loop:
         self.calls: dict[str, int] = {}
         self.usage = Usage()
         self.losses: list[Loss] = []
-        self.n_actions = self.n_bad_replies = self.n_rejected = 0
+        self.n_actions = self.n_bad_replies = self.n_rejected = self.n_uncovered = 0
         self.started = time.monotonic()
 
     def steps(self) -> Generator[Step, None, Run]:
@@ -331,7 +340,28 @@ class _Loop:
                     "returned; name the row that has the value, and leave numbers out of the note",
                 )
             note = self._drop_note("the rows")
+        fault = self._left_out(cited)
+        if fault:
+            self.n_uncovered += 1
+            if self.n_uncovered <= _MAX_UNCOVERED:
+                problem = f"the answer does not cover the question: {fault}"
+                return self._error(action, f"{problem}; look it up, or refuse")
+            text = TEMPLATES.refusal("not_held", f"What was found is no answer: {fault}.")
+            return Final(text, note=fault, refusal="not_held", exit_reason="refused")
         return self._final(cited, note, "answered")
+
+    def _left_out(self, cited: Sequence[str]) -> str:
+        """Return what the rows leave out of the question, or ""."""
+        if self.agent.left_out is None:
+            return ""
+        rows, pending = [], list(cited)
+        for row_id in pending:  # grows during the loop
+            if row_id in self.ledger:
+                row = self.ledger[row_id]
+                rows.append(row)
+                more = row.derived_from if isinstance(row, Quantity) else ()
+                pending += [each for each in more if each not in pending]
+        return self.agent.left_out(self.question, rows, list(self.ledger.rows.values()))
 
     def _refuse(self, action: Action) -> Step:
         reason = action.arguments.get("reason")

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ragkit.agents.ledger import Quantity
+from ragkit.agents.ledger import Evidence, Quantity
 from ragkit.agents.planner import Planner, State
 from ragkit.agents.tools import Tool
 from ragkit.errors import RagkitError
@@ -64,6 +64,7 @@ class Toolkit:
         tools: Tools in the order they are offered.
         related: Finds other values of the same property, which are shown below an answer.
         related_heading: Line above these values.
+        left_out: Returns what an answer leaves out of a question, see `ReAct`.
         planner: Rule-based planner for the toolkit's questions, or None.
         provenance: Data sources of the tools, recorded with every run.
     """
@@ -71,6 +72,7 @@ class Toolkit:
     tools: Sequence[Tool]
     related: Callable[[Quantity], Sequence[Quantity]] | None = None
     related_heading: str = "Other values:"
+    left_out: Callable[[str, Sequence[Evidence], Sequence[Evidence]], str] | None = None
     planner: RulePlanner | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from ragkit.agents.ledger import Quantity
 from ragkit.agents.materials.backend import Backend
+from ragkit.agents.materials.question.coverage import left_out
 from ragkit.agents.materials.question.rules import MaterialsRulePlanner
 from ragkit.agents.toolkits import Toolkit, ToolkitSettings
 
@@ -79,6 +80,7 @@ def materials_toolkit(backend: Backend) -> Toolkit:
         [*tools, *element_tools()],
         related=RelatedValues(backend),
         related_heading=RELATED_HEADING,
+        left_out=left_out,
         planner=MaterialsRulePlanner(),
         provenance={"backend": {"name": backend.name, **version}},
     )
