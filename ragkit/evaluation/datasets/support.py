@@ -280,5 +280,3 @@ _DEVELOPMENT: _Sets = {
 }
 SUPPORT_SETS: dict[str, _Sets] = {"train": _TRAINING, "dev": _DEVELOPMENT}
 """Split → name → reader of a folder."""
-TEST_ONLY = ("anli_dev", "attributionbench_dev", "bump", "memerag_dev")
-"""Development sets that nothing is fitted on."""
