@@ -30,8 +30,7 @@ Record = Callable[[Location, dict[str, Any], Passages], Question]
 def read_nq_open(path: str | Path, *, lenient: bool = False) -> QASet:
     """Read questions without passages: JSON Lines of `question` and `answers`.
 
-    `answers` (or `answer`) is a string or a list, empty or left out if a system is to refuse;
-    `gold` names the documents with the answer, if known. The id of a question is its line number.
+    `answers` (or `answer`) is a string or a list, empty if a system is to refuse; `gold` names the documents with the answer, if known. The id of a question is its line number.
 
     Args:
         path: The file; a JSON array is accepted too (HotpotQA in ReAct's simplified format).
@@ -227,7 +226,7 @@ def _strings(values: list[Any], name: str) -> tuple[str, ...]:
 
 
 def _open_question(location: Location, row: dict[str, Any], passages: Passages) -> Question:
-    answer = row.get("answer", row.get("answers", []))
+    answer = row.get("answer", row.get("answers"))
     answers = as_strings(answer if isinstance(answer, list) else [answer], "answer")
     gold = row.get("gold", [])
     gold = as_strings(gold if isinstance(gold, list) else [gold], "gold")
