@@ -30,7 +30,8 @@ Record = Callable[[Location, dict[str, Any], Passages], Question]
 def read_nq_open(path: str | Path, *, lenient: bool = False) -> QASet:
     """Read questions without passages: JSON Lines of `question` and `answers`.
 
-    `answers` (or `answer`) is a string or a list, empty if a system is to refuse; `gold` names the documents with the answer, if known. The id of a question is its line number.
+    `answers` (or `answer`) is a string or a list, empty if a system is to refuse; `gold` names the
+    documents with the answer, if known. The id of a question is its line number.
 
     Args:
         path: The file; a JSON array is accepted too (HotpotQA in ReAct's simplified format).
