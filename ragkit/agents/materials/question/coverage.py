@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ragkit.agents.ledger import Evidence, Quantity
 from ragkit.agents.materials.chemistry.formulas import parse_formula, reduced
+from ragkit.agents.materials.chemistry.properties import find_property
+from ragkit.agents.materials.crystals.symmetry import SYMBOLS
 from ragkit.agents.materials.question.parsed import ParsedQuestion
 from ragkit.agents.materials.question.reading import POLYMORPHS, read_question
 from ragkit.agents.tools import ToolError
@@ -22,7 +24,11 @@ _ASKS_WHETHER = re.compile(
     r"\b(?:(?:is|are) there|any|exists?|how many|number of|counts?|how often)\b",
     re.IGNORECASE,
 )
-_STABLE = re.compile(r"\b(?:most stable|stable|ground state)\b", re.IGNORECASE)
+_STABLE = re.compile(r"\b(?:most stable|stable)\b", re.IGNORECASE)
+_COMPOUNDS = re.compile(
+    r"\b(?:compounds?|materials?|solids?|crystals?|members?|substances?|contain\w*)\b",
+    re.IGNORECASE,
+)
 _LISTS = re.compile(
     r"\b(?:list|find|show|give|which|what|all)\b.*\b(?:materials|compounds|oxides|nitrides|sulfides"
     r"|selenides|tellurides|halides|chlorides|fluorides|carbides|crystals|semiconductors|metals"
@@ -68,7 +74,7 @@ def _faults(question: str, rows: Sequence[Quantity], seen: Sequence[Evidence]) -
     asks_count = reading.count or bool(_ASKS_WHETHER.search(question))
     if not real and not asks_count:
         yield "a number of rows is no answer to it"
-    missing = _missing_materials(reading, rows) + _missing_polymorphs(question, real)
+    missing = _missing_materials(question, reading, rows) + _missing_polymorphs(question, real)
     if missing and not asks_count:
         yield f"it says nothing of {', '.join(missing)}"
     if dropped := _dropped_conditions(reading, real):
@@ -93,17 +99,24 @@ def _missing_polymorphs(question: str, rows: Sequence[Quantity]) -> list[str]:
 
 def _dropped_conditions(reading: ParsedQuestion, rows: Sequence[Quantity]) -> str:
     """Return a condition that neither the call behind a row nor another row of it speaks of."""
-    asked = [limit.property for limit in reading.limits]
-    asked += [condition.property for condition in reading.conditions]
-    if reading.elements or not (reading.formulas or reading.material_ids):
-        for name in dict.fromkeys(asked):
-            told = {row.subject_id for row in rows if row.property == name}
-            if any(
-                row.query and not row.derived_from and name not in row.query
-                and row.subject_id not in told
-                for row in rows
-            ):  # fmt: skip
-                return f"by {name.replace('_', ' ')}"
+    if not reading.elements and (reading.formulas or reading.material_ids):
+        return ""
+    # The value tells a condition best: which property it is of, the rules may misread.
+    asked = [
+        (limit.property, f"{limit.value:g}")
+        for limit in reading.limits
+        if limit.unit in ("", find_property(limit.property).unit)
+    ]
+    asked += [(condition.property, str(condition.value)) for condition in reading.conditions]
+    for name, told in asked:
+        with_value = {row.subject_id for row in rows if row.property == name}
+        if any(
+            row.query and not row.derived_from
+            and name not in row.query and told not in row.query
+            and row.subject_id not in with_value
+            for row in rows
+        ):  # fmt: skip
+            return f"by {name.replace('_', ' ')}"
     return ""
 
 
@@ -138,12 +151,28 @@ def _is_one_of_many(
     return len(told) == 1 < len(found)
 
 
-def _missing_materials(reading: ParsedQuestion, rows: Sequence[Quantity]) -> list[str]:
-    # A slip in upper and lower case is no other material: the tools ask "did you mean InBO3?".
-    held = {key for row in rows for key in (_key(row.subject), row.subject.lower()) if key}
-    if reading.elements:  # "oxides of iron": iron is a part of each
+def _missing_materials(
+    question: str, reading: ParsedQuestion, rows: Sequence[Quantity]
+) -> list[str]:
+    held = {key for row in rows for key in (_key(row.subject), _without_slips(row.subject)) if key}
+    if reading.elements or _COMPOUNDS.search(question):  # "oxides of iron": iron is in each
         held |= {symbol for row in rows for symbol in _elements(row.subject)}
-    return [f for f in reading.formulas if held.isdisjoint((_key(f), f, f.lower()))]
+    groups = [symbol for symbol in SYMBOLS if symbol in question]  # "P1" of "P1 TlNO2"
+    return [
+        formula
+        for formula in reading.formulas
+        if held.isdisjoint((_key(formula), formula, _without_slips(formula)))
+        and not any(symbol.startswith(formula) for symbol in groups)
+    ]
+
+
+def _without_slips(formula: str) -> str:
+    """Return a formula without case, zeros for O, and zeros left out: the tools look past these.
+
+    >>> _without_slips("In.1Se5013") == _without_slips("In0.1Se5O13")
+    True
+    """
+    return re.sub(r"(?<!\d)\.", "0.", formula.lower()).replace("o", "0")
 
 
 def _with_elements(rows: Iterable[Quantity], without: Iterable[str]) -> list[str]:
