@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -47,6 +48,14 @@ def test_scores_of_a_right_answer_a_wrong_one_and_a_refusal():
     assert (wrong["right"], wrong["risk"], wrong["F1"]) == (0.0, 1.0, 0.0)
     refused = _scores(MELTS, REFUSED)
     assert (refused["answered"], refused["right"], "risk" in refused) == (0.0, 0.0, False)
+
+
+def test_only_the_first_quote_makes_an_answer_right():
+    second = _answer("Iron melts at 1811 K.")
+    first = _answer("Tin is soft.")
+    both = replace(first, citations=(*first.citations, *second.citations))
+    assert _scores(MELTS, both)["right"] == 0.0
+    assert _scores(MELTS, second)["right"] == 1.0
 
 
 def test_scores_of_a_question_without_an_answer():

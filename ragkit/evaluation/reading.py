@@ -126,11 +126,7 @@ def _is_right(question: Question, spans: Sequence[Any], outcome: Outcome) -> boo
         doc, start, end, _ = outcome.citations[0]
         return any(d == doc and s < end and start < e for d, s, e in spans)
     quote = outcome.citations[0][3] if outcome.citations else outcome.text
-    return any(
-        accuracy(text, [answer]) == 1.0
-        for answer in question.answers
-        for text in (quote, outcome.short)
-    )
+    return accuracy(quote, question.answers) == 1.0
 
 
 class ReadingExperiment:
