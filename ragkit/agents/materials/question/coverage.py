@@ -103,16 +103,16 @@ def _dropped_conditions(reading: ParsedQuestion, rows: Sequence[Quantity]) -> st
         return ""
     # The value tells a condition best: which property it is of, the rules may misread.
     asked = [
-        (limit.property, f"{limit.value:g}")
+        (limit.property, rf"[<>=]\s*{re.escape(f'{limit.value:g}')}(?:\.0)?(?![\d.])")
         for limit in reading.limits
         if limit.unit in ("", find_property(limit.property).unit)
     ]
-    asked += [(condition.property, str(condition.value)) for condition in reading.conditions]
+    asked += [(each.property, re.escape(str(each.value))) for each in reading.conditions]
     for name, told in asked:
         with_value = {row.subject_id for row in rows if row.property == name}
         if any(
             row.query and not row.derived_from
-            and name not in row.query and told not in row.query
+            and name not in row.query and not re.search(told, row.query)
             and row.subject_id not in with_value
             for row in rows
         ):  # fmt: skip
