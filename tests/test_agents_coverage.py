@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ragkit.agents.ledger import Quantity
@@ -157,3 +159,11 @@ def test_one_of_many_is_no_list():
     for row in found:
         assert left_out(question, [row], found) != ""
     assert left_out("Which semiconductor has the highest n?", found[:1], found) == ""
+
+
+def test_a_value_under_the_name_of_another_condition_is_not_the_condition():
+    question = "materials with refractive index > 2.5 and band gap > 3 eV"
+    for where, is_dropped in ((["n > 2.5", "n < 3"], True), (["n > 2.5", "band_gap > 3"], False)):
+        query = json.dumps({"tool": "search_dielectric", "arguments": {"where": where}})
+        fault = left_out(question, [value("LaN", "n", 2.65, query=query)])
+        assert ("band gap" in fault) == is_dropped

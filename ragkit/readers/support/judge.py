@@ -129,8 +129,8 @@ class SupportJudge:
         for source in self._sources:
             if stands_in(statement, source.sentence.text):
                 return Verdict("quoted", 1.0, "", (_evidence(source, 1.0),))
-        statement = _OPENER.sub("", statement)
-        for source in self._sources:
+        whole, statement = statement, _OPENER.sub("", statement)
+        for source in self._sources if statement != whole else ():
             if stands_in(statement, source.sentence.text):
                 return Verdict("entailed", 1.0, "a source says it", (_evidence(source, 1.0),))
         order = self._order(statement, quotes)

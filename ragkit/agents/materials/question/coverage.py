@@ -8,6 +8,7 @@ covered by any answer.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -107,17 +108,28 @@ def _dropped_conditions(reading: ParsedQuestion, rows: Sequence[Quantity]) -> st
         for limit in reading.limits
         if limit.unit in ("", find_property(limit.property).unit)
     ]
-    asked += [(each.property, re.escape(str(each.value))) for each in reading.conditions]
+    asked += [(each.property, rf"\W*{re.escape(str(each.value))}") for each in reading.conditions]
     for name, told in asked:
+        others = "|".join(re.escape(other) for other, _ in asked if other != name) or "(?!)"
+        told = rf"(?<!\w)(?!(?:{others})\W)\w+ *{told}"  # under the name of no other condition
         with_value = {row.subject_id for row in rows if row.property == name}
         if any(
             row.query and not row.derived_from
-            and name not in row.query and not re.search(told, row.query)
+            and name not in _where(row) and not re.search(told, _where(row))
             and row.subject_id not in with_value
             for row in rows
         ):  # fmt: skip
             return f"by {name.replace('_', ' ')}"
     return ""
+
+
+def _where(row: Quantity) -> str:
+    """Return the conditions of the call that returned a row; all of it if they stand nowhere."""
+    try:
+        arguments = json.loads(row.query)["arguments"]
+    except (ValueError, KeyError, TypeError):
+        return row.query
+    return json.dumps(arguments.get("where") or "")
 
 
 def _says_stable(rows: Sequence[Quantity]) -> bool:
